@@ -1,0 +1,1 @@
+"""Verbs that a job process carries out, one file each."""

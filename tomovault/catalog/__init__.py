@@ -1,0 +1,1 @@
+"""The SQL catalogue: tables, queries, records. The only SQL of the project."""

@@ -1,0 +1,60 @@
+"""What can go wrong, in four families, each with its exit code.
+
+A message is one line that says what happened; `hint` says what to do next. The command line shows
+both in one place (`tomovault.cli`), so nothing below it prints.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TomovaultError(Exception):
+    """Base of every error that a user may see; anything else is a defect of ours (exit code 1)."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UserError(TomovaultError):
+    """The request, the site file or a policy is wrong; nothing was done."""
+
+    exit_code = 2
+
+
+class Refused(TomovaultError):
+    """A rule, a pin or a law forbids it; `by` names which one."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, by: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.by = by
+
+
+class IntegrityError(TomovaultError):
+    """Bytes are not what they were recorded to be. Never retried by itself."""
+
+    exit_code = 4
+
+
+class Transient(TomovaultError):
+    """It cannot be done now (no space, tier absent, drive busy, database locked); trying again may help."""
+
+    exit_code = 75
+
+
+class SourceChanged(Transient):
+    """A user's file was modified, moved or removed while it was read; the attempt left nothing behind."""
+
+
+class AreaAbsent(Transient):
+    """An area's marker, file system or mount source is not what was recorded: absence is never an order."""
+
+
+class NoSpace(Transient):
+    """Writing would cross the floor that is kept free for the acquisition, or the disk is full."""

@@ -1,0 +1,228 @@
+"""Everything that the catalogue knows of one scan, read in one go; rules, stages and pages are made from it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tomovault.core.life import Facts
+from tomovault.core.record import Processing
+from tomovault.core.replica import (
+    LEAST_COPIES,
+    Form,
+    ProductKind,
+    Replica,
+    ReplicaState,
+    TierClass,
+    good_domains,
+)
+from tomovault.core.scan import Certificate, Condition, Verdict
+
+
+class JobStatus(enum.StrEnum):
+    """The life of a queued action."""
+
+    TODO = "todo"
+    DOING = "doing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RemovalPhase(enum.StrEnum):
+    """The life of a permit: intent, in quarantine, gone, or taken back."""
+
+    GRANTED = "granted"
+    QUARANTINED = "quarantined"
+    LEAVING = "leaving"
+    GONE = "gone"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True)
+class Product:
+    """A body of data of a scan. `manifest` is the path of its manifest text, digest-named."""
+
+    id: str
+    kind: ProductKind
+    digest: str
+    bytes: int
+    files: int
+    lossless: bool
+    made_by_us: bool
+    created_at: datetime
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A hold with an owner, a reason and an end."""
+
+    id: str
+    owner: str
+    reason: str
+    until: datetime
+    tier: str | None = None
+
+
+@dataclass(frozen=True)
+class Permit:
+    """A removal that was allowed, and how far it went."""
+
+    id: str
+    replica: str
+    rule: str
+    phase: RemovalPhase
+    granted_at: datetime
+    hold_until: datetime | None
+    relied_on: tuple[Mapping[str, Any], ...]
+    bytes: int = 0
+    files: int = 0
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """An action queued, doing, or over."""
+
+    id: str
+    action: str
+    scan: str | None
+    status: JobStatus
+    attempts: int
+    error: str
+    hint: str
+    rule: str
+    queued_at: datetime
+    finished_at: datetime | None
+    not_before: datetime | None
+    order: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A person's judgement over the certificate."""
+
+    verdict: Verdict
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class KnownScan:
+    """One scan. Values that have several possible sources carry the one that was used in `sources`."""
+
+    id: str
+    name: str
+    root: str
+    area: str
+    format: str
+    entry: str
+    identity: str
+    certificate: Certificate
+    settled: bool
+    first_seen_at: datetime
+    changed_at: datetime
+    bytes: int
+    files: int
+    acquired_at: datetime | None = None
+    beamline: str | None = None
+    proposal: str | None = None
+    sample: str | None = None
+    owner: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    set_name: str | None = None
+    set_size: int | None = None
+    superseded_by: str | None = None
+    declared: Declared | None = None
+    accepted_by: str | None = None
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    products: tuple[Product, ...] = ()
+    replicas: tuple[Replica, ...] = ()
+    processings: tuple[tuple[str, Processing], ...] = ()
+    pins: tuple[Pin, ...] = ()
+    permits: tuple[Permit, ...] = ()
+    jobs: tuple[Job, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """A person's judgement where there is one, else the certificate's."""
+        return self.declared.verdict if self.declared else self.certificate.verdict
+
+    @property
+    def complete(self) -> bool:
+        """Complete or aborted, and settled."""
+        return self.settled and self.verdict in (Verdict.COMPLETE, Verdict.ABORTED)
+
+    def product(self, kind: ProductKind) -> Product | None:
+        """The newest product of a kind."""
+        found = [p for p in self.products if p.kind is kind]
+        return max(found, key=lambda p: p.created_at) if found else None
+
+    def replicas_of(self, kind: ProductKind, form: Form | None = None) -> tuple[Replica, ...]:
+        """Replicas, gone ones left out, of the newest product of a kind."""
+        product = self.product(kind)
+        if product is None:
+            return ()
+        return tuple(r for r in self.replicas if r.digest == product.digest and r.live and form in (None, r.form))
+
+    def pinned_by(self, now: datetime) -> str:
+        """Owner and reason of a pin that holds now, or ''."""
+        for pin in self.pins:
+            if pin.until > now:
+                return f"{pin.owner} until {pin.until.date().isoformat()} ({pin.reason})"
+        return ""
+
+
+def facts_of(
+    scan: KnownScan,
+    *,
+    now: datetime,
+    keep_after: timedelta,
+    wanted_tiers: frozenset[str] = frozenset(),
+    archive_wanted: int = LEAST_COPIES,
+) -> Facts:
+    """The facts that LIFE reads, derived from what is known."""
+    originals = scan.replicas_of(ProductKind.ORIGINAL)
+    packages = [r for r in originals if r.form is Form.PACKAGE and r.state is ReplicaState.VERIFIED]
+    kept = (
+        not scan.complete
+        and scan.verdict in (Verdict.INCOMPLETE, Verdict.UNDECIDED)
+        and scan.settled
+        and now - scan.changed_at >= keep_after
+    )
+    on_tiers = {r.tier for r in originals if r.state is ReplicaState.VERIFIED}
+    return Facts(
+        complete=scan.complete,
+        aborted=scan.verdict is Verdict.ABORTED,
+        kept_as_found=kept,
+        preview=_made(scan, ProductKind.PREVIEW),
+        package=bool(packages),
+        tiers_lacking=len(wanted_tiers - on_tiers),
+        archive_copies=len(good_domains(originals, TierClass.ARCHIVE)),
+        archive_wanted=archive_wanted,
+        volume=_made(scan, ProductKind.VOLUME),
+        accepted=scan.accepted_by is not None,
+        in_set=scan.set_name is not None,
+        reduced=_made(scan, ProductKind.REDUCED),
+        files_pruned=_files_pruned(scan),
+    )
+
+
+def _made(scan: KnownScan, kind: ProductKind) -> bool:
+    return any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind))
+
+
+def _files_pruned(scan: KnownScan) -> bool:
+    gone = {
+        p.replica
+        for p in scan.permits
+        if p.phase in (RemovalPhase.GONE, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
+    }
+    files = [r for r in scan.replicas if r.product is ProductKind.ORIGINAL and r.form is Form.FILES]
+    return bool(files) and all(r.id in gone or r.state is ReplicaState.GONE for r in files)

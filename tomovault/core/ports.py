@@ -1,0 +1,301 @@
+"""What the parts of tomovault ask of each other. Types only; the parts meet in `tomovault.vault`.
+
+A plug-in is a module named by its kind (`kind: posix` is `tiers/posix.py`) that ends in
+`PLUGIN: type[Tier] = ...`, so that a missing method is an error of types in the plug-in's own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from tomovault.core.layout import FrameKind, Layout
+from tomovault.core.record import Result
+from tomovault.core.replica import StoredFile
+from tomovault.core.scan import Candidate, FileState, ScanFile, ScanReport
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+#: Called with a name around every side effect; does nothing, except under a kill-point test.
+Checkpoint = Callable[[str], None]
+
+#: Called with (done, total) in bytes or steps, often; must be cheap.
+Progress = Callable[[int, int], None]
+
+
+class Throttle(Protocol):
+    """The share of a server's bandwidth that we may use now."""
+
+    def spend(self, count: int) -> None:
+        """Return once `count` more bytes may be moved; blocks no longer than the guard's `max_pause`."""
+
+
+# --- formats -------------------------------------------------------------------------------------
+
+
+class Listing(Protocol):
+    """A folder as the walker saw it: names and states only, nothing opened."""
+
+    @property
+    def folder(self) -> str:
+        """Absolute path."""
+
+    @property
+    def files(self) -> Mapping[str, FileState]:
+        """Regular files and links by name; each state's `path` is the name."""
+
+    @property
+    def folders(self) -> Sequence[str]:
+        """Names of subfolders (links to folders are not among them)."""
+
+
+class Format(Protocol):
+    """A kind of scan. `recognise` and `members` work on names alone; `inspect` and `layout` open files and are
+    called only inside a child process with limits of time and memory.
+    """
+
+    name: ClassVar[str]
+
+    def recognise(self, listing: Listing) -> Sequence[Candidate]:
+        """Places in this folder where scans of this format may be, by names only."""
+
+    def members(self, candidate: Candidate, listing: Listing) -> tuple[Sequence[str], Sequence[str]]:
+        """Names of files in the folder, and of subfolders, whose change means that the candidate changed."""
+
+    def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
+        """Every scan found there, each with its certificate. An unsettled scan is never COMPLETE.
+
+        Raises UserError where the candidate cannot be read at all.
+        """
+
+    def layout(self, report: ScanReport) -> Layout:
+        """Where the raw frames of a scan lie in its files. What cannot be spliced is left literal."""
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+class FrameSource(Protocol):
+    """Frames of a scan in acquisition order, from original files or from a package; used by engines."""
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """(rows, columns) of a projection."""
+
+    def indices(self, kind: FrameKind) -> Sequence[int]:
+        """Acquisition order of the frames of one kind."""
+
+    def angle_deg(self, index: int) -> float | None:
+        """Rotation angle of a frame."""
+
+    def summed(self, index: int) -> int:
+        """Number of exposures added up in a frame; a reader divides by it."""
+
+    def read(self, index: int, rows: slice | None = None) -> npt.NDArray[np.generic]:
+        """One frame, or some of its rows, in its stored dtype; the caller owns the array."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """`Layout.nx` of the scan, and 'digest', the product digest of what is read."""
+
+
+# --- tiers ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One package on its way to a tier: its files in order, and the manifest text that names its content."""
+
+    scan: str
+    scan_name: str
+    product: str
+    digest: str
+    files: tuple[StoredFile, ...]
+    manifest: str
+    group: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.files)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a parcel went: `location` names the whole, `files` each of its files with digests as stored."""
+
+    location: str
+    domain: str
+    files: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether a tier can be used now, in one line, with what to do if not."""
+
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+class Tier(Protocol):
+    """A named place for packages. Staging is always separate from fetching and takes a batch."""
+
+    name: str
+
+    def domains(self) -> Sequence[str]:
+        """The failure domains that a copy can be put into, in order of preference."""
+
+    def put(
+        self, parcels: Sequence[Parcel], domain: str, *, job: str, throttle: Throttle, checkpoint: Checkpoint
+    ) -> Sequence[Placed]:
+        """Write the parcels and sync them; nothing is verified yet.
+
+        A repeated call for the same parcels and `job` after a crash first looks at what is there and ends in the
+        same state. Raises NoSpace, Transient or IntegrityError (a parcel's file is not what it says).
+        """
+
+    def verify(self, placed: Sequence[Placed], *, throttle: Throttle) -> Sequence[str]:
+        """Re-read from the medium (cache dropped; on tape after a remount) and compare digests.
+
+        One text per item: '' when every byte is right, else what is wrong.
+        """
+
+    def stage(self, locations: Sequence[str]) -> str:
+        """Ask for these to be made readable, in the tier's best order; returns a ticket."""
+
+    def poll(self, ticket: str) -> Mapping[str, str]:
+        """'pending', 'ready' or 'failed: why' for each location of the ticket."""
+
+    def fetch(
+        self, placed: Placed, destination: str, *, throttle: Throttle, progress: Progress
+    ) -> Sequence[StoredFile]:
+        """Copy a staged item's files into the folder `destination`, synced and hash-verified on the way."""
+
+    def release(self, ticket: str) -> None:
+        """The staged copies are not needed any more."""
+
+    def remove(self, placed: Placed) -> None:
+        """Make one replica unreadable here. Called only under a permit."""
+
+    def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
+        """Everything found on the medium itself, without the catalogue."""
+
+    def free_bytes(self) -> int | None:
+        """Room left, None where it is not known."""
+
+    def health(self) -> Health:
+        """Whether it can be used now."""
+
+
+# --- engines -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need."""
+
+    memory_bytes: int
+    cpu_s: float
+
+
+class Engine(Protocol):
+    """A reconstruction program. Never imported in the daemon."""
+
+    name: ClassVar[str]
+
+    def version(self) -> str:
+        """Version of the engine and of what its numbers depend on."""
+
+    def resolve(self, source: FrameSource, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Every 'auto' becomes a number. The result alone is enough to run again."""
+
+    def estimate(self, source: FrameSource, resolved: Mapping[str, Any]) -> Estimate:
+        """Memory and time of a run."""
+
+    def slices(
+        self, source: FrameSource, resolved: Mapping[str, Any], rows: Sequence[int], progress: Progress
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """(row, slice) for detector rows in ascending order; each slice is (columns, columns) float32 in 1/pixel."""
+
+
+# --- actions -------------------------------------------------------------------------------------
+
+
+class FormatFamily(Protocol):
+    """Inspection of foreign files in limited child processes."""
+
+    def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
+        """As `Format.inspect`; raises UserError if the child died, ran out of memory or time."""
+
+    def layout(self, report: ScanReport) -> Layout:
+        """As `Format.layout`; an empty layout where the child failed, so that files are kept whole."""
+
+
+class Bench(Protocol):
+    """What a job process has at hand."""
+
+    @property
+    def formats(self) -> FormatFamily:
+        """Inspection of foreign files."""
+
+    @property
+    def job(self) -> str:
+        """The attempt's id; in every temporary name."""
+
+    @property
+    def folder(self) -> str:
+        """The job's folder."""
+
+    def tier(self, name: str) -> Tier:
+        """A tier of the site by name."""
+
+    def engine(self) -> Engine:
+        """The site's reconstruction engine."""
+
+    def throttle(self, place: str) -> Throttle:
+        """The bandwidth share of the server that `place` (an area or a tier) is on."""
+
+    def checkpoint(self, name: str) -> None:
+        """See `Checkpoint`."""
+
+    def progress(self, done: int, total: int) -> None:
+        """See `Progress`."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+
+    def token_is_current(self) -> bool:
+        """Re-reads the fencing token; asked immediately before anything is removed or a cartridge is moved."""
+
+
+class Action(Protocol):
+    """One verb. `perform` does all side effects, can be run again from any kill point, and returns facts."""
+
+    name: ClassVar[str]
+
+    def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
+        """Carry out an order (the plain form of the action's own Order dataclass)."""
+
+
+__all__ = [
+    "Action",
+    "Bench",
+    "Checkpoint",
+    "Engine",
+    "Estimate",
+    "Format",
+    "FormatFamily",
+    "FrameSource",
+    "Health",
+    "Listing",
+    "Parcel",
+    "Placed",
+    "Progress",
+    "ScanFile",
+    "Throttle",
+    "Tier",
+]

@@ -1,0 +1,153 @@
+"""Facts that a job brings back. The daemon writes all records of a job in one transaction.
+
+A job process never writes to the catalogue: it returns these, as JSON, in its result file.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tomovault.core.replica import Form, ProductKind, StoredFile
+from tomovault.core.scan import Candidate, ScanReport
+
+
+class Outcome(enum.StrEnum):
+    """How an attempt ended. TRANSIENT is tried again later, the others wait for a new fact or a person."""
+
+    SUCCEEDED = "succeeded"
+    TRANSIENT = "transient"
+    REFUSED = "refused"
+    FAILED = "failed"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a candidate held. `problem` is set instead of reports where it could not be read at all."""
+
+    candidate: Candidate
+    snapshot: str
+    settled: bool
+    reports: tuple[ScanReport, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Processing:
+    """An engine's run with every parameter resolved to what was used."""
+
+    engine: str
+    engine_version: str
+    parameters: Mapping[str, Any]
+    started_at: datetime
+    finished_at: datetime
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A product exists: its digest, and for an original the manifest text that the digest is of."""
+
+    kind: ProductKind
+    digest: str
+    bytes: int
+    files: int
+    lossless: bool = True
+    manifest: str = ""
+    processing: Processing | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A replica was written, and re-read from its destination when `verified_at` is set."""
+
+    kind: ProductKind
+    digest: str
+    form: Form
+    tier: str
+    domain: str
+    location: str
+    files: tuple[StoredFile, ...]
+    bytes: int
+    sha256: str
+    written_at: datetime
+    verified_at: datetime | None
+    pinned_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A replica was re-read: right, or bad with a reason."""
+
+    replica: str
+    ok: bool
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Phase one of a prune is over: these paths (relative to the scan's root) are in quarantine."""
+
+    permit: str
+    moved: tuple[str, ...]
+    bytes: int
+    left: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Phase two is over: the bytes are gone."""
+
+    permit: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """What was in quarantine stands where it was."""
+
+    permit: str
+    files: int
+    bytes: int
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GivenBack:
+    """A restore reached the person: where from, what, and what a reader should know."""
+
+    tier: str
+    cartridge: str | None
+    target: str
+    files: int
+    bytes: int
+    derived: bool = False
+    read_bytes: int = 0
+    original_place: bool = False
+
+
+Record = Inspected | Made | Stored | Checked | Quarantined | Removed | PutBack | GivenBack
+
+RECORD_TYPES: Mapping[str, type] = {
+    kind.__name__: kind for kind in (Inspected, Made, Stored, Checked, Quarantined, Removed, PutBack, GivenBack)
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """The content of a job's result file."""
+
+    outcome: Outcome
+    records: tuple[Record, ...] = ()
+    error: str = ""
+    hint: str = ""
+    peak_bytes: int = 0
+    cpu_s: float = 0.0

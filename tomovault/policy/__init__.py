@@ -1,0 +1,1 @@
+"""Rules as data: what a site wants, and when."""

@@ -1,0 +1,1 @@
+"""Places for packages, one file per kind."""

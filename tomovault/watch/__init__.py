@@ -1,0 +1,1 @@
+"""What the daemon sees of file servers: walker, settling, acquisition guard."""
