@@ -1,0 +1,190 @@
+"""Folders read through descriptors: names and states only, no link followed, no mount crossed."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from tomovault.core.scan import FileState
+
+#: Names that are never looked at: our own, the file system's, and those of files that an NFS client keeps
+#: for a process that still has them open.
+ALWAYS_IGNORED = (".tomovault", "TOMOVAULT-README.txt", "lost+found", ".snapshot", ".nfs0*")
+
+#: Decides by name whether an entry is left out.
+Skip = Callable[[str], bool]
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_LEVELS = 64
+
+
+class FileStates(Mapping[str, FileState]):
+    """States by name, made when asked for from what lstat said at the time of the listing."""
+
+    __slots__ = ("_links", "_stats")
+
+    def __init__(self, stats: Mapping[str, os.stat_result], links: Mapping[str, str]) -> None:
+        self._stats = stats
+        self._links = links
+
+    def __getitem__(self, name: str) -> FileState:
+        seen = self._stats[name]
+        return FileState(
+            path=name,
+            size=seen.st_size,
+            mtime_ns=seen.st_mtime_ns,
+            ctime_ns=seen.st_ctime_ns,
+            inode=seen.st_ino,
+            device=seen.st_dev,
+            mode=seen.st_mode,
+            uid=seen.st_uid,
+            gid=seen.st_gid,
+            link_target=self._links.get(name),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stats)
+
+    def __len__(self) -> int:
+        return len(self._stats)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stats
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """A folder as it was read: implements `core.ports.Listing`."""
+
+    folder: str
+    files: Mapping[str, FileState]
+    folders: tuple[str, ...]
+
+
+#: What lstat said, by name, of a folder's files and links.
+Stats = dict[str, os.stat_result]
+
+
+def skip_names(globs: Iterable[str]) -> Skip:
+    """A test for names that are always ignored or match one of the shell patterns `globs`."""
+    pattern = re.compile("|".join(fnmatch.translate(glob) for glob in (*ALWAYS_IGNORED, *globs)))
+    return lambda name: pattern.match(name) is not None
+
+
+def read_folder(descriptor: int, folder: str, skip: Skip) -> tuple[FolderListing, Stats]:
+    """List an open folder. Files that go away meanwhile are left out; any other failure raises OSError.
+
+    Neither files nor folders: sockets, pipes and devices.
+    """
+    stats: Stats = {}
+    links: dict[str, str] = {}
+    folders: list[str] = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            name = entry.name
+            if skip(name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(name)
+                continue
+            try:
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISLNK(found.st_mode):
+                    links[name] = os.readlink(name, dir_fd=descriptor)
+                elif not stat.S_ISREG(found.st_mode):
+                    continue
+            except FileNotFoundError:
+                continue
+            stats[name] = found
+    folders.sort()
+    return FolderListing(folder, FileStates(stats, links), tuple(folders)), stats
+
+
+def list_folder(path: str, *, ignore: Iterable[str] = ()) -> FolderListing:
+    """List one folder by its path, which may not be a link. Raises OSError."""
+    descriptor = os.open(path, _FOLDER_FLAGS)
+    try:
+        return read_folder(descriptor, os.path.abspath(path), skip_names(ignore))[0]
+    finally:
+        os.close(descriptor)
+
+
+class Descent:
+    """Holds a root folder open and opens folders below it one part at a time.
+
+    The folders down to the last one are kept open, at most 64 of them, so that a walk in depth first order
+    opens each folder once however deep the tree is.
+    """
+
+    def __init__(self, root: str) -> None:
+        """Opens `root`, which may be a link (it is named by the site's owner). Raises OSError."""
+        self._root = root
+        self._open: list[int | None] = [os.open(root, _FOLDER_FLAGS & ~os.O_NOFOLLOW)]
+        self._parts: list[str] = []
+        self.device = os.fstat(self._held(0)).st_dev
+
+    def __enter__(self) -> Descent:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._leave(0)
+        os.close(self._held(0))
+
+    def enter(self, relative: str) -> int:
+        """A descriptor of the folder `relative` ('' is the root), valid until the next call.
+
+        Raises OSError: ELOOP or ENOTDIR where a part is a link or no folder, EXDEV on another file system.
+        """
+        parts = relative.split("/") if relative else []
+        kept = 0
+        for mine, asked in zip(self._parts, parts, strict=False):
+            if mine != asked:
+                break
+            kept += 1
+        self._leave(kept)
+        level = kept
+        while self._open[level] is None:
+            level -= 1
+        while level < len(parts):
+            opened = self.open_below(self._held(level), parts[level])
+            level += 1
+            self._keep(level, parts[level - 1], opened)
+        return self._held(level)
+
+    def open_below(self, parent: int, name: str) -> int:
+        """Open the folder `name` of an open folder; the caller closes it. Raises OSError as `enter`."""
+        opened = os.open(name, _FOLDER_FLAGS, dir_fd=parent)
+        if os.fstat(opened).st_dev != self.device:
+            os.close(opened)
+            raise OSError(errno.EXDEV, "another file system is mounted here", name)
+        return opened
+
+    def _held(self, level: int) -> int:
+        descriptor = self._open[level]
+        if descriptor is None:
+            raise ValueError(f"level {level} is not open")
+        return descriptor
+
+    def _keep(self, level: int, name: str, opened: int) -> None:
+        if level < len(self._open):
+            self._open[level] = opened
+        else:
+            self._open.append(opened)
+            self._parts.append(name)
+        old = level - _OPEN_LEVELS
+        if old > 0 and (descriptor := self._open[old]) is not None:
+            os.close(descriptor)
+            self._open[old] = None
+
+    def _leave(self, level: int) -> None:
+        while len(self._open) > level + 1:
+            descriptor = self._open.pop()
+            self._parts.pop()
+            if descriptor is not None:
+                os.close(descriptor)

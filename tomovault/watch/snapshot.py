@@ -1,0 +1,66 @@
+"""The members of a candidate, in its folder and one level below, and a digest of their states."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+from tomovault.watch.listing import Descent, FolderListing, Skip, Stats, read_folder
+
+
+class Members:
+    """Collects lstat results of a folder's candidates, reading each member folder once."""
+
+    def __init__(self, listing: FolderListing, stats: Stats, descriptor: int, descent: Descent, skip: Skip) -> None:
+        self._listing = listing
+        self._here = stats
+        self._descriptor = descriptor
+        self._descent = descent
+        self._skip = skip
+        self._below: dict[str, Stats] = {}
+        self._keys: dict[str, tuple[str, int, int, int]] = {}
+        self.stats = 0
+
+    def collect(self, files: Sequence[str], folders: Sequence[str]) -> Stats:
+        """By name, '/' between parts, what lstat said of these files and of all files in these subfolders.
+
+        What is not in the listing is left out. Raises OSError if a subfolder cannot be read.
+        """
+        found = {name: self._here[name] for name in files if name in self._here}
+        present = frozenset(self._listing.folders) if folders else frozenset()
+        for folder in folders:
+            if folder in present:
+                found.update((f"{folder}/{name}", state) for name, state in self._read(folder).items())
+        return found
+
+    def keys(self) -> tuple[tuple[str, int, int, int], ...]:
+        """(name, mtime_ns, ctime_ns, inode) of each member folder that was read, taken before it was listed."""
+        return tuple(self._keys[name] for name in sorted(self._keys))
+
+    def _read(self, folder: str) -> Stats:
+        if folder not in self._below:
+            opened = self._descent.open_below(self._descriptor, folder)
+            try:
+                own = os.fstat(opened)
+                _, stats = read_folder(opened, os.path.join(self._listing.folder, folder), self._skip)
+            finally:
+                os.close(opened)
+            self.stats += 1 + len(stats)
+            self._below[folder] = stats
+            self._keys[folder] = (folder, own.st_mtime_ns, own.st_ctime_ns, own.st_ino)
+        return self._below[folder]
+
+
+def snapshot_of(stats: Stats) -> tuple[str, int, int]:
+    """Hex sha256 over (name, size, mtime_ns, inode) in the order of the names' bytes, the sum of the sizes,
+    and the latest mtime_ns (0 if there is none).
+    """
+    digest = hashlib.sha256()
+    size = newest = 0
+    for name, found in sorted((os.fsencode(name), found) for name, found in stats.items()):
+        # A name holds any byte but NUL.
+        digest.update(b"%s\0%d %d %d\0" % (name, found.st_size, found.st_mtime_ns, found.st_ino))
+        size += found.st_size
+        newest = max(newest, found.st_mtime_ns)
+    return digest.hexdigest(), size, newest

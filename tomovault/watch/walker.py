@@ -1,0 +1,342 @@
+"""Finds scans in an area by polling: file servers send no events for what other machines write."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tomovault.core.ports import Format
+from tomovault.core.scan import Candidate
+from tomovault.watch.listing import Descent, FolderListing, Skip, read_folder, skip_names
+from tomovault.watch.missing import Missing
+from tomovault.watch.mounts import mounted_below, read_mounts
+from tomovault.watch.settling import Settling
+from tomovault.watch.snapshot import Members, snapshot_of
+from tomovault.watch.sweep import Seen, Sweep, missing_brake
+
+#: A listing may be older than the folder's time by the time that an NFS client caches folder attributes
+#: (acdirmax, 60 s by default, nfs(5)) and by the grain of the server's clock; so long a folder is listed
+#: again although its time did not change.
+LISTING_DOUBT_S = 120.0
+
+#: Key of a folder and of the member folders in it: what the gate compares.
+_Key = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(slots=True)
+class _Folder:
+    """What is remembered of one folder. `found` holds None for a candidate whose members could not be read."""
+
+    key: _Key
+    since: float
+    children: dict[str, None]
+    found: dict[Candidate, Seen | None]
+    closed: bool
+    sweep: int
+
+
+@dataclass
+class _Tally:
+    began: float
+    full: bool
+    mounted: frozenset[str]
+    known: int
+    seen: list[Seen] = field(default_factory=list)
+    changed: list[Seen] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    folders: int = 0
+    listed: int = 0
+    stats: int = 0
+
+
+class _Stopped(Exception):
+    """The sweep says nothing about what it did not see."""
+
+
+class Walker:
+    """Sweeps over one area and remembers between sweeps what was there; nothing of it needs to be stored.
+
+    A folder is gated, that is visited by lstat alone, once its (mtime, ctime, inode) and those of member
+    folders stay as they were and all its candidates were quiet for `recent_s`. A gated folder's files may be
+    rewritten in place unseen; a `full` sweep looks at everything.
+    """
+
+    def __init__(
+        self,
+        area_path: str,
+        formats: Sequence[Format],
+        *,
+        ignore: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        quiet_s: float,
+        recent_s: float | None = None,
+    ) -> None:
+        """`ignore`: shell patterns of names. `recent_s`: by default one hour, or 20 times `quiet_s` if longer."""
+        self.root = os.path.abspath(area_path)
+        self.quiet_s = quiet_s
+        self.recent_s = max(3600.0, 20 * quiet_s) if recent_s is None else max(recent_s, quiet_s)
+        self._doubt_s = min(self.recent_s, max(2 * quiet_s, LISTING_DOUBT_S))
+        self._formats = tuple(formats)
+        self._skip: Skip = skip_names(ignore)
+        self._clock = clock
+        self._settling: Settling[Candidate] = Settling(quiet_s, trusted_s=self.recent_s)
+        self._folders: dict[str, _Folder] = {}
+        self._primed: dict[Candidate, str] = {}
+        self._missing = Missing()
+        self._number = 0
+
+    def prime(self, known: Iterable[tuple[Candidate, str]]) -> None:
+        """Candidates with the snapshots that the catalogue inspected: equal at first sight, they are settled;
+        not found, they have vanished. Raises ValueError for a candidate outside the area.
+        """
+        for candidate, snapshot in known:
+            self._primed[candidate] = self._relative(candidate)
+            self._settling.trust(candidate, snapshot)
+
+    def forget(self, candidates: Iterable[Candidate]) -> None:
+        """These were removed by us, or are confirmed gone: their absence is not reported and brakes nothing.
+
+        One that is still there is a first sight at the next sweep.
+        """
+        for candidate in candidates:
+            self._settling.forget(candidate)
+            self._missing.drop(candidate)
+            self._primed.pop(candidate, None)
+            state = self._folders.get(self._relative(candidate))
+            if state is not None and candidate in state.found:
+                del state.found[candidate]
+                state.closed = False
+
+    def sweep(self, *, full: bool = False, stop: Callable[[], bool] | None = None) -> Sweep:
+        """Visit every folder of the area once. No error of the file system is raised.
+
+        An unreadable folder is unknown, with all below it. The sweep ends early, with `stopped` set and
+        nothing counted as missing, if the root cannot be read or is empty although it held scans, on EIO
+        anywhere, or when `stop` returns True. If more went missing than may be believed, `stopped` says so
+        and each further sweep says it again, until they are back or forgotten.
+        """
+        self._number += 1
+        tally = _Tally(self._clock(), full, mounted_below(self.root, read_mounts()), self._count_known())
+        stopped = ""
+        vanished: tuple[Candidate, ...] = ()
+        try:
+            with Descent(self.root) as descent:
+                self._walk(descent, tally, stop)
+        except _Stopped as reason:
+            stopped = str(reason)
+        except OSError as problem:
+            stopped = f"{self.root}: {problem.strerror}"
+        else:
+            self._account()
+            vanished = self._missing.untold()
+            if missing_brake(tally.known, len(vanished)):
+                stopped = f"{len(vanished)} of {tally.known} scans are missing in one sweep"
+            else:
+                self._missing.mark_told(vanished)
+        return Sweep(
+            seen=tuple(tally.seen),
+            vanished=vanished,
+            unreadable=tuple(tally.unreadable),
+            folders=tally.folders,
+            stats=tally.stats,
+            duration_s=self._clock() - tally.began,
+            stopped=stopped,
+            changed=tuple(tally.changed),
+            absent=self._missing.all(),
+            listed=tally.listed,
+        )
+
+    # --- walking ---
+
+    def _walk(self, descent: Descent, tally: _Tally, stop: Callable[[], bool] | None) -> None:
+        pending = [""]
+        while pending:
+            if stop is not None and stop():
+                raise _Stopped("asked to stop")
+            relative = pending.pop()
+            tally.folders += 1
+            try:
+                children = self._visit(relative, descent, tally)
+            except OSError as problem:
+                self._note_unreadable(relative, problem, tally)
+                continue
+            prefix = relative + "/" if relative else ""
+            pending.extend(prefix + name for name in reversed(children))
+
+    def _note_unreadable(self, relative: str, problem: OSError, tally: _Tally) -> None:
+        if problem.errno == errno.EIO or not relative:
+            raise _Stopped(f"{self._path(relative)}: {problem.strerror}") from problem
+        reason = str(problem.strerror)
+        if problem.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            # Replaced since its parent was listed: only a new listing of the parent can say by what.
+            parent = self._folders.get(relative.rpartition("/")[0])
+            if parent is not None:
+                parent.closed = False
+            reason = "went away while the area was walked"
+        tally.unreadable.append((self._path(relative), reason))
+
+    def _visit(self, relative: str, descent: Descent, tally: _Tally) -> dict[str, None]:
+        if relative in tally.mounted:
+            raise OSError(errno.EXDEV, "another file system is mounted here")
+        state = self._folders.get(relative)
+        if (
+            state is not None
+            and state.closed
+            and not tally.full
+            and self._is_unchanged(relative, state, descent, tally)
+        ):
+            state.sweep = self._number
+            tally.seen.extend(seen for seen in state.found.values() if seen is not None)
+            return state.children
+        return self._list(relative, descent, tally)
+
+    def _is_unchanged(self, relative: str, state: _Folder, descent: Descent, tally: _Tally) -> bool:
+        parent, _, name = relative.rpartition("/")
+        at = descent.enter(parent)
+        for part, *rest in state.key:
+            tally.stats += 1
+            if not relative and not part:
+                now = os.fstat(at)
+            else:
+                now = os.stat(os.path.join(name, part) if part else name, dir_fd=at, follow_symlinks=False)
+            if not stat.S_ISDIR(now.st_mode) or now.st_dev != descent.device or _key(now) != tuple(rest):
+                return False
+        return True
+
+    def _list(self, relative: str, descent: Descent, tally: _Tally) -> dict[str, None]:
+        descriptor = descent.enter(relative)
+        before = self._clock()
+        own = os.fstat(descriptor)
+        listing, stats = read_folder(descriptor, self._path(relative), self._skip)
+        tally.listed += 1
+        tally.stats += 1 + len(stats)
+        if not relative and tally.known and not stats and not listing.folders:
+            raise _Stopped(f"{self.root} is empty, but {tally.known} scans were there: is it mounted?")
+        state = self._folders.get(relative)
+        self._note_links(listing, state, tally)
+        members = Members(listing, stats, descriptor, descent, self._skip)
+        found = dict(self._look(listing, members, state, before, tally))
+        tally.stats += members.stats
+        key: _Key = (("", *_key(own)), *members.keys())
+        same = state is not None and state.key == key
+        since = state.since if state is not None and same else self._clock()
+        self._note_gone(relative, state, found)
+        self._folders[relative] = _Folder(
+            key=key,
+            since=since,
+            children=dict.fromkeys(listing.folders),
+            found=found,
+            closed=before - since >= self._doubt_s and all(self._is_at_rest(seen) for seen in found.values()),
+            sweep=self._number,
+        )
+        return self._folders[relative].children
+
+    def _is_at_rest(self, seen: Seen | None) -> bool:
+        return seen is not None and seen.settled and seen.quiet_for_s >= self.recent_s
+
+    def _note_links(self, listing: FolderListing, state: _Folder | None, tally: _Tally) -> None:
+        for name in state.children if state is not None else ():
+            if name in listing.files:
+                kind = "link, which is not followed" if listing.files[name].link_target is not None else "file"
+                tally.unreadable.append((os.path.join(listing.folder, name), f"the folder was replaced by a {kind}"))
+
+    # --- candidates ---
+
+    def _look(
+        self, listing: FolderListing, members: Members, state: _Folder | None, before: float, tally: _Tally
+    ) -> Iterator[tuple[Candidate, Seen | None]]:
+        for kind in self._formats:
+            try:
+                candidates = [(c, kind.members(c, listing)) for c in dict.fromkeys(kind.recognise(listing))]
+            except Exception as problem:  # noqa: BLE001 - a defect of one plug-in must not blind the watch
+                tally.unreadable.append((listing.folder, f"format {kind.name} failed on its names: {problem!r}"))
+                yield from ((c, None) for c in (state.found if state is not None else ()) if c.format == kind.name)
+                continue
+            for candidate, (files, folders) in candidates:
+                yield candidate, self._look_at(candidate, files, folders, members, state, before, tally)
+
+    def _look_at(
+        self,
+        candidate: Candidate,
+        files: Sequence[str],
+        folders: Sequence[str],
+        members: Members,
+        state: _Folder | None,
+        before: float,
+        tally: _Tally,
+    ) -> Seen | None:
+        try:
+            stats = members.collect(files, folders)
+        except OSError as problem:
+            if problem.errno == errno.EIO:
+                raise
+            tally.unreadable.append((candidate.folder, f"a member folder: {problem.strerror}"))
+            return None
+        snapshot, size, newest = snapshot_of(stats)
+        rest = self._settling.observe(candidate, snapshot, began=before, ended=self._clock())
+        seen = Seen(candidate, snapshot, rest.settled, rest.quiet_for_s, size, newest)
+        tally.seen.append(seen)
+        earlier = state.found.get(candidate) if state is not None else None
+        if earlier is None or (earlier.snapshot, earlier.settled) != (seen.snapshot, seen.settled):
+            tally.changed.append(seen)
+        self._primed.pop(candidate, None)
+        self._missing.drop(candidate)
+        return seen
+
+    def _note_gone(self, relative: str, state: _Folder | None, found: dict[Candidate, Seen | None]) -> None:
+        for candidate in state.found if state is not None else ():
+            if candidate not in found:
+                self._lose(candidate, relative)
+
+    def _lose(self, candidate: Candidate, relative: str) -> None:
+        self._settling.forget(candidate)
+        self._missing.add(candidate, relative)
+
+    # --- what is not there ---
+
+    def _account(self) -> None:
+        """After a whole walk: drop folders that are gone, and count what is missing in places that were read."""
+        for relative in [r for r, s in self._folders.items() if s.sweep != self._number and self._is_gone(r)]:
+            for candidate in self._folders.pop(relative).found:
+                self._lose(candidate, relative)
+        for candidate, relative in list(self._primed.items()):
+            if self._is_gone(relative, candidate):
+                del self._primed[candidate]
+                self._lose(candidate, relative)
+        self._missing.confirm(lambda candidate, relative: self._is_gone(relative, candidate))
+
+    def _is_gone(self, relative: str, candidate: Candidate | None = None) -> bool:
+        """Whether this sweep read the place where it would be, or one above it, and it was not there."""
+        state = self._folders.get(relative)
+        if state is not None and state.sweep == self._number:
+            return candidate is not None and candidate not in state.found
+        while relative:
+            relative, _, name = relative.rpartition("/")
+            if self._skip(name):
+                return False
+            state = self._folders.get(relative)
+            if state is not None and state.sweep == self._number:
+                return name not in state.children
+        return False
+
+    def _count_known(self) -> int:
+        return sum(len(state.found) for state in self._folders.values()) + len(self._primed) + self._missing.pending
+
+    def _path(self, relative: str) -> str:
+        return os.path.join(self.root, relative) if relative else self.root
+
+    def _relative(self, candidate: Candidate) -> str:
+        if candidate.folder == self.root:
+            return ""
+        prefix = self.root.rstrip("/") + "/"
+        if not candidate.folder.startswith(prefix):
+            raise ValueError(f"{candidate.folder!r} is not in the area {self.root!r}")
+        return candidate.folder[len(prefix) :]
+
+
+def _key(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino
