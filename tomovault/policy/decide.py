@@ -1,0 +1,386 @@
+"""What a policy wants of one scan now, and which replicas go when an area is too full. Pure: facts in, wants out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tomovault.core.known import JobStatus, KnownScan
+from tomovault.core.life import Removal, Stage, Wants, may_go
+from tomovault.core.replica import (
+    LEAST_COPIES,
+    Form,
+    ProductKind,
+    Replica,
+    ReplicaState,
+    TierClass,
+    good_domains,
+    recent_domains,
+)
+from tomovault.core.scan import Verdict as ScanVerdict
+from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
+from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas
+from tomovault.policy.reading import Verdict, evaluate, leaves, may_come
+
+
+@dataclass(frozen=True)
+class AreaFacts:
+    """An area as it stands now. `used_fraction` and `used_bytes` include the quarantine.
+
+    While `draining` a prune to the low watermark is under way, and `high` reads as `low`: the rule that began it
+    holds until the low watermark is reached.
+    """
+
+    name: str
+    tier_class: TierClass = TierClass.SERVER
+    prune_on: bool = False
+    reduce_on: bool = False
+    used_fraction: float = 0.0
+    high: float = 0.85
+    low: float = 0.75
+    quota_bytes: int = 0
+    used_bytes: int = 0
+    quarantine_bytes: int = 0
+    simulated: bool = False
+    draining: bool = False
+
+    @property
+    def usage(self) -> float:
+        """The used share without the quarantine, which is space to come."""
+        if self.quota_bytes <= 0:
+            return self.used_fraction
+        return self.used_fraction - self.quarantine_bytes / self.quota_bytes
+
+    @property
+    def mark(self) -> float:
+        """The watermark above which room is made now."""
+        return self.low if self.draining else self.high
+
+
+@dataclass(frozen=True)
+class Match:
+    """A rule with what its sentence says of a scan; `coming` when it may hold later by itself."""
+
+    rule: Rule
+    verdict: Verdict
+    coming: bool
+
+
+@dataclass(frozen=True)
+class Asks:
+    """The settings that the rules ask for, joined over the rules that hold for one scan."""
+
+    copies: int = LEAST_COPIES
+    archive_tiers: tuple[str, ...] = ()
+    tiers: tuple[str, ...] = ()
+    presets: Mapping[str, str] = field(default_factory=dict)
+    prune_forms: tuple[Form, ...] = ()
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    recency: Recency = field(default_factory=Recency)
+
+
+@dataclass(frozen=True)
+class PruneChoice:
+    """A replica that a rule and the laws let go."""
+
+    scan: str
+    replica: str
+    form: Form
+    bytes: int
+    acquired_at: datetime
+
+
+def values_of(scan: KnownScan, area: AreaFacts, now: datetime, *, copies: int = LEAST_COPIES) -> Mapping[str, Any]:
+    """The value of every term of a sentence for one scan; None where it is not known.
+
+    Age counts since the acquisition, else since the scan was first seen; one from the future is not known.
+    """
+    originals = scan.replicas_of(ProductKind.ORIGINAL)
+    age = now - (scan.acquired_at or scan.first_seen_at)
+    width, height = (_whole(scan, key) for key in ("frame_width", "frame_height"))
+
+    def count(tier: str, within: timedelta | None) -> int:
+        chosen = [r for r in originals if tier in (r.tier, r.tier_class.value) and r.lossless]
+        return len({r.domain for r in chosen if (r.good if within is None else r.verified_within(within, now))})
+
+    return {
+        "complete": scan.complete,
+        "aborted": scan.verdict is ScanVerdict.ABORTED,
+        "packed": any(r.form is Form.PACKAGE and r.state is ReplicaState.VERIFIED for r in originals),
+        "archived": len(good_domains(originals, TierClass.ARCHIVE)) >= copies,
+        "previewed": _made(scan, ProductKind.PREVIEW),
+        "volume": _made(scan, ProductKind.VOLUME),
+        VOLUME_ACCEPTED: scan.accepted_by is not None,
+        "area": scan.area,
+        "format": scan.format,
+        "beamline": scan.beamline,
+        "proposal": scan.proposal,
+        "owner": scan.owner,
+        "sample": scan.sample,
+        "age": age if age >= timedelta(0) else None,
+        "size": scan.bytes,
+        "files": scan.files,
+        "width": width,
+        "height": height,
+        "pixels": None if width is None or height is None else width * height,
+        "n_projections": _whole(scan, "n_projections"),
+        "usage": area.usage,
+        "high": area.mark,
+        "low": area.low,
+        "replicas": count,
+    }
+
+
+def matches_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Match, ...]:
+    """Every rule, in order, with what its sentence says of the scan.
+
+    'archived' means the number of copies that the policy's archive rules ask for this very scan.
+    """
+    copies = _copies(_read(policy, values_of(scan, area, now)))
+    return _read(policy, values_of(scan, area, now, copies=copies))
+
+
+def asks_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> Asks:
+    """The settings for the steps of one scan, from the rules that hold or may hold for it later."""
+    matches = matches_of(scan, policy, area, now)
+    chosen = _chosen(matches)
+    archive = _wanted(matches, "archive")
+    return Asks(
+        copies=_copies(matches),
+        archive_tiers=_joined(m.rule.settings.tiers for m in archive),
+        tiers=_joined(m.rule.settings.tiers for m in _wanted(matches, "replicate")),
+        presets={do: m.rule.settings.preset for do, m in chosen.items() if m.rule.settings.preset},
+        prune_forms=tuple(
+            dict.fromkeys(form for m in matches if m.rule.do == "prune" and m.verdict.value for form in _forms(m.rule))
+        ),
+        rules={do: m.rule for do, m in chosen.items()},
+        recency=policy.recency,
+    )
+
+
+def wants_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> Wants:
+    """What the rules want of a scan: `by` cites the rule of each stage, `held` says what forbids it, and `later`
+    what its sentence still waits for. A stage that no rule wants has its nearest reason in `held` alone.
+    """
+    matches = matches_of(scan, policy, area, now)
+    by: dict[Stage, str] = {}
+    held: dict[Stage, str] = {}
+    later: dict[Stage, str] = {}
+    for do, stage in STAGE_OF.items():
+        rules = [m for m in matches if m.rule.do == do]
+        if stage is Stage.PRUNED:
+            rules = [m for m in rules if Form.FILES in m.rule.settings.forms]
+        wanted = _first(rules)
+        if wanted is not None:
+            by[stage] = policy.cite(wanted.rule)
+            if not wanted.verdict.value:
+                later[stage] = f"{by[stage]} waits for: {wanted.verdict.explain(holding=False)}"
+        elif rules:
+            why = rules[0].verdict.explain(holding=False) or rules[0].rule.when
+            held[stage] = f"{policy.cite(rules[0].rule)} does not apply: {why}"
+    for stage, reason in _forbidden(matches, policy).items():
+        if stage in by:
+            held[stage] = reason
+    held.update(_held_back(scan, policy, area, now, by, _copies(matches)))
+    return Wants(by=by, held=held, later=later)
+
+
+def removal_of(
+    scan: KnownScan, replica: Replica, policy: Policy, area: AreaFacts, now: datetime, *, reproducible: bool = False
+) -> Removal:
+    """What law 4 asks about one replica of the scan that is to go from the area.
+
+    `reproducible`: it can be made again from resolved parameters and an original that meets law 4 (for what we
+    made; the caller knows).
+    """
+    matches = matches_of(scan, policy, area, now)
+    return _removal(scan, replica, policy, area, now, copies=_copies(matches), reproducible=reproducible)
+
+
+def overdue(scan: KnownScan, policy: Policy, now: datetime) -> tuple[Replica, ...]:
+    """Good copies that were re-read too long ago (or in the future) to be counted on when something is removed."""
+    return tuple(
+        r
+        for r in scan.replicas
+        if r.good and r.form is Form.PACKAGE and not r.verified_within(policy.recency.of(r.tier_class), now)
+    )
+
+
+def next_look(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> datetime | None:
+    """When the passing of time alone will change what the rules say, or what holds it back; None for never."""
+    start = scan.acquired_at or scan.first_seen_at
+    moments = [pin.until for pin in scan.pins]
+    verified = [(r, r.verified_at) for r in scan.replicas if r.good and r.verified_at is not None]
+    moments.extend(at + policy.recency.of(r.tier_class) for r, at in verified)
+    for rule in policy.rules:
+        for leaf in leaves(rule.condition):
+            if isinstance(leaf, Compare) and leaf.term == "age" and isinstance(leaf.value, timedelta):
+                moments.extend((start, start + leaf.value))
+            elif isinstance(leaf, Replicas) and leaf.within is not None:
+                moments.extend(at + leaf.within for _, at in verified)
+    # A period ends with its last instant: the first moment at which the answer differs comes right after it.
+    ahead = [moment for moment in moments if moment >= now]
+    return min(ahead) + timedelta(microseconds=1) if ahead else None
+
+
+def bytes_to_free(area: AreaFacts) -> int:
+    """Bytes above the low watermark, when the area stands above the high one; the quarantine counts as freed."""
+    kept = area.used_bytes - area.quarantine_bytes
+    if area.quota_bytes <= 0 or kept <= area.mark * area.quota_bytes:
+        return 0
+    return max(0, kept - int(area.low * area.quota_bytes))
+
+
+def choose_for_watermark(candidates: Sequence[PruneChoice], *, bytes_to_free: int) -> Sequence[PruneChoice]:
+    """The replicas to prune so that at least that much room comes, and none beyond it.
+
+    Originals' files go before packages, and within a form the oldest scan first; a replica named twice counts once.
+    """
+    order = {Form.FILES: 0, Form.PACKAGE: 1}
+    chosen: dict[str, PruneChoice] = {}
+    freed = 0
+    for choice in sorted(candidates, key=lambda c: (order[c.form], c.acquired_at, c.scan, c.replica)):
+        if freed >= bytes_to_free:
+            break
+        if choice.replica in chosen or choice.bytes <= 0:
+            continue
+        chosen[choice.replica] = choice
+        freed += choice.bytes
+    return tuple(chosen.values())
+
+
+def _read(policy: Policy, values: Mapping[str, Any]) -> tuple[Match, ...]:
+    return tuple(
+        Match(rule, verdict, verdict.value or may_come(rule.condition, values))
+        for rule in policy.ordered()
+        for verdict in (evaluate(rule.condition, values),)
+    )
+
+
+def _first(matches: Iterable[Match]) -> Match | None:
+    """The match that decides: the first that holds, else the first that may hold later."""
+    listed = list(matches)
+    return next((m for m in listed if m.verdict.value), None) or next((m for m in listed if m.coming), None)
+
+
+def _wanted(matches: Iterable[Match], do: str) -> list[Match]:
+    return [m for m in matches if m.rule.do == do and m.coming]
+
+
+def _chosen(matches: Sequence[Match]) -> dict[str, Match]:
+    first = {do: _first(m for m in matches if m.rule.do == do) for do in STAGE_OF}
+    return {do: match for do, match in first.items() if match is not None}
+
+
+def _copies(matches: Sequence[Match]) -> int:
+    """Archive copies asked for: the most of any archive or prune rule that holds or may hold later."""
+    asked = (m.rule.settings.copies for do in ("archive", "prune") for m in _wanted(matches, do))
+    return max(LEAST_COPIES, *asked, LEAST_COPIES)
+
+
+def _joined(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def _forms(rule: Rule) -> tuple[Form, ...]:
+    return rule.settings.forms
+
+
+def _forbidden(matches: Sequence[Match], policy: Policy) -> dict[Stage, str]:
+    """What 'forbid' rules forbid. One whose sentence cannot be answered forbids too: a doubt is no permission."""
+    forbidden: dict[Stage, str] = {}
+    for match in matches:
+        doubtful = any(term.holds is None for term in match.verdict.terms) and match.coming
+        if match.rule.do != "forbid" or not (match.verdict.value or doubtful):
+            continue
+        for do in match.rule.settings.actions:
+            if do in STAGE_OF:
+                forbidden.setdefault(STAGE_OF[do], f"forbidden by {policy.cite(match.rule)}")
+    return forbidden
+
+
+def _held_back(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, by: Mapping[Stage, str], copies: int
+) -> dict[Stage, str]:
+    """What a pin, a switch of the area or law 4 holds back of the wanted removals and reductions."""
+    held: dict[Stage, str] = {}
+    pin = scan.pinned_by(now)
+    for stage, on, word in (
+        (Stage.PRUNED, area.prune_on, "prune"),
+        (Stage.REDUCED, area.reduce_on, "reduce"),
+    ):
+        if stage not in by:
+            continue
+        if not on:
+            held[stage] = f"{word}: off for area {area.name}"
+        elif pin:
+            held[stage] = f"pinned by {pin}"
+    if Stage.PRUNED in by and Stage.PRUNED not in held and scan.complete:
+        reasons = _law_reasons(scan, policy, area, now, copies)
+        if reasons:
+            held[Stage.PRUNED] = "; ".join(reasons)
+    return held
+
+
+def _law_reasons(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, copies: int) -> tuple[str, ...]:
+    files = [r for r in scan.replicas_of(ProductKind.ORIGINAL, Form.FILES) if r.tier == area.name]
+    for replica in files:
+        reasons = may_go(_removal(scan, replica, policy, area, now, copies=copies))
+        if reasons:
+            return reasons
+    return ()
+
+
+def _removal(
+    scan: KnownScan,
+    replica: Replica,
+    policy: Policy,
+    area: AreaFacts,
+    now: datetime,
+    *,
+    copies: int,
+    reproducible: bool = False,
+) -> Removal:
+    product = next((p for p in scan.products if p.digest == replica.digest), None)
+    same = [r for r in scan.replicas if r.digest == replica.digest and r.live]
+    period = policy.recency
+
+    def recent(tier_class: TierClass) -> frozenset[str]:
+        return recent_domains(same, tier_class, within=period.of(tier_class), now=now, without=replica.id)
+
+    servers = recent(TierClass.SERVER) - {replica.domain}
+    anywhere = {r.id for r in same if r.id != replica.id and r.verified_within(period.of(r.tier_class), now)}
+    return Removal(
+        product=replica.product,
+        form=replica.form,
+        tier_class=replica.tier_class,
+        complete=scan.complete,
+        enabled=area.prune_on,
+        pinned_by=scan.pinned_by(now),
+        made_by_us=product.made_by_us if product is not None else replica.product is not ProductKind.ORIGINAL,
+        archive_copies_elsewhere=len(recent(TierClass.ARCHIVE)),
+        server_copies_elsewhere=len(servers),
+        archiving_hopeful=_archiving_hopeful(scan),
+        good_copies_elsewhere=len(anywhere),
+        reproducible=reproducible,
+        copies_asked=copies,
+    )
+
+
+def _archiving_hopeful(scan: KnownScan) -> bool:
+    """An archive job is queued or at work, or the last one succeeded."""
+    jobs = sorted((j for j in scan.jobs if j.action == "archive"), key=lambda j: j.queued_at)
+    return bool(jobs) and jobs[-1].status in (JobStatus.TODO, JobStatus.DOING, JobStatus.SUCCEEDED)
+
+
+def _made(scan: KnownScan, kind: ProductKind) -> bool:
+    return any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind))
+
+
+def _whole(scan: KnownScan, key: str) -> int | None:
+    condition = scan.conditions.get(key)
+    if condition is None or isinstance(condition.value, (str, bool)) or condition.value is None:
+        return None
+    return round(condition.value)

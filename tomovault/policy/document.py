@@ -1,0 +1,204 @@
+"""A policy: named rules, each a sentence over facts and the one result that it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from tomovault.core.life import Stage
+from tomovault.core.replica import LEAST_COPIES, Form, TierClass
+from tomovault.policy.expression import Expression, WrongExpression, read_expression
+from tomovault.policy.quantity import show_found
+from tomovault.policy.yaml_text import Duration, Fault, Size, Strict, Whole, Word, faults, nearest, parse
+
+ActionName = Literal[
+    "pack", "preview", "replicate", "archive", "reconstruct", "accept", "reduce", "export", "prune", "verify", "forbid"
+]
+
+#: The stage whose result an action brings; `verify` renews a fact, and `forbid` brings nothing.
+STAGE_OF: Mapping[str, Stage] = {
+    "preview": Stage.PREVIEWED,
+    "pack": Stage.PACKED,
+    "replicate": Stage.REPLICATED,
+    "archive": Stage.ARCHIVED,
+    "reconstruct": Stage.RECONSTRUCTED,
+    "accept": Stage.ACCEPTED,
+    "reduce": Stage.REDUCED,
+    "export": Stage.EXPORTED,
+    "prune": Stage.PRUNED,
+}
+
+#: The keys of `with` that an action understands.
+SETTINGS_OF: Mapping[str, frozenset[str]] = {
+    "pack": frozenset(),
+    "preview": frozenset({"preset"}),
+    "replicate": frozenset({"tiers"}),
+    "archive": frozenset({"copies", "tiers"}),
+    "reconstruct": frozenset({"preset"}),
+    "accept": frozenset({"preset"}),
+    "reduce": frozenset({"preset"}),
+    "export": frozenset({"to"}),
+    "prune": frozenset({"forms", "copies", "verified_within"}),
+    "verify": frozenset({"tiers", "verified_within"}),
+    "forbid": frozenset({"actions"}),
+}
+
+#: Without these an action does not know what to do.
+NEEDED_BY: Mapping[str, frozenset[str]] = {
+    "replicate": frozenset({"tiers"}),
+    "export": frozenset({"to"}),
+    "forbid": frozenset({"actions"}),
+}
+
+
+class Recency(Strict):
+    """How long ago a copy may have been re-read and still count when something is to be removed (law 4)."""
+
+    disk: Duration = timedelta(days=90)
+    archive: Duration = timedelta(days=400)
+
+    def of(self, tier_class: TierClass) -> timedelta:
+        """The period for a class of tier; what is far away is asked as seldom as tape."""
+        return self.disk if tier_class in (TierClass.FAST, TierClass.SERVER) else self.archive
+
+
+class Settings(Strict):
+    """The `with` of a rule. Which keys may be set depends on its action (`SETTINGS_OF`)."""
+
+    copies: Whole = Field(default=LEAST_COPIES, ge=LEAST_COPIES, le=10)
+    tiers: tuple[str, ...] = ()
+    preset: str | None = None
+    forms: tuple[Form, ...] = (Form.FILES,)
+    verified_within: Duration | None = None
+    to: str | None = None
+    actions: tuple[ActionName, ...] = ()
+
+
+class Limits(Strict):
+    """What one run of a rule may do at most."""
+
+    bytes: Size | None = None
+    files: Whole | None = Field(default=None, ge=1)
+
+
+class Rule(Strict):
+    """When the sentence `when` holds for a scan, the result of the action `do` is wanted."""
+
+    name: Word
+    do: ActionName
+    when: str = "true"
+    settings: Settings = Field(default=Settings(), alias="with")
+    order: Whole = 0
+    limits: Limits = Limits()
+    notify: tuple[str, ...] = ()
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _check_when(cls, value: object) -> str:
+        if value is True:
+            return "true"
+        if not isinstance(value, str):
+            raise ValueError(f"{show_found(value)} is not a sentence, such as: complete and age > 30d")
+        try:
+            read_expression(value)
+        except WrongExpression as wrong:
+            raise faults(wrong.found) from None
+        return value
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Rule:
+        legal, given = SETTINGS_OF[self.do], self.settings.model_fields_set
+        found = [
+            Fault(
+                f"{self.do!r} does not understand {key!r}"
+                + (nearest(key, legal) if legal else "; it has no settings at all"),
+                ("with", key),
+                at_key=True,
+            )
+            for key in sorted(given - legal)
+        ]
+        found.extend(
+            Fault(f"{self.do!r} needs {key!r} under 'with'", ("do",))
+            for key in sorted(NEEDED_BY.get(self.do, frozenset()))
+            if not getattr(self.settings, key)
+        )
+        if "forms" in given and not self.settings.forms:
+            found.append(Fault("name at least one of files, package", ("with", "forms")))
+        if found:
+            raise faults(found)
+        return self
+
+    @cached_property
+    def condition(self) -> Expression:
+        """The sentence, read."""
+        return read_expression(self.when)
+
+
+class Policy(Strict):
+    """A file of rules. Where several rules want the same action of a scan, the one with the lowest `order`,
+    then the first in the file, gives its settings; of `copies` and `tiers` the most that is asked counts.
+    """
+
+    name: Word
+    version: Whole = Field(ge=1)
+    description: str = ""
+    recency: Recency = Field(default=Recency(), alias="verified_within")
+    presets: Mapping[Word, Mapping[str, Any]] = Field(default_factory=dict)
+    rules: tuple[Rule, ...]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Policy:
+        names = [rule.name for rule in self.rules]
+        found = [
+            Fault(f"a rule named {name!r} is here already; a name is cited in permits", ("rules", i, "name"))
+            for i, name in enumerate(names)
+            if name in names[:i]
+        ]
+        for i, rule in enumerate(self.rules):
+            preset = rule.settings.preset
+            if preset is not None and preset not in self.presets:
+                problem = f"the policy has no preset {preset!r}{nearest(preset, self.presets)}"
+                found.append(Fault(problem, ("rules", i, "with", "preset")))
+        if found:
+            raise faults(found)
+        return self
+
+    def ordered(self) -> tuple[Rule, ...]:
+        """The rules in the order in which they are asked."""
+        return tuple(sorted(self.rules, key=lambda rule: rule.order))
+
+    def verified_within(self) -> tuple[timedelta, timedelta]:
+        """How long ago a copy on disk, and one in an archive, may have been re-read and still count (law 4)."""
+        return self.recency.disk, self.recency.archive
+
+    def copies_wanted(self) -> int:
+        """The most archive copies that any rule asks for; never fewer than the law's."""
+        asked = [rule.settings.copies for rule in self.rules if rule.do in ("archive", "prune")]
+        return max([LEAST_COPIES, *asked])
+
+    def wanted_tiers(self) -> frozenset[str]:
+        """Every tier that a rule wants a replica on."""
+        return frozenset(tier for rule in self.rules if rule.do == "replicate" for tier in rule.settings.tiers)
+
+    def parameters_of(self, stage: Stage) -> Mapping[str, Any]:
+        """The parameters of the preset that the first rule for a stage names; empty for an engine's defaults."""
+        for rule in self.ordered():
+            if STAGE_OF.get(rule.do) is stage and rule.settings.preset is not None:
+                return self.presets[rule.settings.preset]
+        return {}
+
+    def cite(self, rule: Rule) -> str:
+        """How a rule is named in a permit and to a person: 'prune-files@standard:1'."""
+        return f"{rule.name}@{self.name}:{self.version}"
+
+
+def parse_policy(text: str, file_name: str) -> Policy:
+    """The policy that a text holds. Raises UserError with every problem and its place."""
+    return parse(text, file_name, Policy)
+
+
+ACTIONS: tuple[str, ...] = get_args(ActionName)

@@ -1,0 +1,172 @@
+"""The first reading of a rule's sentence: does it hold for these values, and why, term by term.
+
+Three answers, as in SQL: yes, no, and not known (None). A sentence holds only when the answer is yes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from tomovault.policy.expression import (
+    TERMS,
+    VOLUME_ACCEPTED,
+    Always,
+    And,
+    Compare,
+    Expression,
+    Flag,
+    Kind,
+    Leaf,
+    Listed,
+    Not,
+    Or,
+    Replicas,
+)
+from tomovault.policy.quantity import show_duration, show_percent, show_size
+
+#: The number of good copies on a tier or class of tiers, of those re-read within a period if one is given.
+CountReplicas = Callable[[str, timedelta | None], int]
+
+#: Terms that the next steps of the life, or the passing of time, may still make true.
+COMING = frozenset({"complete", "packed", "archived", "previewed", "volume", VOLUME_ACCEPTED})
+
+_SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term as written, what was found, and whether it holds (None: it is not known)."""
+
+    text: str
+    found: str
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the sentence holds for certain, with every term of it."""
+
+    value: bool
+    terms: tuple[Term, ...]
+
+    def explain(self, *, holding: bool | None = None) -> str:
+        """'age > 30d: 12 d' for each term; only those that hold, or that do not, when asked."""
+        chosen = [t for t in self.terms if holding is None or (t.holds is True) is holding]
+        return ", ".join(f"{t.text}: {t.found}" if t.found else t.text for t in chosen)
+
+
+def evaluate(tree: Expression, values: Mapping[str, Any]) -> Verdict:
+    """Whether the sentence holds for these values.
+
+    `values` maps terms to bool, str, int, float or timedelta, or None where it is not known; 'high' and 'low'
+    to the area's watermarks, and 'replicas' to a `CountReplicas`. Every term is looked at, for the explanation.
+    """
+    terms: list[Term] = []
+    answer = _answer(tree, values, terms)
+    return Verdict(answer is True, tuple(terms))
+
+
+def may_come(tree: Expression, values: Mapping[str, Any]) -> bool:
+    """Whether the sentence holds now, or may hold later by itself: by a step done, by age, or by a fuller area."""
+    return True in _outlook(tree, values)
+
+
+def leaves(tree: Expression) -> tuple[Leaf, ...]:
+    """Every term of the sentence in the order in which it is read."""
+    if isinstance(tree, Not):
+        return leaves(tree.part)
+    if isinstance(tree, (And, Or)):
+        return tuple(leaf for part in tree.parts for leaf in leaves(part))
+    return (tree,)
+
+
+def _answer(tree: Expression, values: Mapping[str, Any], terms: list[Term]) -> bool | None:
+    if isinstance(tree, Not):
+        inner = _answer(tree.part, values, terms)
+        return None if inner is None else not inner
+    if isinstance(tree, And):
+        return _join([_answer(part, values, terms) for part in tree.parts], decided_by=False)
+    if isinstance(tree, Or):
+        return _join([_answer(part, values, terms) for part in tree.parts], decided_by=True)
+    term = _look(tree, values)
+    terms.append(term)
+    return term.holds
+
+
+def _join(answers: list[bool | None], *, decided_by: bool) -> bool | None:
+    if decided_by in answers:
+        return decided_by
+    return None if None in answers else not decided_by
+
+
+def _look(leaf: Leaf, values: Mapping[str, Any]) -> Term:
+    if isinstance(leaf, Always):
+        return Term(leaf.text, "", True)
+    if isinstance(leaf, Replicas):
+        count = values["replicas"](leaf.tier, leaf.within)
+        return Term(leaf.text, str(count), _SIGNS[leaf.sign](count, leaf.value))
+    found = values.get(leaf.term)
+    if found is None:
+        return Term(leaf.text, "not known", None)
+    if isinstance(leaf, Flag):
+        return Term(leaf.text, "yes" if found else "no", bool(found))
+    if isinstance(leaf, Listed):
+        return Term(leaf.text, str(found), (found in leaf.values) is not leaf.negated)
+    wanted = leaf.value
+    shown = _shown(leaf.term, found)
+    if TERMS[leaf.term] is Kind.USAGE and isinstance(wanted, str):
+        shown = f"{shown}, {wanted} is {_shown(leaf.term, values[wanted])}"
+        wanted = values[wanted]
+    return Term(leaf.text, shown, _SIGNS[leaf.sign](found, wanted))
+
+
+def _shown(term: str, found: Any) -> str:
+    kind = TERMS[term]
+    if kind is Kind.DURATION:
+        return show_duration(found)
+    if kind is Kind.SIZE:
+        return show_size(found)
+    if kind is Kind.USAGE:
+        return show_percent(found)
+    return str(found)
+
+
+def _outlook(tree: Expression, values: Mapping[str, Any]) -> frozenset[bool | None]:
+    """Answers that the sentence may have, now or later."""
+    if isinstance(tree, Not):
+        return frozenset(None if a is None else not a for a in _outlook(tree.part, values))
+    if isinstance(tree, (And, Or)):
+        decided_by = isinstance(tree, Or)
+        reached = _outlook(tree.parts[0], values)
+        for part in tree.parts[1:]:
+            other = _outlook(part, values)
+            reached = frozenset(_join([a, b], decided_by=decided_by) for a in reached for b in other)
+        return reached
+    now = _look(tree, values).holds
+    return frozenset({now, *_later(tree, now)})
+
+
+def _later(leaf: Leaf, now: bool | None) -> tuple[bool, ...]:
+    if isinstance(leaf, Flag):
+        return (True,) if leaf.term in COMING else ()
+    if isinstance(leaf, Replicas):
+        return (True, False)
+    if isinstance(leaf, Compare) and leaf.term == "usage":
+        return (True, False)
+    if isinstance(leaf, Compare) and leaf.term == "age":
+        return (leaf.sign in (">", ">=", "!="),) if now is not None else ()
+    return ()
+
+
+__all__ = ["CountReplicas", "Term", "Verdict", "evaluate", "leaves", "may_come"]
