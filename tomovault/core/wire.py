@@ -77,6 +77,8 @@ def _decode_union(kind: Any, value: Any, where: str) -> Any:
     choices = typing.get_args(kind)
     if value is None and type(None) in choices:
         return None
+    if type(value) in choices and isinstance(value, (bool, int, float, str)):
+        return value  # an int stays one where a float would do as well
     problems = []
     for choice in choices:
         if choice is type(None):

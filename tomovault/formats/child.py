@@ -1,0 +1,70 @@
+"""The program that looks into foreign files: one request on stdin, one answer on stdout, both JSON.
+
+Run by `tomovault.formats.limits` as `python -m tomovault.formats.child MEMORY_BYTES CPU_S`. It limits
+itself before it reads a single byte that a user wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tomovault.core import wire
+from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.scan import Candidate, ScanReport
+from tomovault.formats import family
+
+
+def limit_self(memory_bytes: int, cpu_s: int) -> None:
+    """From here on: so much address space and CPU time, no file written, no core left."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what is asked: {'op': 'inspect', 'candidate', 'settled'} or {'op': 'layout', 'report'}."""
+    if request["op"] == "inspect":
+        candidate = wire.from_plain(Candidate, request["candidate"])
+        reports = family.load(candidate.format).inspect(candidate, settled=bool(request["settled"]))
+        return {"reports": wire.to_plain(list(reports))}
+    report = wire.from_plain(ScanReport, request["report"])
+    return {"layout": wire.to_plain(family.load(report.format).layout(report))}
+
+
+def answer_text(text: str) -> str:
+    """The answer to a request in JSON; whatever goes wrong becomes {'error': ...}."""
+    try:
+        result = answer(json.loads(text))
+    except TomovaultError as error:
+        result = _failed(error.message, error.hint, busy=isinstance(error, Transient))
+    except MemoryError:
+        result = _failed("it needs more memory than an inspection may use", "", busy=False)
+    except Exception as error:  # noqa: BLE001 - a foreign file may raise anything; the parent names the file
+        result = _failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], "", busy=False)
+    return json.dumps(result)
+
+
+def _failed(message: str, hint: str, *, busy: bool) -> dict[str, Any]:
+    return {"error": {"message": message, "hint": hint, "busy": busy}}
+
+
+def main() -> int:
+    """Answer one request."""
+    limit_self(int(sys.argv[1]), int(sys.argv[2]))
+    # Nothing that a library prints may get between the braces of the answer.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    text = answer_text(sys.stdin.read())
+    with os.fdopen(out, "w", encoding="ascii") as stream:
+        stream.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

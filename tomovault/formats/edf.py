@@ -1,0 +1,176 @@
+"""EDF series as SPEC and FReLoN write them: one folder, one file a frame, `.info` and `.xml` beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import ClassVar
+
+from tomovault.core.errors import UserError
+from tomovault.core.layout import Layout
+from tomovault.core.ports import Format, Listing
+from tomovault.core.scan import Candidate, FileRole, FileState, ScanFile, ScanReport
+from tomovault.formats.edf_certificate import certify
+from tomovault.formats.edf_conditions import acquired_at, read_conditions, read_metadata
+from tomovault.formats.edf_layout import lay_out_frames
+from tomovault.formats.edf_names import SeriesNames, prefixes, sort_names
+from tomovault.formats.edf_series import Series, frame_names, read_series
+from tomovault.formats.origin import nx_facts, origin_of
+from tomovault.formats.scan_folder import ScanFolder
+
+#: Larger files beside the frames are data of another kind, and are left out with a warning.
+LARGEST_SIDE_FILE = 256 * 1024 * 1024
+
+
+class EdfSeries:
+    """The `edf` format; a candidate's key is the prefix of its file names."""
+
+    name: ClassVar[str] = "edf"
+
+    def recognise(self, listing: Listing) -> Sequence[Candidate]:
+        """One candidate a prefix, by names only."""
+        found = prefixes(_folder_name(listing.folder), listing.files)
+        return [Candidate(self.name, listing.folder, prefix) for prefix in found]
+
+    def members(self, candidate: Candidate, listing: Listing) -> tuple[Sequence[str], Sequence[str]]:
+        """Frames and metadata of the prefix; side files come and go without a change of the scan."""
+        names = sort_names(candidate.key, listing.files, prefixes(_folder_name(listing.folder), listing.files))
+        return sorted({*frame_names(names), *_texts(names)}), ()
+
+    def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
+        """The scan of one prefix; none where the names turn out to hold neither frames nor an announcement."""
+        with ExitStack() as stack:
+            folder = stack.enter_context(ScanFolder(candidate.folder))
+            metadata = _open_metadata(stack, candidate)
+            series = read_series(folder, candidate.key, settled=settled, metadata=metadata)
+        if not series.names.projections and series.announced.tomo_n is None:
+            return []
+        return [_report(candidate, series, settled=settled)]
+
+    def layout(self, report: ScanReport) -> Layout:
+        """One frame a file; texts, side files, short and compressed files are literal."""
+        prefix, inner = _said(report, "prefix"), _said(report, "folder")
+        candidate = Candidate(
+            self.name,
+            os.path.join(report.root, inner).rstrip("/") or "/",
+            prefix,
+            os.path.join(report.root, _said(report, "metadata_folder"))
+            if "metadata_folder" in report.metadata
+            else None,
+        )
+        with ExitStack() as stack:
+            folder = stack.enter_context(ScanFolder(candidate.folder))
+            metadata = _open_metadata(stack, candidate)
+            series = read_series(folder, prefix, settled=False, metadata=metadata)
+        wanted = {file.state.path for file in report.files}
+        files = [replace(f, path=inner + f.path) for f in lay_out_frames(series)]
+        return Layout(tuple(f for f in files if f.path in wanted), nx_facts(report))
+
+
+def _folder_name(folder: str) -> str:
+    return os.path.basename(folder.rstrip("/"))
+
+
+def _texts(names: SeriesNames) -> Iterator[str]:
+    yield from (name for name in (names.info, names.xml, names.abort) if name)
+
+
+def _open_metadata(stack: ExitStack, candidate: Candidate) -> ScanFolder | None:
+    if candidate.metadata_folder is None or not os.path.isdir(candidate.metadata_folder):
+        return None
+    return stack.enter_context(ScanFolder(candidate.metadata_folder))
+
+
+def _report(candidate: Candidate, series: Series, *, settled: bool) -> ScanReport:
+    folder = os.path.normpath(candidate.folder)
+    root = folder
+    if series.metadata_states and candidate.metadata_folder is not None:
+        root = os.path.commonpath([folder, os.path.normpath(candidate.metadata_folder)])
+    inner = _inner(root, folder)
+    places = {"prefix": candidate.key, "folder": inner}
+    files = [replace(f, state=replace(f.state, path=inner + f.state.path)) for f in _closure(series)]
+    if series.metadata_states and candidate.metadata_folder is not None:
+        outer = _inner(root, os.path.normpath(candidate.metadata_folder))
+        places["metadata_folder"] = outer
+        files += [
+            ScanFile(replace(state, path=outer + name), FileRole.METADATA)
+            for name, state in series.metadata_states.items()
+        ]
+    certificate = certify(series, settled=settled)
+    large = [s.path for s in _side_states(series) if s.size > LARGEST_SIDE_FILE]
+    if large:
+        certificate = replace(certificate, problems=(*certificate.problems, _too_large(large)))
+    when, source = acquired_at(series)
+    directory = series.first_header.keys.get("dir") if series.first_header else None
+    origin = origin_of(directory) if directory else origin_of(folder + "/")
+    metadata = read_metadata(series) | places | {"acquired_at_source": source}
+    info = series.info or {}
+    return ScanReport(
+        format=EdfSeries.name,
+        name=candidate.key or _folder_name(folder),
+        root=root,
+        entry="",
+        identity=_identity(series),
+        certificate=certificate,
+        files=tuple(sorted(files, key=lambda f: f.state.path)),
+        conditions=read_conditions(series),
+        acquired_at=when,
+        beamline=origin.beamline,
+        proposal=origin.proposal,
+        sample=info.get("sample") or None,
+        owner=None,
+        metadata=metadata,
+    )
+
+
+def _inner(root: str, folder: str) -> str:
+    relative = os.path.relpath(folder, root)
+    return "" if relative == "." else relative + "/"
+
+
+def _too_large(names: Sequence[str]) -> str:
+    return f"{len(names)} large files that are no frames are left out, the first is {names[0]}"
+
+
+def _closure(series: Series) -> Iterator[ScanFile]:
+    """Every file of the scan in the folder itself."""
+    names = series.names
+    roles = dict.fromkeys(names.projections.values(), FileRole.PROJECTION)
+    roles |= {flat.name: FileRole.FLAT for flat in names.flats}
+    roles |= dict.fromkeys(names.reduced_flats.values(), FileRole.FLAT)
+    roles |= dict.fromkeys(names.darks, FileRole.DARK)
+    roles |= dict.fromkeys(_texts(names), FileRole.METADATA)
+    for name, role in roles.items():
+        if name not in series.left_out:
+            yield ScanFile(series.states[name], role)
+    for state in _side_states(series):
+        if state.size <= LARGEST_SIDE_FILE:
+            yield ScanFile(state, FileRole.SIDE)
+
+
+def _side_states(series: Series) -> Iterator[FileState]:
+    return (series.states[name] for name in series.names.side if name not in series.left_out)
+
+
+def _identity(series: Series) -> str:
+    """Digest over the projections' directory entries: flats, darks and texts may legally come, go and be rewritten."""
+    digest = hashlib.sha256(b"edf\0")
+    digest.update(series.prefix.encode("utf-8", "surrogateescape"))
+    for index in sorted(series.names.projections):
+        state = series.states[series.names.projections[index]]
+        digest.update(f"\0{index} {state.size} {state.mtime_ns} {state.inode}".encode("ascii"))
+    return digest.hexdigest()
+
+
+def _said(report: ScanReport, key: str) -> str:
+    """A path or prefix that this module wrote into the report's metadata; never one that leads out of the root."""
+    value = report.metadata.get(key)
+    if not isinstance(value, str) or ".." in value.split("/"):
+        raise UserError(f"{report.root}: the report is not one of an EDF series")
+    return value
+
+
+PLUGIN: type[Format] = EdfSeries

@@ -1,0 +1,76 @@
+"""Signs that a series was being written over an older one with the same names.
+
+Times of files are compared with each other only, never with a clock of ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+
+from tomovault.formats.index_ranges import in_ranges, in_words
+
+#: A single file may be late by so much, since some cameras flush index 0 last.
+_JITTER_NS = 5_000_000_000
+#: Gaps within so many median intervals are jitter.
+_INTERVALS = 10
+#: Share of pairs half a run apart that must be in order; copies in random order come near one half.
+_IN_ORDER = 0.8
+#: With fewer files chance alone orders them.
+_FEWEST = 4
+#: So many of the widest gaps are looked at.
+_TRIED = 8
+
+
+def find_rescan(times_ns: Mapping[int, int]) -> str | None:
+    """Say so if the first files of a series are all newer than all that follow, each run being in order itself.
+
+    That is what a second scan leaves that writes over the first from index 0: while it runs, and
+    afterwards where it had fewer projections.
+    """
+    indices = sorted(times_ns)
+    times = [times_ns[i] for i in indices]
+    if len(times) < _FEWEST:
+        return None
+    split = _split(times)
+    if split is None:
+        return None
+    older = in_words(in_ranges(indices[split:]), 5)
+    return (
+        f"projections {in_words(in_ranges(indices[:split]), 5)} are newer than {older}: "
+        "the scan was written over an earlier one of the same name"
+    )
+
+
+def _split(times: Sequence[int]) -> int | None:
+    """The number of leading files newer than all others by more than jitter, None if there is no such place."""
+    newest_after = [0] * len(times)
+    newest = 0
+    for at in range(len(times) - 1, -1, -1):
+        newest_after[at] = newest
+        newest = max(newest, times[at])
+    oldest = times[0]
+    gaps: list[tuple[int, int]] = []
+    for at in range(len(times) - 1):
+        oldest = min(oldest, times[at])
+        if oldest > newest_after[at]:
+            gaps.append((oldest - newest_after[at], at + 1))
+    for gap, split in sorted(gaps, reverse=True)[:_TRIED]:
+        if gap > _jitter(times, split) and _in_order(times[:split]) and _in_order(times[split:]):
+            return split
+    return None
+
+
+def _jitter(times: Sequence[int], split: int) -> float:
+    if split > 1 and len(times) - split > 1:
+        return 0.0
+    ordered = sorted(times[split:] if split == 1 else times[:split])
+    steps = [b - a for a, b in itertools.pairwise(ordered)]
+    return max(_JITTER_NS, _INTERVALS * statistics.median(steps)) if steps else _JITTER_NS
+
+
+def _in_order(times: Sequence[int]) -> bool:
+    half = max(1, len(times) // 2)
+    pairs = list(zip(times, times[half:], strict=False))
+    return not pairs or sum(b >= a for a, b in pairs) >= _IN_ORDER * len(pairs)

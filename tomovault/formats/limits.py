@@ -1,0 +1,191 @@
+"""Inspection in a child process that cannot take its caller with it, whatever a file contains."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tomovault.core import wire
+from tomovault.core.errors import TomovaultError, Transient, UserError
+from tomovault.core.layout import Layout
+from tomovault.core.scan import Candidate, ScanReport
+
+#: Found by name, so that nothing here imports what the child imports.
+_PROGRAM = "tomovault.formats.child"
+_PIECE = 1 << 16
+_STDERR_KEPT = 4096
+#: A killed child that is not gone by then hangs in the file system; it is left to the kernel.
+_REAP_S = 5.0
+#: No locks, no plug-ins from elsewhere, one thread, nothing written beside the sources.
+_OVERRIDES: Mapping[str, str] = {
+    "HDF5_USE_FILE_LOCKING": "FALSE",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "HDF5_PLUGIN_PATH": "/nonexistent",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUTF8": "1",
+    "PYTHONSAFEPATH": "1",
+}
+#: Would send the library to files of another folder.
+_REMOVED = ("HDF5_VDS_PREFIX", "HDF5_EXT_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_DRIVER", "PYTHONSTARTUP")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one inspection may use: address space, CPU time, wall time, and bytes of its answer."""
+
+    memory_bytes: int = 2 << 30
+    cpu_s: int = 120
+    wall_s: float = 120.0
+    output_bytes: int = 256 << 20
+
+
+class _ChildFailed(Exception):
+    """What happened to the child, in words."""
+
+
+class LimitedFormats:
+    """The `FormatFamily`: every call is a process of its own, with limits, killed as a group when they are met."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+
+    def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
+        """As `Format.inspect`. Raises UserError naming the place if the child died or answered nonsense,
+        Transient if a writer holds the file in a way that cannot be read now.
+        """
+        place = os.path.join(candidate.folder, candidate.key) if candidate.key else candidate.folder
+        reply = self._ask({"op": "inspect", "candidate": wire.to_plain(candidate), "settled": settled}, place)
+        try:
+            return [wire.from_plain(ScanReport, report) for report in reply["reports"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{place}: the inspection gave no readable answer ({error})") from error
+
+    def layout(self, report: ScanReport) -> Layout:
+        """As `Format.layout`; an empty layout where the child failed, so that files are kept whole."""
+        try:
+            reply = self._ask({"op": "layout", "report": wire.to_plain(report)}, report.root)
+            return wire.from_plain(Layout, reply["layout"])
+        except (TomovaultError, KeyError, TypeError, ValueError):
+            return Layout()
+
+    def _ask(self, request: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+        try:
+            reply = json.loads(self._run(json.dumps(request).encode("ascii")))
+        except _ChildFailed as error:
+            raise UserError(
+                f"{place}: the inspection {error}", hint="the file may be damaged; it is kept as found"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{place}: the inspection gave no readable answer") from error
+        if not isinstance(reply, dict):
+            raise UserError(f"{place}: the inspection gave no readable answer")
+        failure = reply.get("error")
+        if isinstance(failure, dict):
+            message = str(failure.get("message", "it failed"))
+            text = message if place in message else f"{place}: {message}"
+            kind = Transient if failure.get("busy") else UserError
+            raise kind(text, hint=str(failure.get("hint", "")))
+        return reply
+
+    def _run(self, request: bytes) -> bytes:
+        """The child's stdout. Raises _ChildFailed."""
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-B", "-m", _PROGRAM, str(self._limits.memory_bytes), str(self._limits.cpu_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=_environment(),
+            start_new_session=True,
+        )
+        with child:
+            try:
+                out, said = _exchange(child, request, time.monotonic() + self._limits.wall_s, self._limits)
+                code = child.wait(_REAP_S)
+            except subprocess.TimeoutExpired:
+                raise _ChildFailed("did not end") from None
+            finally:
+                _kill_group(child)
+        if code == 0:
+            return out
+        raise _ChildFailed(_obituary(code, said))
+
+
+def _environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in _REMOVED}
+    return {**kept, **_OVERRIDES}
+
+
+def _exchange(child: subprocess.Popen[bytes], request: bytes, deadline: float, limits: Limits) -> tuple[bytes, str]:
+    """Write the request and read both outputs to their ends, within time and size."""
+    stdin, stdout, stderr = child.stdin, child.stdout, child.stderr
+    if stdin is None or stdout is None or stderr is None:
+        raise _ChildFailed("has no pipes")
+    out, said = bytearray(), bytearray()
+    to_write = memoryview(request)
+    with selectors.DefaultSelector() as ready:
+        for stream, events in (
+            (stdin, selectors.EVENT_WRITE),
+            (stdout, selectors.EVENT_READ),
+            (stderr, selectors.EVENT_READ),
+        ):
+            os.set_blocking(stream.fileno(), False)
+            ready.register(stream, events)
+        while ready.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _ChildFailed(f"took longer than {limits.wall_s:g} s and was ended")
+            for key, _ in ready.select(left):
+                if key.fileobj is stdin:
+                    to_write = _write_some(stdin.fileno(), to_write)
+                    if not to_write:
+                        ready.unregister(stdin)
+                        stdin.close()
+                    continue
+                piece = os.read(key.fd, _PIECE)
+                if not piece:
+                    ready.unregister(key.fileobj)
+                elif key.fileobj is stdout:
+                    out += piece
+                else:
+                    said = (said + piece)[-_STDERR_KEPT:]
+                if len(out) > limits.output_bytes:
+                    raise _ChildFailed(f"answered with more than {limits.output_bytes} bytes and was ended")
+    return bytes(out), said.decode("utf-8", "replace")
+
+
+def _write_some(descriptor: int, data: memoryview) -> memoryview:
+    try:
+        return data[os.write(descriptor, data[:_PIECE]) :]
+    except BrokenPipeError:
+        return data[:0]
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """End the child and all it may have started; returns within a few seconds even if it cannot be ended."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+    try:
+        child.wait(_REAP_S)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _obituary(code: int, said: str) -> str:
+    if code == -signal.SIGXCPU or code == -signal.SIGKILL:
+        return "used more CPU time than it may and was ended"
+    if code < 0:
+        return f"crashed with {signal.Signals(-code).name}"
+    last = said.strip().splitlines()[-1:] or [f"exit code {code}"]
+    return f"failed: {last[0][:300]}"
