@@ -60,7 +60,9 @@ def test_a_quiet_time_that_means_nothing_is_refused(quiet):
         Settling(quiet)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 100), st.sampled_from("ab")), max_size=30), st.floats(0, 200))
+@given(
+    st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 100), st.sampled_from("ab")), max_size=30), st.floats(0, 200)
+)
 def test_settled_means_that_no_look_within_the_quiet_time_differed(looks, quiet):
     """Against the plain definition, over any history of (pause, length of look, snapshot)."""
     settling = Settling(quiet)

@@ -82,7 +82,7 @@ def write_marker(path: str, *, name: str, simulated: bool, now: datetime) -> Are
         except OSError as problem:
             return _without_marker(path, simulated, problem)
         try:
-            found = _read_marker(own, path)
+            found = _existing_marker(own, path)
             if found is None:
                 try:
                     found = _make_marker(own, path, name=name, simulated=simulated, now=now)
@@ -92,6 +92,13 @@ def write_marker(path: str, *, name: str, simulated: bool, now: datetime) -> Are
         finally:
             os.close(own)
     return read_identity(path)
+
+
+def _existing_marker(own: int, path: str) -> dict[str, Any] | None:
+    try:
+        return _read_marker(own, path)
+    except OSError as problem:
+        raise _damaged(path, str(problem.strerror)) from problem
 
 
 def _without_marker(path: str, simulated: bool, problem: OSError) -> AreaIdentity:
@@ -186,7 +193,7 @@ def _read_marker(own: int, path: str) -> dict[str, Any] | None:
 
 def _damaged(path: str, why: str) -> UserError:
     return UserError(
-        f"the marker of the area {path} is damaged: {why}",
+        f"the marker of the area {path} is damaged or cannot be read: {why}",
         hint=f"put {os.path.join(path, OWN_FOLDER, MARKER)} back from a backup; the catalogue knows its uuid",
     )
 
