@@ -62,7 +62,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Step:
-    """One row. `needs` is closed over its own needs; `unless` lets a step go without its first need."""
+    """One row. `needs` is closed over its own needs; `also` says what else forbids the step, '' if nothing."""
 
     stage: Stage
     of: str

@@ -80,7 +80,8 @@ def _decode_union(kind: Any, value: Any, where: str) -> Any:
     if type(value) in choices and isinstance(value, (bool, int, float, str)):
         return value  # an int stays one where a float would do as well
     problems = []
-    for choice in choices:
+    # A number keeps its type: 3 for `float | int` stays an int, whichever comes first.
+    for choice in sorted(choices, key=lambda choice: choice is not type(value)):
         if choice is type(None):
             continue
         try:
@@ -97,13 +98,20 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     unknown = set(value) - set(hints)
     if unknown:
         raise ValueError(f"{where}: unknown keys {sorted(unknown)}")
+    lacking = [f.name for f in dataclasses.fields(kind) if f.name not in value and _required(f)]
+    if lacking:
+        raise ValueError(f"{where}: missing keys {lacking}")
     return kind(**{k: _decode(hints[k], v, f"{where}.{k}") for k, v in value.items()})
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _decode_scalar(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind(value)
-    if kind is datetime:
+    if kind is datetime and isinstance(value, str):
         return datetime.fromisoformat(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

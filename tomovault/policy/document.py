@@ -191,6 +191,18 @@ class Policy(Strict):
                 return self.presets[rule.settings.preset]
         return {}
 
+    def prune_forms(self) -> tuple[Form, ...]:
+        """The forms of replicas that any rule prunes, in the order of the rules."""
+        rules = [rule for rule in self.ordered() if rule.do == "prune"]
+        return tuple(dict.fromkeys(form for rule in rules for form in rule.settings.forms))
+
+    def rule_for(self, stage: Stage, form: Form | None = None) -> str:
+        """The citation of the first rule that wants a stage (and prunes the form, if one is given); '' if none."""
+        for rule in self.ordered():
+            if STAGE_OF.get(rule.do) is stage and (form is None or form in rule.settings.forms):
+                return self.cite(rule)
+        return ""
+
     def cite(self, rule: Rule) -> str:
         """How a rule is named in a permit and to a person: 'prune-files@standard:1'."""
         return f"{rule.name}@{self.name}:{self.version}"

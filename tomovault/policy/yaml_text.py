@@ -159,7 +159,8 @@ class Document:
     def spot(self, path: KeyPath, *, at_key: bool = False) -> Spot:
         """Where the value at `path` stands, or its key; for what is missing, the nearest thing around it."""
         key, value = self._find(path)
-        node = key if at_key and key is not None else value
+        empty = isinstance(value, ScalarNode) and value.value == "" and value.style is None
+        node = key if (at_key or empty) and key is not None else value
         return Spot(0, 0) if node is None else _spot(node)
 
     def explain(self, detail: ErrorDetails, model: type[BaseModel]) -> list[_Problem]:
@@ -280,7 +281,7 @@ def _say(detail: ErrorDetails) -> str:
         return f"{show_found(found)} is not one of {', '.join(known)}{_close_only(found, known)}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return f"a mapping of keys is needed here, not {show_found(found)}"
-    said = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    said = detail["msg"].removeprefix("Input should be ")
     if isinstance(found, (dict, list)):
         return detail["msg"]
     return f"{show_found(found)} will not do here: it should be {said}" if said != detail["msg"] else detail["msg"]

@@ -1,0 +1,410 @@
+"""The models behind `tomovault.yaml`, its checks, and the way from there to a `Site`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from tomovault.core.errors import UserError
+from tomovault.core.replica import LEAST_COPIES, TierClass
+from tomovault.policy.document import Policy, parse_policy
+from tomovault.policy.quantity import parse_percent, parse_size, show_found
+from tomovault.policy.yaml_text import (
+    Duration,
+    Fault,
+    Percent,
+    Size,
+    Strict,
+    Switch,
+    Whole,
+    Word,
+    faults,
+    nearest,
+    parse,
+)
+from tomovault.vault.site import (
+    POLICIES,
+    SITE_FILE,
+    Area,
+    GuardSettings,
+    JobSettings,
+    PackageSettings,
+    PluginSettings,
+    QuarantineSettings,
+    RestoreSettings,
+    RetrySettings,
+    Site,
+    TierSettings,
+    WatchSettings,
+    find_policy,
+    shipped_policies,
+)
+
+#: The options of each kind of tier, and the class it has unless the file says another.
+TIER_OPTIONS: Mapping[str, frozenset[str]] = {
+    "posix": frozenset({"path", "domain"}),
+    "emulated_library": frozenset(
+        {
+            *("path", "copies", "capacity", "slots", "drives", "generation", "wait_s"),
+            *("load_s", "unload_s", "rewind_s", "stream_rate", "locate_base_s", "wrap_change_s", "band_change_s"),
+            *("landing_zone_change_s", "direction_change_s", "step_back_s", "per_position_s", "least_locate_s"),
+            *("wraps", "bands", "first_position", "last_position"),
+        }
+    ),
+}
+TIER_CLASSES: Mapping[str, TierClass] = {"posix": TierClass.SERVER, "emulated_library": TierClass.ARCHIVE}
+
+
+def _parse_share_or_size(value: object) -> float | int:
+    """A share as a float, or bytes as an int."""
+    if isinstance(value, float) or (isinstance(value, str) and value.strip().endswith("%")):
+        return parse_percent(value)
+    try:
+        return parse_size(value)
+    except ValueError:
+        raise ValueError(f"{show_found(value)} is neither a share nor a size; write it as 75% or 8GB") from None
+
+
+def _parse_path(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError(f"{show_found(value)} is not a path")
+    return os.path.expanduser(value)
+
+
+ShareOrSize = Annotated[float | int, BeforeValidator(_parse_share_or_size)]
+PathText = Annotated[str, BeforeValidator(_parse_path)]
+#: A section whose every line is a comment is an empty one.
+_EMPTY = BeforeValidator(lambda value: {} if value is None else value)
+Rate = Annotated[int, BeforeValidator(lambda v: parse_size(v.strip().removesuffix("/s") if isinstance(v, str) else v))]
+
+
+class _Watch(Strict):
+    poll: Duration = timedelta(seconds=30)
+    quiet: Duration = timedelta(seconds=60)
+    keep_after: Duration = timedelta(days=7)
+
+
+class _Area(Strict):
+    path: PathText
+    vault: PathText | None = None
+    tier_class: Literal["fast", "server"] = Field(default="server", alias="class")
+    quota: Size | None = None
+    high: Percent = 0.85
+    low: Percent = 0.75
+    beamline: Word | None = None
+    policy: Word = "standard"
+    prune: Switch = False
+    reduce: Switch = False
+    host: Word | None = None
+    template: str | None = None
+    floor: Size | None = None
+    metadata_root: PathText | None = None
+
+
+class _Tier(Strict):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+    tier_class: TierClass | None = Field(default=None, alias="class")
+    path: PathText | None = None
+    copies: Whole = Field(default=LEAST_COPIES, ge=1, le=10)
+    capacity: Size | None = None
+    drives: Whole | None = Field(default=None, ge=1, le=64)
+    slots: Whole | None = Field(default=None, ge=1, le=99_999)
+
+    @model_validator(mode="after")
+    def _check_options(self) -> _Tier:
+        if self.kind not in TIER_OPTIONS:
+            raise faults([Fault(f"unknown kind {self.kind!r} of tier{nearest(self.kind, TIER_OPTIONS)}", ("kind",))])
+        legal = TIER_OPTIONS[self.kind] | {"kind", "class"}
+        given = {*(self.model_fields_set - {"tier_class"}), *(self.model_extra or {})}
+        found = [
+            Fault(f"a tier of kind {self.kind!r} has no key {key!r}{nearest(key, legal)}", (key,), at_key=True)
+            for key in sorted(given - legal)
+        ]
+        if self.path is None:
+            found.append(Fault(f"a tier of kind {self.kind!r} needs the key 'path'", ("kind",)))
+        if found:
+            raise faults(found)
+        return self
+
+    def options(self, folder: Path) -> dict[str, Any]:
+        """What the plug-in is given: every key but kind and class, with absolute paths."""
+        named = self.model_dump(include={"copies", "capacity", "drives", "slots"}, exclude_none=True)
+        given = {key: value for key, value in named.items() if key in TIER_OPTIONS[self.kind]}
+        return {**(self.model_extra or {}), **given, "path": _absolute(folder, self.path or "")}
+
+
+class _Jobs(Strict):
+    cpus: Whole | None = Field(default=None, ge=1)
+    memory: ShareOrSize = 0.75
+    reconstructions: Whole = Field(default=1, ge=1)
+
+
+class _Quarantine(Strict):
+    hold: Duration = timedelta(days=14)
+    limit: ShareOrSize = 0.25
+
+
+class _Guard(Strict):
+    share: Percent = 0.25
+    max_pause: Duration = timedelta(seconds=60)
+    full: Rate | None = None
+
+
+class _Retries(Strict):
+    attempts: Whole = Field(default=3, ge=1, le=100)
+    after: Duration = timedelta(seconds=10)
+    most: Duration = timedelta(hours=1)
+
+
+class _Package(Strict):
+    part: Size = 64 * 10**9
+
+
+class _Restore(Strict):
+    pin: Duration = timedelta(days=14)
+
+
+class _Engine(Strict):
+    kind: Word = "fourier"
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class _Executor(Strict):
+    kind: Word = "local"
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class SiteFile(Strict):
+    """`tomovault.yaml` as it is written."""
+
+    catalogue: str = "sqlite:///catalogue.db"
+    simulated: Switch = False
+    watch: _Watch = _Watch()
+    areas: Annotated[Mapping[Word, _Area], _EMPTY] = Field(default_factory=dict)
+    tiers: Annotated[Mapping[Word, _Tier], _EMPTY] = Field(default_factory=dict)
+    jobs: _Jobs = _Jobs()
+    quarantine: _Quarantine = _Quarantine()
+    guard: _Guard = _Guard()
+    retries: _Retries = _Retries()
+    package: _Package = _Package()
+    restore: _Restore = _Restore()
+    engine: _Engine = _Engine()
+    executor: _Executor = _Executor()
+
+
+def read_site(folder: Path) -> Site:
+    """See `tomovault.vault.site.load_site`."""
+    folder = Path(os.path.abspath(folder))
+    path = folder / SITE_FILE
+    return parse_site(_read_text(path), str(path), folder)
+
+
+def parse_site(text: str, file_name: str, folder: Path) -> Site:
+    """The site that a text describes, as if it stood in `folder`; nothing is written."""
+    plain = parse(text, file_name, SiteFile, lambda found: _check(found, folder))
+    areas = {name: _area(name, area, folder, plain.simulated) for name, area in plain.areas.items()}
+    return Site(
+        folder=str(folder),
+        catalogue=_catalogue_url(plain.catalogue, folder),
+        simulated=plain.simulated,
+        watch=WatchSettings(*(_seconds(t) for t in (plain.watch.poll, plain.watch.quiet, plain.watch.keep_after))),
+        areas=areas,
+        tiers={name: _tier(name, tier, folder) for name, tier in plain.tiers.items()},
+        jobs=JobSettings(
+            cpus=plain.jobs.cpus or len(os.sched_getaffinity(0)),
+            memory_bytes=_memory_bytes(plain.jobs.memory),
+            reconstructions=plain.jobs.reconstructions,
+        ),
+        quarantine=QuarantineSettings(
+            hold_s=_seconds(plain.quarantine.hold),
+            limit_share=plain.quarantine.limit if isinstance(plain.quarantine.limit, float) else None,
+            limit_bytes=None if isinstance(plain.quarantine.limit, float) else plain.quarantine.limit,
+        ),
+        guard=GuardSettings(plain.guard.share, _seconds(plain.guard.max_pause), plain.guard.full),
+        retries=RetrySettings(plain.retries.attempts, _seconds(plain.retries.after), _seconds(plain.retries.most)),
+        package=PackageSettings(plain.package.part),
+        restore=RestoreSettings(_seconds(plain.restore.pin)),
+        engine=PluginSettings(plain.engine.kind, plain.engine.options),
+        executor=PluginSettings(plain.executor.kind, plain.executor.options),
+        policies={name: read_policy(folder, name) for name in sorted({a.policy for a in areas.values()})},
+    )
+
+
+def read_policy(folder: Path, name: str) -> Policy:
+    """A policy by name. Raises UserError where it is not found, or with every problem of its file."""
+    path = find_policy(folder, name)
+    if path is None:
+        raise UserError(f"there is no policy {name!r}", hint=f"write it in {folder / POLICIES / (name + '.yaml')}")
+    return parse_policy(_read_text(path), str(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{path}: not UTF-8 text at byte {problem.start}") from None
+    except OSError as problem:
+        raise UserError(
+            f"{path} cannot be read: {problem.strerror}", hint="tomovault init DIR makes a site"
+        ) from problem
+
+
+# --- checks of one value against another -------------------------------------------------------------
+
+
+def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
+    if problem := _catalogue_problem(site.catalogue, folder):
+        yield Fault(problem, ("catalogue",))
+    if site.watch.poll <= timedelta(0):
+        yield Fault("polling without a pause would read the servers to death", ("watch", "poll"))
+    if site.quarantine.hold <= timedelta(0) and not site.simulated:
+        yield Fault("a hold of zero is for simulated sites: here a prune could not be undone", ("quarantine", "hold"))
+    if not 0 < site.guard.share:
+        yield Fault("a share of zero would stop all work for as long as anything is written", ("guard", "share"))
+    for name in sorted(set(site.areas) & set(site.tiers)):
+        yield Fault(f"{name!r} is an area already; areas and tiers share their names", ("tiers", name), at_key=True)
+    for name, area in site.areas.items():
+        yield from _check_area(name, area, folder)
+    yield from _check_places(site, folder)
+
+
+def _check_area(name: str, area: _Area, folder: Path) -> Iterator[Fault]:
+    here = ("areas", name)
+    if not area.low < area.high:
+        yield Fault("the low watermark must be below the high one", (*here, "low" if area.low != 0.75 else "high"))
+    if area.quota == 0:
+        yield Fault("a quota of nothing; leave it out for the size of the file system", (*here, "quota"))
+    if find_policy(folder, area.policy) is None:
+        known = {p.stem for place in (folder / POLICIES, shipped_policies()) for p in place.glob("*.yaml")}
+        yield Fault(f"there is no policy {area.policy!r}{nearest(area.policy, known)}", (*here, "policy"))
+    if area.template is not None and (problem := _template_problem(area.template)):
+        yield Fault(problem, (*here, "template"))
+
+
+def _check_places(site: SiteFile, folder: Path) -> Iterator[Fault]:
+    """No place of ours lies inside a watched folder, and no two areas share a file."""
+    areas = {name: os.path.realpath(_absolute(folder, area.path)) for name, area in site.areas.items()}
+    vaults = {name: os.path.realpath(_vault_of(area, folder)) for name, area in site.areas.items()}
+    seen: list[str] = []
+    for name, path in areas.items():
+        for other in seen:
+            if _within(path, areas[other]) or _within(areas[other], path):
+                yield Fault(f"it overlaps the area {other!r} ({areas[other]})", ("areas", name, "path"))
+            if _within(vaults[name], vaults[other]) or _within(vaults[other], vaults[name]):
+                yield Fault(f"its vault overlaps the vault of {other!r} ({vaults[other]})", ("areas", name, "vault"))
+        seen.append(name)
+        for other, watched in areas.items():
+            if _within(vaults[name], watched):
+                yield Fault(
+                    f"its vault would lie inside the watched area {other!r} ({watched})", ("areas", name, "vault")
+                )
+            if _within(path, vaults[other]):
+                yield Fault(f"it lies inside the vault of {other!r} ({vaults[other]})", ("areas", name, "path"))
+        if _within(os.path.realpath(folder), path):
+            yield Fault("the site itself lies inside it, and would be watched", ("areas", name, "path"))
+    for tier_name, tier in site.tiers.items():
+        place = os.path.realpath(_absolute(folder, tier.path or ""))
+        for other, watched in areas.items():
+            if _within(place, watched):
+                yield Fault(f"it would lie inside the watched area {other!r} ({watched})", ("tiers", tier_name, "path"))
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _template_problem(template: str) -> str:
+    from string import Formatter
+
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as problem:
+        return f"not a path template: {problem}"
+    known = ("beamline", "proposal", "sample", "owner", "session", "collection", "dataset", "*")
+    for name in names:
+        if name not in known:
+            return f"unknown name {name!r} in the template{nearest(name, known)}"
+    return "" if names else "a template needs a name in it, such as {proposal}/{sample}"
+
+
+def _catalogue_problem(url: str, folder: Path) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("sqlite", "postgresql+psycopg"):
+        return f"{url!r} is not sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
+    if scheme == "sqlite":
+        if not rest.startswith("/") or rest in ("/", "//") or rest.startswith("/:memory:"):
+            return "a catalogue needs a file: sqlite:///NAME in the site's folder, or sqlite:////PATH from the root"
+        if "?" in str(folder):
+            return "the site's own path has a '?', which cannot stand in a database URL"
+    return ""
+
+
+# --- from the file to the site -----------------------------------------------------------------------
+
+
+def _area(name: str, area: _Area, folder: Path, simulated: bool) -> Area:
+    return Area(
+        name=name,
+        path=_absolute(folder, area.path),
+        vault=_vault_of(area, folder),
+        tier_class=TierClass(area.tier_class),
+        quota=area.quota,
+        high=area.high,
+        low=area.low,
+        beamline=area.beamline,
+        policy=area.policy,
+        prune=area.prune,
+        reduce=area.reduce,
+        host=area.host,
+        template=area.template,
+        metadata_root=None if area.metadata_root is None else _absolute(folder, area.metadata_root),
+        floor_given=0 if area.floor is None and simulated else area.floor,
+    )
+
+
+def _vault_of(area: _Area, folder: Path) -> str:
+    return _absolute(folder, area.vault) if area.vault is not None else _absolute(folder, area.path) + ".vault"
+
+
+def _tier(name: str, tier: _Tier, folder: Path) -> TierSettings:
+    return TierSettings(name, tier.kind, tier.tier_class or TIER_CLASSES[tier.kind], tier.options(folder))
+
+
+def _absolute(folder: Path, path: str) -> str:
+    return os.path.normpath(os.path.join(folder, path))
+
+
+def _seconds(value: timedelta) -> float:
+    return value.total_seconds()
+
+
+def _catalogue_url(url: str, folder: Path) -> str:
+    if not url.startswith("sqlite:///"):
+        return url
+    path, mark, options = url.removeprefix("sqlite:///").partition("?")
+    return f"sqlite:///{_absolute(folder, path)}{mark}{options}"
+
+
+def _memory_bytes(given: float | int) -> int:
+    """The memory of jobs: a size, or a share of what this machine, or the group of processes we run in, has."""
+    if not isinstance(given, float):
+        return given
+    limits: Iterable[int] = (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits())
+    return int(given * min(limits))
+
+
+def _group_limits() -> Iterator[int]:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text("ascii").strip()
+        except OSError:
+            continue
+        if text.isdecimal():
+            yield int(text)
