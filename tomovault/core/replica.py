@@ -58,7 +58,9 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Replica:
-    """One copy of a product. `counts` is False where the site's rules deny it as a copy (see law 4)."""
+    """One copy of a product. `counts` is False where nothing may be removed because of it: a copy on an emulated
+    library that is not on a simulated site archives a scan, and counts for no removal (law 4).
+    """
 
     id: str
     product: ProductKind
@@ -79,16 +81,20 @@ class Replica:
     @property
     def good(self) -> bool:
         """Verified once and not suspect, leaving or gone."""
-        return self.counts and self.state is ReplicaState.VERIFIED and self.verified_at is not None
+        return self.state is ReplicaState.VERIFIED and self.verified_at is not None
 
     @property
     def live(self) -> bool:
         """Its bytes take up room on its tier (quarantine included)."""
         return self.state is not ReplicaState.GONE
 
-    def verified_within(self, period: timedelta, now: datetime) -> bool:
+    def read_within(self, period: timedelta, now: datetime) -> bool:
         """Good, and re-read no longer than `period` before `now`. A date in the future is not believed."""
         return self.good and self.verified_at is not None and timedelta(0) <= now - self.verified_at <= period
+
+    def verified_within(self, period: timedelta, now: datetime) -> bool:
+        """Law 4 counts it for a removal: re-read within the period, on a tier whose copies count."""
+        return self.counts and self.read_within(period, now)
 
 
 def good_domains(replicas: Iterable[Replica], tier_class: TierClass, *, without: str | None = None) -> frozenset[str]:
@@ -101,7 +107,7 @@ def good_domains(replicas: Iterable[Replica], tier_class: TierClass, *, without:
 def recent_domains(
     replicas: Iterable[Replica], tier_class: TierClass, *, within: timedelta, now: datetime, without: str | None = None
 ) -> frozenset[str]:
-    """As `good_domains`, counting only copies re-read within the period."""
+    """As `good_domains`, with only the copies that law 4 counts for a removal: see `Replica.verified_within`."""
     return frozenset(
         r.domain
         for r in replicas

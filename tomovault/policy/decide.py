@@ -103,7 +103,7 @@ def values_of(scan: KnownScan, area: AreaFacts, now: datetime, *, copies: int = 
 
     def count(tier: str, within: timedelta | None) -> int:
         chosen = [r for r in originals if tier in (r.tier, r.tier_class.value) and r.lossless]
-        return len({r.domain for r in chosen if (r.good if within is None else r.verified_within(within, now))})
+        return len({r.domain for r in chosen if (r.good if within is None else r.read_within(within, now))})
 
     return {
         "complete": scan.complete,
@@ -183,7 +183,7 @@ def wants_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) ->
     for stage, reason in _forbidden(matches, policy).items():
         if stage in by:
             held[stage] = reason
-    held.update(_held_back(scan, policy, area, now, by, _copies(matches)))
+    held.update(_held_back(scan, policy, area, now, by, matches))
     return Wants(by=by, held=held, later=later)
 
 
@@ -195,16 +195,18 @@ def removal_of(
     `reproducible`: it can be made again from resolved parameters and an original that meets law 4 (for what we
     made; the caller knows).
     """
-    matches = matches_of(scan, policy, area, now)
-    return _removal(scan, replica, policy, area, now, copies=_copies(matches), reproducible=reproducible)
+    return _removal(scan, replica, policy, area, now, matches_of(scan, policy, area, now), reproducible=reproducible)
 
 
-def overdue(scan: KnownScan, policy: Policy, now: datetime) -> tuple[Replica, ...]:
-    """Good copies that were re-read too long ago (or in the future) to be counted on when something is removed."""
+def overdue(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Replica, ...]:
+    """Good packages that were re-read too long ago (or in the future) to be counted on when something is removed,
+    or longer ago than a `verify` rule that holds for the scan asks.
+    """
+    rules = [m.rule for m in matches_of(scan, policy, area, now) if m.rule.do == "verify" and m.verdict.value]
     return tuple(
         r
         for r in scan.replicas
-        if r.good and r.form is Form.PACKAGE and not r.verified_within(policy.recency.of(r.tier_class), now)
+        if r.good and r.form is Form.PACKAGE and not r.read_within(_scrub_period(r, policy, rules), now)
     )
 
 
@@ -251,6 +253,15 @@ def choose_for_watermark(candidates: Sequence[PruneChoice], *, bytes_to_free: in
     return tuple(chosen.values())
 
 
+def _scrub_period(replica: Replica, policy: Policy, rules: Iterable[Rule]) -> timedelta:
+    asked = [
+        rule.settings.verified_within
+        for rule in rules
+        if not rule.settings.tiers or {replica.tier, replica.tier_class.value} & set(rule.settings.tiers)
+    ]
+    return min([policy.recency.of(replica.tier_class), *(period for period in asked if period is not None)])
+
+
 def _read(policy: Policy, values: Mapping[str, Any]) -> tuple[Match, ...]:
     return tuple(
         Match(rule, verdict, verdict.value or may_come(rule.condition, values))
@@ -292,8 +303,7 @@ def _forbidden(matches: Sequence[Match], policy: Policy) -> dict[Stage, str]:
     """What 'forbid' rules forbid. One whose sentence cannot be answered forbids too: a doubt is no permission."""
     forbidden: dict[Stage, str] = {}
     for match in matches:
-        doubtful = any(term.holds is None for term in match.verdict.terms) and match.coming
-        if match.rule.do != "forbid" or not (match.verdict.value or doubtful):
+        if match.rule.do != "forbid" or not (match.verdict.value or match.verdict.doubtful):
             continue
         for do in match.rule.settings.actions:
             if do in STAGE_OF:
@@ -302,7 +312,7 @@ def _forbidden(matches: Sequence[Match], policy: Policy) -> dict[Stage, str]:
 
 
 def _held_back(
-    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, by: Mapping[Stage, str], copies: int
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, by: Mapping[Stage, str], matches: Sequence[Match]
 ) -> dict[Stage, str]:
     """What a pin, a switch of the area or law 4 holds back of the wanted removals and reductions."""
     held: dict[Stage, str] = {}
@@ -318,16 +328,18 @@ def _held_back(
         elif pin:
             held[stage] = f"pinned by {pin}"
     if Stage.PRUNED in by and Stage.PRUNED not in held and scan.complete:
-        reasons = _law_reasons(scan, policy, area, now, copies)
+        reasons = _law_reasons(scan, policy, area, now, matches)
         if reasons:
             held[Stage.PRUNED] = "; ".join(reasons)
     return held
 
 
-def _law_reasons(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, copies: int) -> tuple[str, ...]:
+def _law_reasons(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match]
+) -> tuple[str, ...]:
     files = [r for r in scan.replicas_of(ProductKind.ORIGINAL, Form.FILES) if r.tier == area.name]
     for replica in files:
-        reasons = may_go(_removal(scan, replica, policy, area, now, copies=copies))
+        reasons = may_go(_removal(scan, replica, policy, area, now, matches))
         if reasons:
             return reasons
     return ()
@@ -339,19 +351,24 @@ def _removal(
     policy: Policy,
     area: AreaFacts,
     now: datetime,
+    matches: Sequence[Match],
     *,
-    copies: int,
     reproducible: bool = False,
 ) -> Removal:
     product = next((p for p in scan.products if p.digest == replica.digest), None)
     same = [r for r in scan.replicas if r.digest == replica.digest and r.live]
-    period = policy.recency
+    rule = _first(m for m in matches if m.rule.do == "prune" and replica.form in m.rule.settings.forms)
+    asked = rule.rule.settings.verified_within if rule is not None else None
+
+    def period(tier_class: TierClass) -> timedelta:
+        usual = policy.recency.of(tier_class)
+        return usual if asked is None else min(usual, asked)
 
     def recent(tier_class: TierClass) -> frozenset[str]:
-        return recent_domains(same, tier_class, within=period.of(tier_class), now=now, without=replica.id)
+        return recent_domains(same, tier_class, within=period(tier_class), now=now, without=replica.id)
 
     servers = recent(TierClass.SERVER) - {replica.domain}
-    anywhere = {r.id for r in same if r.id != replica.id and r.verified_within(period.of(r.tier_class), now)}
+    anywhere = {r.id for r in same if r.id != replica.id and r.verified_within(period(r.tier_class), now)}
     return Removal(
         product=replica.product,
         form=replica.form,
@@ -362,17 +379,17 @@ def _removal(
         made_by_us=product.made_by_us if product is not None else replica.product is not ProductKind.ORIGINAL,
         archive_copies_elsewhere=len(recent(TierClass.ARCHIVE)),
         server_copies_elsewhere=len(servers),
-        archiving_hopeful=_archiving_hopeful(scan),
+        archiving_hopeful=bool(_wanted(matches, "archive")) and not _archiving_failed(scan),
         good_copies_elsewhere=len(anywhere),
         reproducible=reproducible,
-        copies_asked=copies,
+        copies_asked=_copies(matches),
     )
 
 
-def _archiving_hopeful(scan: KnownScan) -> bool:
-    """An archive job is queued or at work, or the last one succeeded."""
+def _archiving_failed(scan: KnownScan) -> bool:
+    """The last job that was to archive the scan failed or was cancelled."""
     jobs = sorted((j for j in scan.jobs if j.action == "archive"), key=lambda j: j.queued_at)
-    return bool(jobs) and jobs[-1].status in (JobStatus.TODO, JobStatus.DOING, JobStatus.SUCCEEDED)
+    return bool(jobs) and jobs[-1].status in (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 def _made(scan: KnownScan, kind: ProductKind) -> bool:

@@ -126,6 +126,11 @@ class Rule(Strict):
             for key in sorted(NEEDED_BY.get(self.do, frozenset()))
             if not getattr(self.settings, key)
         )
+        found.extend(
+            Fault(f"{do!r} cannot be forbidden; these can: {', '.join(STAGE_OF)}", ("with", "actions", i))
+            for i, do in enumerate(self.settings.actions)
+            if do not in STAGE_OF
+        )
         if "forms" in given and not self.settings.forms:
             found.append(Fault("name at least one of files, package", ("with", "forms")))
         if found:

@@ -55,10 +55,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the sentence holds for certain, with every term of it."""
+    """Whether the sentence holds for certain, with every term of it. `doubtful`: what is not known would decide."""
 
     value: bool
     terms: tuple[Term, ...]
+    doubtful: bool = False
 
     def explain(self, *, holding: bool | None = None) -> str:
         """'age > 30d: 12 d' for each term; only those that hold, or that do not, when asked."""
@@ -74,7 +75,7 @@ def evaluate(tree: Expression, values: Mapping[str, Any]) -> Verdict:
     """
     terms: list[Term] = []
     answer = _answer(tree, values, terms)
-    return Verdict(answer is True, tuple(terms))
+    return Verdict(answer is True, tuple(terms), answer is None)
 
 
 def may_come(tree: Expression, values: Mapping[str, Any]) -> bool:
