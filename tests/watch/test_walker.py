@@ -172,7 +172,22 @@ def test_prime_refuses_what_is_outside(area, watch):
         watch.prime([(Candidate("series", str(area) + "2/s"), "0")])
 
 
+def test_a_format_that_is_not_watched_any_more_makes_nothing_vanish(area, watch):
+    (area / "s").mkdir()
+    watch.prime([(Candidate("other", str(area / "s")), "0")])
+    sweep = watch.sweep()
+    assert (sweep.vanished, sweep.stopped) == ((), "")
+
+
 # --- the gate ---
+
+
+def test_a_full_sweep_asks_for_each_file_and_folder_once(area, watch, clock, write_scan):
+    for index in range(10):
+        write_scan(area / f"s{index}", frames=7)
+    settle(watch, clock)
+    sweep = watch.sweep(full=True)
+    assert (sweep.folders, sweep.listed, sweep.stats) == (11, 11, 11 + 70)
 
 
 def test_a_quiet_tree_costs_one_stat_a_folder_and_no_listing(area, watch, clock, write_scan):
@@ -441,6 +456,7 @@ def test_a_format_that_fails_on_one_folder_blinds_nothing_else(area, clock, kind
     [(path, reason)] = sweep.unreadable
     assert path == str(area / "odd")
     assert "broken" in reason
+    assert settle(watch, clock).unreadable == sweep.unreadable, "no gate hides it"
 
 
 def test_a_missing_root_and_an_empty_root_stop(area, watch, clock, tmp_path, write_scan):
@@ -554,6 +570,7 @@ def test_too_many_missing_at_once_stop_until_they_are_back_or_forgotten(area, wa
         sweep = watch.sweep()
         assert sweep.stopped == "4 of 10 scans are missing in one sweep"
         assert len(sweep.vanished) == 4
+        assert sweep.absent == (), "what is not believed is not confirmed"
     os.rename(tmp_path / "s0", area / "s0")
     sweep = watch.sweep()
     assert sweep.stopped == ""

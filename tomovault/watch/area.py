@@ -152,11 +152,19 @@ def _make_marker(own: int, path: str, *, name: str, simulated: bool, now: dateti
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=own)
-    os.fsync(own)
+    _sync_folder(own)
     published = _read_marker(own, path)
     if published is None:
         raise UserError(f"the marker of the area {path} vanished while it was written", hint="try again")
     return published
+
+
+def _sync_folder(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        if problem.errno != errno.EINVAL:  # some network file systems cannot sync a folder
+            raise
 
 
 def _publish(own: int, temporary: str) -> None:
@@ -214,7 +222,7 @@ def _open_own(root: int, *, create: bool) -> int:
     if create:
         with contextlib.suppress(FileExistsError):
             os.mkdir(OWN_FOLDER, 0o755, dir_fd=root)
-            os.fsync(root)
+            _sync_folder(root)
     return os.open(OWN_FOLDER, _DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
 
 

@@ -95,10 +95,10 @@ def read_folder(descriptor: int, folder: str, skip: Skip) -> tuple[FolderListing
                 continue
             try:
                 found = entry.stat(follow_symlinks=False)
-                if stat.S_ISLNK(found.st_mode):
+                if not stat.S_ISREG(found.st_mode):
+                    if not stat.S_ISLNK(found.st_mode):
+                        continue
                     links[name] = os.readlink(name, dir_fd=descriptor)
-                elif not stat.S_ISREG(found.st_mode):
-                    continue
             except FileNotFoundError:
                 continue
             stats[name] = found

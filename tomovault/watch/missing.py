@@ -35,7 +35,7 @@ class Missing:
         self._lost.pop(candidate, None)
 
     def confirm(self, is_gone: Callable[[Candidate, str], bool]) -> None:
-        """Count one more sweep for each whose place was read."""
+        """Count one more sweep for each whose place was read. Not called for a sweep that is not believed."""
         for candidate, lost in self._lost.items():
             lost.sweeps += is_gone(candidate, lost.relative)
 

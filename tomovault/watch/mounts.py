@@ -24,12 +24,12 @@ class Mount:
 def read_mounts(table: str = MOUNT_TABLE) -> tuple[Mount, ...]:
     """Every mount of this process in the order it was made (a later one hides an earlier one at its point).
 
-    The format of a line is that of proc(5), "mountinfo". Empty where the system has no such table.
+    The format of a line is that of proc(5), "mountinfo". Empty where there is no such table or it cannot be read.
     """
     try:
         with open(table, "rb") as stream:
             lines = stream.read().splitlines()
-    except FileNotFoundError:
+    except OSError:
         return ()
     return tuple(mount for mount in map(_parse_line, lines) if mount is not None)
 

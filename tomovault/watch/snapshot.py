@@ -53,14 +53,18 @@ class Members:
 
 
 def snapshot_of(stats: Stats) -> tuple[str, int, int]:
-    """Hex sha256 over (name, size, mtime_ns, inode) in the order of the names' bytes, the sum of the sizes,
-    and the latest mtime_ns (0 if there is none).
+    """Hex sha256 over (name, size, mtime_ns, inode) in the order of names, the sum of the sizes, and the
+    latest mtime_ns (0 if there is none).
     """
-    digest = hashlib.sha256()
+    rows = []
     size = newest = 0
-    for name, found in sorted((os.fsencode(name), found) for name, found in stats.items()):
+    for name in sorted(stats):
+        found = stats[name]
+        length, modified = found.st_size, found.st_mtime_ns
         # A name holds any byte but NUL.
-        digest.update(b"%s\0%d %d %d\0" % (name, found.st_size, found.st_mtime_ns, found.st_ino))
-        size += found.st_size
-        newest = max(newest, found.st_mtime_ns)
-    return digest.hexdigest(), size, newest
+        rows.append(f"{name}\0{length} {modified} {found.st_ino}\0")
+        size += length
+        if modified > newest:
+            newest = modified
+    text = "".join(rows).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).hexdigest(), size, newest

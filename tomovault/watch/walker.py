@@ -91,9 +91,13 @@ class Walker:
 
     def prime(self, known: Iterable[tuple[Candidate, str]]) -> None:
         """Candidates with the snapshots that the catalogue inspected: equal at first sight, they are settled;
-        not found, they have vanished. Raises ValueError for a candidate outside the area.
+        not found, they have vanished. Those of a format that is not watched are left out. Raises ValueError
+        for a candidate outside the area.
         """
+        watched = {kind.name for kind in self._formats}
         for candidate, snapshot in known:
+            if candidate.format not in watched:
+                continue
             self._primed[candidate] = self._relative(candidate)
             self._settling.trust(candidate, snapshot)
 
@@ -137,6 +141,7 @@ class Walker:
                 stopped = f"{len(vanished)} of {tally.known} scans are missing in one sweep"
             else:
                 self._missing.mark_told(vanished)
+                self._missing.confirm(lambda candidate, relative: self._is_gone(relative, candidate))
         return Sweep(
             seen=tuple(tally.seen),
             vanished=vanished,
@@ -181,7 +186,7 @@ class Walker:
 
     def _visit(self, relative: str, descent: Descent, tally: _Tally) -> dict[str, None]:
         if relative in tally.mounted:
-            raise OSError(errno.EXDEV, "another file system is mounted here")
+            raise OSError(errno.EXDEV, "something else is mounted here")
         state = self._folders.get(relative)
         if (
             state is not None
@@ -217,6 +222,7 @@ class Walker:
         if not relative and tally.known and not stats and not listing.folders:
             raise _Stopped(f"{self.root} is empty, but {tally.known} scans were there: is it mounted?")
         state = self._folders.get(relative)
+        troubles = len(tally.unreadable)
         self._note_links(listing, state, tally)
         members = Members(listing, stats, descriptor, descent, self._skip)
         found = dict(self._look(listing, members, state, before, tally))
@@ -230,7 +236,9 @@ class Walker:
             since=since,
             children=dict.fromkeys(listing.folders),
             found=found,
-            closed=before - since >= self._doubt_s and all(self._is_at_rest(seen) for seen in found.values()),
+            closed=before - since >= self._doubt_s
+            and len(tally.unreadable) == troubles
+            and all(self._is_at_rest(seen) for seen in found.values()),
             sweep=self._number,
         )
         return self._folders[relative].children
@@ -307,7 +315,6 @@ class Walker:
             if self._is_gone(relative, candidate):
                 del self._primed[candidate]
                 self._lose(candidate, relative)
-        self._missing.confirm(lambda candidate, relative: self._is_gone(relative, candidate))
 
     def _is_gone(self, relative: str, candidate: Candidate | None = None) -> bool:
         """Whether this sweep read the place where it would be, or one above it, and it was not there."""
