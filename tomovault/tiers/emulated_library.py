@@ -1,0 +1,429 @@
+"""A tape library whose cartridges are files: sequential media, drives, an arm, end of medium, and their cost in time.
+
+    <path>/cartridges/<barcode>    one file a cartridge (see `cartridge`)
+    <path>/library.json            pools, states, which bundle is where; rebuilt from the cartridges if lost
+    <path>/stage/<ticket>.json     what was asked to be read, in the order in which it is best read
+    <path>/log.jsonl               every move with the seconds that a real library would have taken
+    <path>/drives, <path>/locks    what is in which drive; who uses what
+
+Every copy has a pool of cartridges of its own, and each pool is a failure domain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import string
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
+from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
+from tomovault.core.replica import StoredFile
+from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state
+from tomovault.tiers.blocks import deliver, holding, replace_file, translating
+from tomovault.tiers.bundle import (
+    Bundle,
+    bundle_size,
+    check_bundle,
+    check_file,
+    member_blocks,
+    package_key,
+    parcel_key,
+    plan_bundle,
+    read_manifest,
+    read_text,
+    read_trailer,
+    write_bundle,
+)
+from tomovault.tiers.cartridge import HEADER, EndOfMedium, create_cartridge
+from tomovault.tiers.drive import Drive, Robot, timing_of
+from tomovault.tiers.faults import Faults
+from tomovault.tiers.label import write_label
+from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, mark_suspect
+from tomovault.tiers.options import count_option, folder_option, number_option, size_option, text_option
+from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
+
+_CAPACITY = 18 * 10**12
+_WAIT_S = 600.0
+_FOLDERS = ("cartridges", "stage", "drives", "locks")
+
+
+class EmulatedLibrary:
+    """The tier of kind `emulated_library`. Options: path, copies, capacity, slots, drives, generation, wait_s, and
+    the coefficients of `drive.Timing`. `faults` may be replaced by a test.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
+        self.name = name
+        self.faults = Faults()
+        self._path = folder_option(name, options)
+        copies = count_option(name, options, "copies", 2, most=len(string.ascii_uppercase))
+        self._pools = string.ascii_uppercase[:copies]
+        self._capacity = size_option(name, options, "capacity", _CAPACITY)
+        self._generation = text_option(name, options, "generation", "L9")
+        self._wait_s = number_option(name, options, "wait_s", _WAIT_S)
+        self._now = now
+        if not (self._generation.isascii() and self._generation.isalnum()):
+            raise UserError(f"tier {name}: generation must be letters and digits, not {self._generation!r}")
+        drives = count_option(name, options, "drives", 2, most=64)
+        slots = count_option(name, options, "slots", 1000, most=99_999)
+        self._robot = Robot(self._path, drives, timing_of(name, options), self._capacity, self._wait_s, now)
+        self._shelf = Shelf(self._path, slots, self._wait_s)
+
+    def domains(self) -> Sequence[str]:
+        """One domain a pool."""
+        return tuple(f"{self.name}:{pool}" for pool in self._pools)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def put(
+        self, parcels: Sequence[Parcel], domain: str, *, job: str, throttle: Throttle, checkpoint: Checkpoint
+    ) -> Sequence[Placed]:
+        """The parcels are on cartridges of one pool, all that were not there already in one new bundle, synced.
+
+        A package that the pool holds is read whole before it is taken for a copy. Raises as `Tier.put`.
+        """
+        pool = self._pool_of(domain)
+        keys = [parcel_key(parcel) for parcel in parcels]
+        total = sum(parcel.size for parcel in parcels)
+        if total > self._capacity - HEADER:
+            raise NoSpace(
+                f"{total} bytes do not fit on one cartridge of {self._capacity} bytes",
+                hint="archive fewer scans at once, make smaller packages or use larger cartridges",
+            )
+        self._stock()
+        with holding(os.path.join(self._path, "locks", f"pool-{pool}"), f"pool {domain}", self._wait_s):
+            self._recover(pool)
+            found = self._found(pool, keys, throttle)
+            missing = list({key: p for p, key in zip(parcels, keys, strict=True) if key not in found}.values())
+            if missing:
+                bundle, place = self._append(pool, missing, job, throttle, checkpoint)
+                found.update({package_key(p): placed_at(place, self.name, bundle.pool, p) for p in bundle.packages})
+        return tuple(found[key] for key in keys)
+
+    def _pool_of(self, domain: str) -> str:
+        tier, _, pool = domain.rpartition(":")
+        if tier != self.name or len(pool) != 1 or pool not in self._pools:
+            raise UserError(f"{domain!r} is no pool of tier {self.name}", hint=f"pools: {', '.join(self.domains())}")
+        return pool
+
+    def _recover(self, pool: str) -> None:
+        """What the pool's next bundle would follow is known: bundles finished but not noted are noted."""
+        while (shelved := self._stock().writable(pool)) is not None:
+            barcode, state = shelved.barcode, shelved.state
+            if state is CartridgeState.BLANK and not os.path.lexists(self._robot.cartridge_path(barcode)):
+                return
+            try:
+                with self._mounted(barcode) as drive:
+                    known = catch_up(drive, shelved)
+            except IntegrityError as damage:
+                known = mark_suspect(shelved, damage.message)
+            if known != shelved:
+                self._keep(known)
+            if known.state in (CartridgeState.FILLING, CartridgeState.LABELLED, CartridgeState.BLANK):
+                return
+
+    def _keep(self, entry: Shelved) -> None:
+        """The entry is as given, but for removals that were marked meanwhile."""
+
+        def keep(present: Shelved) -> Shelved:
+            removed = {b.file: b.removed for b in present.bundles}
+            bundles = tuple(replace(b, removed=removed.get(b.file, b.removed)) for b in entry.bundles)
+            return replace(entry, bundles=bundles)
+
+        self._shelf.edit(entry.barcode, keep)
+
+    def _found(self, pool: str, keys: Sequence[str], throttle: Throttle) -> dict[str, Placed]:
+        """Packages that the pool has already, every byte of their bundles re-read."""
+        found: dict[str, Placed] = {}
+        for key in keys:
+            for barcode, file in self._stock().holding(pool, key) if key not in found else ():
+                try:
+                    with self._robot.mount(barcode, self.faults) as drive, drive.read_file(file) as reader:
+                        bundle = check_bundle(reader, throttle)
+                except (IntegrityError, Transient):
+                    continue  # not a copy to count on, so a new one is written
+                place = Place(barcode, file)
+                found.update({package_key(p): placed_at(place, self.name, bundle.pool, p) for p in bundle.packages})
+                break
+        return {key: placed for key, placed in found.items() if key in keys}
+
+    def _append(
+        self, pool: str, parcels: Sequence[Parcel], job: str, throttle: Throttle, checkpoint: Checkpoint
+    ) -> tuple[Bundle, Place]:
+        copy = self._pools.index(pool) + 1
+        plan = plan_bundle(
+            parcels, bundle=uuid.uuid4().hex, job=job, tier=self.name, pool=pool, copy=copy, now=self._now()
+        )
+        while True:
+            barcode = self._writable(pool)
+            number = self._append_to(barcode, plan, parcels, throttle, checkpoint)
+            if number is not None:
+                return plan, Place(barcode, number)
+
+    def _append_to(
+        self, barcode: str, plan: Bundle, parcels: Sequence[Parcel], throttle: Throttle, checkpoint: Checkpoint
+    ) -> int | None:
+        """The bundle's tape file on this cartridge; None where the medium ended before it, which is then full."""
+        with self._robot.mount(barcode, self.faults, write=True) as drive:
+            checkpoint("archive.mounted")
+            try:
+                if not drive.cartridge.files:
+                    self._label(drive, plan)
+                    checkpoint("archive.labelled")
+                with drive.append() as writer:
+                    write_bundle(plan, parcels, writer.write, throttle, checkpoint)
+                    number = writer.close()
+            except EndOfMedium:
+                if drive.cartridge.files <= 1:
+                    raise NoSpace(
+                        f"a bundle of {bundle_size(plan)} bytes does not fit on a blank cartridge"
+                        f" of {self._capacity} bytes",
+                        hint="archive fewer scans at once, make smaller packages or use larger cartridges",
+                    ) from None
+                self._shelf.edit(barcode, lambda c: replace(c, state=CartridgeState.FULL))
+                return None
+            checkpoint("archive.synced")
+            state, held = state_of(drive), held_bundle(plan, number)
+            self._shelf.edit(barcode, lambda c: replace(c, files=number + 1, bundles=(*c.bundles, held), state=state))
+            return number
+
+    def _writable(self, pool: str) -> str:
+        """The barcode of a cartridge of the pool with room, a new one where there is none."""
+        shelved = self._stock().writable(pool) or self._shelf.allot(pool, self._generation)
+        path = self._robot.cartridge_path(shelved.barcode)
+        if shelved.state is CartridgeState.BLANK and not os.path.lexists(path):
+            create_cartridge(path, shelved.barcode, self._generation, self._capacity)
+        return shelved.barcode
+
+    def _label(self, drive: Drive, plan: Bundle) -> None:
+        header = drive.cartridge.header
+        with drive.append() as writer:
+            write_label(header, tier=self.name, pool=plan.pool, copy=plan.copy, now=self._now(), write=writer.write)
+            writer.close()
+        self._shelf.edit(header.barcode, lambda c: replace(c, files=1, state=CartridgeState.LABELLED))
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def verify(self, placed: Sequence[Placed], *, throttle: Throttle) -> Sequence[str]:
+        """Each bundle is read whole after a remount, with the cache dropped: records, members, trailer.
+
+        Where a bundle is damaged, an item whose own bytes are all right is still right.
+        """
+        self._usable()
+        answers = [""] * len(placed)
+        wanted: dict[str, dict[int, list[int]]] = {}
+        for index, item in enumerate(placed):
+            place = read_place(item.location)
+            wanted.setdefault(place.barcode, {}).setdefault(place.file, []).append(index)
+        for barcode in sorted(wanted):
+            indices = [index for file in sorted(wanted[barcode]) for index in wanted[barcode][file]]
+            try:
+                with self._mounted(barcode, fresh=True) as drive:
+                    for file in sorted(wanted[barcode]):
+                        items = {index: placed[index] for index in wanted[barcode][file]}
+                        for index, answer in self._verify_file(drive, file, items, throttle).items():
+                            answers[index] = answer
+            except IntegrityError as problem:
+                for index in indices:
+                    answers[index] = problem.message
+        return tuple(answers)
+
+    def _verify_file(self, drive: Drive, file: int, items: Mapping[int, Placed], throttle: Throttle) -> dict[int, str]:
+        try:
+            with drive.read_file(file) as reader:
+                bundle = check_bundle(reader, throttle)
+            return {index: _unlike(bundle, item) for index, item in items.items()}
+        except (IntegrityError, Transient) as damage:
+            problem = damage.message
+        return {index: self._verify_alone(drive, file, item, throttle, problem) for index, item in items.items()}
+
+    def _verify_alone(self, drive: Drive, file: int, item: Placed, throttle: Throttle, problem: str) -> str:
+        """'' if this item's own bytes, the manifest and the trailer are there and right, else what is wrong."""
+        try:
+            with drive.read_file(file) as reader:
+                bundle = read_manifest(reader)
+                package = package_of(bundle, item)
+                read_text(reader, package.manifest)
+                for member in package.files:
+                    check_file(reader, member, throttle)
+                read_trailer(reader, bundle)
+        except (IntegrityError, Transient) as own:
+            return own.message
+        return "" if len(bundle.packages) > 1 else problem
+
+    @contextlib.contextmanager
+    def _mounted(self, barcode: str, *, fresh: bool = False) -> Iterator[Drive]:
+        """As `Robot.mount`; a cartridge that is not in the library is an IntegrityError of its own."""
+        if barcode not in self._shelf.present():
+            raise IntegrityError(f"cartridge {barcode} is not in the library", hint="put it back, or use another copy")
+        with self._robot.mount(barcode, self.faults, fresh=fresh) as drive:
+            yield drive
+
+    def stage(self, locations: Sequence[str]) -> str:
+        """The ticket of a list ordered by cartridge and tape file; `poll` and fetches follow that order."""
+        self._usable()
+        places = sorted({read_place(location) for location in locations})
+        ticket = uuid.uuid4().hex
+        plain = {"locations": [str(place) for place in places], "at": self._now().isoformat()}
+        with translating("the stage list"):
+            replace_file(self._ticket_path(ticket), json.dumps(plain).encode("ascii"))
+        return ticket
+
+    def poll(self, ticket: str) -> Mapping[str, str]:
+        """Each location of a ticket in the best order of reading: 'ready', or 'failed: why'. Raises UserError."""
+        self._usable()
+        try:
+            with open(self._ticket_path(ticket), "rb") as stream:
+                locations = json.loads(stream.read())["locations"]
+        except FileNotFoundError as problem:
+            raise UserError(f"nothing is staged under ticket {ticket!r}") from problem
+        stock, present = self._stock(), set(self._shelf.present())
+        return {location: staged_state(stock, present, read_place(location)) for location in locations}
+
+    def release(self, ticket: str) -> None:
+        """The ticket is forgotten."""
+        with translating("the stage list"), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._ticket_path(ticket))
+
+    def _ticket_path(self, ticket: str) -> str:
+        if not (ticket.isascii() and ticket.isalnum()):
+            raise UserError(f"{ticket!r} is no ticket of tier {self.name}")
+        return os.path.join(self._path, "stage", f"{ticket}.json")
+
+    def fetch(
+        self, placed: Placed, destination: str, *, throttle: Throttle, progress: Progress
+    ) -> Sequence[StoredFile]:
+        """The item's files are in `destination`. Only its own members are read. Raises as `deliver`."""
+        self._usable()
+        place = read_place(placed.location)
+        entry = self._stock().cartridge(place.barcode)
+        held = entry.bundle_at(place.file) if entry else None
+        total, done = sum(f.size for f in placed.files), 0
+        fetched: dict[str, StoredFile] = {}
+
+        def moved(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, total)
+
+        with self._mounted(place.barcode) as drive, drive.read_file(place.file) as reader:
+            bundle = read_manifest(reader)
+            package = package_of(bundle, placed)
+            if held is not None and bundle.packages.index(package) + 1 in held.removed:
+                raise IntegrityError(f"{placed.location}: this package was removed", hint="use another copy")
+            wanted = {f.location: f for f in placed.files}
+            for member in package.files:
+                location = f"{place}/{member.member}"
+                if location in wanted:
+                    blocks = member_blocks(reader, member, throttle)
+                    fetched[location] = deliver(wanted[location], member.name, destination, blocks, moved)
+        return tuple(fetched[f.location] for f in placed.files)
+
+    # --- keeping ---------------------------------------------------------------------------------
+
+    def remove(self, placed: Placed) -> None:
+        """The package is marked as removed: it is not given out any more, though a tape cannot erase it.
+
+        Raises Refused for what this library does not hold.
+        """
+        self._usable()
+        place = read_place(placed.location)
+        entry = self._stock().cartridge(place.barcode)
+        held = entry.bundle_at(place.file) if entry else None
+        numbers = package_numbers(placed)
+        known = range(1, len(held.packages) + 1) if held else range(0)
+        if len(numbers) != 1 or not numbers <= set(known):
+            raise Refused(
+                f"tier {self.name} knows no package at {placed.location!r}",
+                by="law 5",
+                hint="nothing was removed; look at `tomovault tape list`",
+            )
+
+        def mark(cartridge: Shelved) -> Shelved:
+            bundles = tuple(
+                replace(b, removed=tuple(sorted({*b.removed, *numbers}))) if b.file == place.file else b
+                for b in cartridge.bundles
+            )
+            return replace(cartridge, bundles=bundles)
+
+        self._shelf.edit(place.barcode, mark)
+
+    def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
+        """Every package of every finished bundle, by what the cartridges say; not yet verified.
+
+        A cartridge or bundle that cannot be read is left out.
+        """
+        self._usable()
+        for barcode in self._shelf.present():
+            found: list[tuple[Parcel, Placed]] = []
+            with contextlib.suppress(IntegrityError), self._mounted(barcode) as drive:
+                found = read_out(drive, self.name)
+            yield from found  # the drive is free again while the caller works
+
+    def free_bytes(self) -> int | None:
+        """Not known: cartridges can be added."""
+        return None
+
+    def health(self) -> Health:
+        """Whether the folder is there and can be written, and how many cartridges are in which state."""
+        try:
+            self._usable()
+            stock = self._shelf.read() or Stock()
+            present = set(self._shelf.present())
+        except TomovaultError as problem:
+            return Health(False, problem.message, problem.hint)
+        lost = [c.barcode for c in stock.cartridges if c.files and c.barcode not in present]
+        suspect = [c.barcode for c in stock.cartridges if c.state is CartridgeState.SUSPECT]
+        counts = ", ".join(
+            f"{sum(c.pool == pool for c in stock.cartridges)} cartridges in pool {pool}" for pool in self._pools
+        )
+        if lost:
+            return Health(False, f"missing: {', '.join(lost)}", "put the cartridges back; nothing is read as lost")
+        return Health(True, counts + (f"; suspect: {', '.join(suspect)}" if suspect else ""))
+
+    def _usable(self) -> None:
+        """The folder is there and has its subfolders. Raises Transient."""
+        hint = f"mount or make {self._path}, or correct the path of tier {self.name}"
+        if not os.path.isdir(self._path):
+            raise Transient(f"tier {self.name}: {self._path} is not a folder", hint=hint)
+        if not os.access(self._path, os.R_OK | os.W_OK | os.X_OK):
+            raise Transient(f"tier {self.name}: {self._path} cannot be written", hint=hint)
+        with translating(f"tier {self.name}"):
+            for folder in _FOLDERS:
+                os.makedirs(os.path.join(self._path, folder), exist_ok=True)
+
+    def _stock(self) -> Stock:
+        """What is where; read out of the cartridges where library.json is lost."""
+        self._usable()
+        known = self._shelf.read()
+        if known is not None:
+            return known
+        stock = Stock()
+        for barcode in self._shelf.present():
+            stock = stock.with_cartridge(self._look_at(barcode))
+        return self._shelf.begin(stock)
+
+    def _look_at(self, barcode: str) -> Shelved:
+        blank = Shelved(barcode, barcode[:1], self._generation)
+        try:
+            with self._mounted(barcode) as drive:
+                return look_at(drive, blank)
+        except IntegrityError as problem:
+            return mark_suspect(blank, problem.message)
+
+
+def _unlike(bundle: Bundle, placed: Placed) -> str:
+    try:
+        package_of(bundle, placed)
+    except IntegrityError as problem:
+        return problem.message
+    return ""
+
+
+PLUGIN: type[Tier] = EmulatedLibrary

@@ -1,0 +1,99 @@
+"""Folders below a root that others can write to: through descriptors, no link followed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from tomovault.core.ports import Throttle
+from tomovault.core.replica import StoredFile
+from tomovault.tiers.blocks import drop_cache, hash_rest, open_regular, shown, write_all
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def folder_below(root: int, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
+    """A descriptor of a folder below another, no link followed. Raises OSError."""
+    fd = os.dup(root)
+    try:
+        for part in parts:
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=fd)
+                    os.fsync(fd)
+            below = os.open(part, _FOLDER, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def exists_in(folder: int, name: str) -> bool:
+    """Whether a folder has anything of that name."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def size_in(folder: int, name: str) -> int:
+    """The size of what has that name in a folder, -1 where nothing has."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return -1
+
+
+def write_new(folder: int, name: str, blocks: Iterable[bytes]) -> None:
+    """A new file of these bytes, synced. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o644, dir_fd=folder)
+    try:
+        for block in blocks:
+            write_all(fd, block)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def problem_of(folder: int, name: str, stored: StoredFile, throttle: Throttle) -> str:
+    """What is wrong with a file on the disk itself, '' when every byte is right."""
+    try:
+        fd = open_regular(name, dir_fd=folder)
+        try:
+            drop_cache(fd)
+            if (size := os.fstat(fd).st_size) != stored.size:
+                return f"{shown(name)} has {size} bytes, recorded are {stored.size}"
+            sha256 = hash_rest(fd, throttle)
+        finally:
+            os.close(fd)
+    except OSError as problem:
+        return f"{shown(name)}: {problem.strerror}"
+    return "" if sha256 == stored.sha256.lower() else f"{shown(name)} is damaged: sha256 {sha256}"
+
+
+def free_on(fd: int) -> int | None:
+    """Bytes that an ordinary user may take; None where the numbers cannot be."""
+    room = os.fstatvfs(fd)
+    if not room.f_blocks or room.f_bavail > room.f_blocks:
+        return None
+    return room.f_bavail * room.f_frsize
+
+
+def device_source(device: int) -> str:
+    """What is mounted from where, for a device number; the number itself where that names no device."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines,
+    ):
+        for line in lines:
+            before, _, after = line.partition(" - ")
+            if before.split()[2:3] == [number] and len(after.split()) > 1:
+                source = after.split()[1]
+                return source if source.startswith("/") or ":" in source else f"{source}-{number}"
+    return number

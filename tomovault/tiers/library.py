@@ -1,0 +1,173 @@
+"""What a library knows of its cartridges: `library.json`, written atomically, rebuilt from the cartridges if lost."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tomovault.core.errors import NoSpace, Transient
+from tomovault.core.wire import from_plain, to_plain
+from tomovault.tiers.blocks import holding, replace_file, translating
+
+_KIND = "tomovault-library"
+_NUMBERS = 100_000
+
+
+class CartridgeState(enum.StrEnum):
+    """The life of a cartridge. Nothing is written to a FULL or a SUSPECT one; both are read."""
+
+    BLANK = "blank"
+    LABELLED = "labelled"
+    FILLING = "filling"
+    FULL = "full"
+    SUSPECT = "suspect"
+
+
+@dataclass(frozen=True)
+class HeldBundle:
+    """A finished bundle on a cartridge. `packages` are the keys of its packages in order (see `package_key`);
+    `removed` are the numbers (from 1) of packages that were removed, whose bytes stay on the tape.
+    """
+
+    file: int
+    bundle: str
+    job: str
+    packages: tuple[str, ...]
+    removed: tuple[int, ...] = ()
+
+    def has(self, key: str) -> bool:
+        """Whether a package of that key is here and not removed."""
+        return any(k == key and n not in self.removed for n, k in enumerate(self.packages, start=1))
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A cartridge. `files` counts the tape files known to be closed on it, label and unfinished bundles included."""
+
+    barcode: str
+    pool: str
+    generation: str
+    state: CartridgeState = CartridgeState.BLANK
+    files: int = 0
+    bundles: tuple[HeldBundle, ...] = ()
+    reason: str = ""
+
+    def bundle_at(self, file: int) -> HeldBundle | None:
+        """The finished bundle that is tape file `file`."""
+        return next((b for b in self.bundles if b.file == file), None)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """All cartridges of a library."""
+
+    cartridges: tuple[Shelved, ...] = ()
+
+    def cartridge(self, barcode: str) -> Shelved | None:
+        """The cartridge with a barcode."""
+        return next((c for c in self.cartridges if c.barcode == barcode), None)
+
+    def writable(self, pool: str) -> Shelved | None:
+        """The cartridge that the pool's next bundle goes to, unless a new one is needed."""
+        states = (CartridgeState.FILLING, CartridgeState.LABELLED, CartridgeState.BLANK)
+        found = [c for c in self.cartridges if c.pool == pool and c.state in states]
+        return min(found, key=lambda c: states.index(c.state)) if found else None
+
+    def holding(self, pool: str, key: str) -> list[tuple[str, int]]:
+        """Barcode and tape file of each bundle of the pool with a package of that key, not removed, newest first."""
+        found = [(c.barcode, b.file) for c in self.cartridges if c.pool == pool for b in c.bundles if b.has(key)]
+        return found[::-1]
+
+    def with_cartridge(self, cartridge: Shelved) -> Stock:
+        """The stock with one cartridge added or changed."""
+        others = tuple(c for c in self.cartridges if c.barcode != cartridge.barcode)
+        return Stock(tuple(sorted((*others, cartridge), key=lambda c: c.barcode)))
+
+
+class Shelf:
+    """The state file of one library folder, changed under a lock."""
+
+    def __init__(self, path: str, slots: int, wait_s: float) -> None:
+        self._path = path
+        self._slots = slots
+        self._wait_s = wait_s
+
+    def read(self) -> Stock | None:
+        """What the file says; None where it is lost, empty or damaged."""
+        try:
+            with open(self._file, "rb") as stream:
+                plain = json.loads(stream.read())
+            if plain.pop(_KIND) != 1:
+                return None
+            return from_plain(Stock, plain)
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def change(self, edit: Callable[[Stock], Stock]) -> Stock:
+        """The file holds what `edit` makes of it; other processes wait meanwhile. Raises NoSpace, Transient."""
+        with holding(os.path.join(self._path, "locks", "library"), "the library's state", self._wait_s):
+            before = self.read()
+            if before is None and self.present():
+                raise Transient("library.json was lost just now", hint="it is rebuilt from the cartridges first")
+            after = edit(before or Stock())
+            if after != before:
+                self._write(after)
+        return after
+
+    def begin(self, rebuilt: Stock) -> Stock:
+        """The file holds what was rebuilt, unless another process has written it meanwhile."""
+        with holding(os.path.join(self._path, "locks", "library"), "the library's state", self._wait_s):
+            known = self.read()
+            if known is None:
+                self._write(rebuilt)
+        return known or rebuilt
+
+    def _write(self, stock: Stock) -> None:
+        text = json.dumps({_KIND: 1, **to_plain(stock)}, indent=1)
+        with translating("library.json"):
+            replace_file(self._file, text.encode("ascii"))
+
+    def edit(self, barcode: str, change: Callable[[Shelved], Shelved]) -> None:
+        """One cartridge's entry is changed, if there is one."""
+
+        def apply(stock: Stock) -> Stock:
+            found = stock.cartridge(barcode)
+            return stock if found is None else stock.with_cartridge(change(found))
+
+        self.change(apply)
+
+    def allot(self, pool: str, generation: str) -> Shelved:
+        """A new entry of a pool with a barcode that no cartridge has. Raises NoSpace when all slots are taken."""
+        chosen: list[Shelved] = []
+
+        def apply(stock: Stock) -> Stock:
+            known = {c.barcode for c in stock.cartridges} | set(self.present())
+            if len(known) >= self._slots:
+                raise NoSpace(
+                    f"all {self._slots} slots of the library have a cartridge",
+                    hint="raise the tier's slots, or take out full cartridges",
+                )
+            free = (f"{pool}{number:05d}{generation}" for number in range(1, _NUMBERS))
+            chosen.append(Shelved(next(b for b in free if b not in known), pool, generation))
+            return stock.with_cartridge(chosen[0])
+
+        self.change(apply)
+        return chosen[0]
+
+    def present(self) -> list[str]:
+        """Barcodes of the cartridges that are in the library, in order. Raises Transient."""
+        with translating("the library's cartridges"):
+            names = os.listdir(os.path.join(self._path, "cartridges"))
+        return sorted(n for n in names if n.isalnum() and n.isascii())
+
+    @property
+    def _file(self) -> str:
+        return os.path.join(self._path, "library.json")
+
+
+def mark_suspect(cartridge: Shelved, reason: str) -> Shelved:
+    """The entry of a cartridge that nothing more is written to."""
+    return replace(cartridge, state=CartridgeState.SUSPECT, reason=reason)

@@ -1,0 +1,381 @@
+"""A folder of packages on a disk: `<path>/<group>/<scan name>-<digest>/`, each with a manifest of its own beside."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
+from tomovault.core.manifest import path_bytes
+from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
+from tomovault.core.replica import StoredFile
+from tomovault.tiers.blocks import deliver, open_regular, read_blocks, shown, source_blocks, translating
+from tomovault.tiers.bundle import checked_names
+from tomovault.tiers.folders import device_source, exists_in, folder_below, free_on, problem_of, size_in, write_new
+from tomovault.tiers.options import folder_option, size_option, text_option
+from tomovault.tiers.sidecar import SIDECAR, identity, read_sidecar, sidecar_text
+
+_PART = ".tomovault-part."
+_NAME_LIMIT = 200
+_MOST_FORMS = 1000
+
+
+class PosixTier:
+    """The tier of kind `posix`. Options: path; floor, bytes that are never taken; domain, instead of the device."""
+
+    def __init__(self, name: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
+        self.name = name
+        self._path = folder_option(name, options)
+        self._floor = size_option(name, options, "floor", 0)
+        self._domain = text_option(name, options, "domain", "")
+        self._now = now
+
+    def domains(self) -> Sequence[str]:
+        """One: the device that backs the folder. Raises Transient where the folder is absent."""
+        if self._domain:
+            return (self._domain,)
+        with self._root() as root:
+            return (f"posix:{device_source(os.fstat(root).st_dev)}",)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def put(
+        self, parcels: Sequence[Parcel], domain: str, *, job: str, throttle: Throttle, checkpoint: Checkpoint
+    ) -> Sequence[Placed]:
+        """Each parcel is a folder that appears whole under its name, synced. Raises as `Tier.put`.
+
+        A package that is there already is re-read before it is taken for this one.
+        """
+        if domain not in self.domains():
+            raise UserError(f"{domain!r} is no domain of tier {self.name}", hint=f"it has {', '.join(self.domains())}")
+        for parcel in parcels:
+            if SIDECAR in checked_names(parcel):
+                raise UserError(f"a file of the parcel of {parcel.scan_name!r} is called {SIDECAR}")
+        with self._root() as root:
+            return tuple(self._put_one(root, parcel, domain, job, throttle, checkpoint) for parcel in parcels)
+
+    def _put_one(
+        self, root: int, parcel: Parcel, domain: str, job: str, throttle: Throttle, checkpoint: Checkpoint
+    ) -> Placed:
+        group = _group_parts(parcel.group)
+        with translating(f"tier {self.name}"), folder_below(root, group, create=True) as folder:
+            _sweep(folder, parcel.digest, job)
+            for name in _names(parcel):
+                location = os.path.join(self._path, *group, name)
+                placed = self._placed(parcel, location, domain)
+                if not exists_in(folder, name):
+                    if self._write(folder, name, parcel, job, throttle, checkpoint):
+                        return placed
+                    continue
+                if self._is_whole(folder, name, parcel, throttle):
+                    return placed
+        raise NoSpace(
+            f"{parcel.scan_name!r} has {_MOST_FORMS} packages of one digest", hint="look at the tier's folder"
+        )
+
+    def _placed(self, parcel: Parcel, location: str, domain: str) -> Placed:
+        names = checked_names(parcel)
+        files = (
+            StoredFile(os.path.join(location, name), f.size, f.sha256.lower())
+            for name, f in zip(names, parcel.files, strict=True)
+        )
+        return Placed(location, domain, tuple(files))
+
+    def _is_whole(self, folder: int, name: str, parcel: Parcel, throttle: Throttle) -> bool:
+        """Whether the folder `name` is this very parcel, every byte of it read."""
+        try:
+            with folder_below(folder, (name,)) as inside:
+                kept = read_sidecar(inside)
+                if identity(kept) != identity(parcel):
+                    return False
+                files = zip(checked_names(parcel), parcel.files, strict=True)
+                return not any(problem_of(inside, file, stored, throttle) for file, stored in files)
+        except (OSError, IntegrityError):
+            return False
+
+    def _write(
+        self, folder: int, name: str, parcel: Parcel, job: str, throttle: Throttle, checkpoint: Checkpoint
+    ) -> bool:
+        """The folder `name` holds the parcel, synced; False where another process took the name meanwhile."""
+        self._need(folder, parcel.size)
+        part = _part_name(job, parcel.digest)
+        os.mkdir(part, 0o755, dir_fd=folder)
+        with folder_below(folder, (part,)) as inside:
+            _lock(inside)
+            try:
+                for file, stored in zip(checked_names(parcel), parcel.files, strict=True):
+                    self._copy(inside, file, stored, throttle)
+                    checkpoint("archive.member")
+                write_new(inside, SIDECAR, [sidecar_text(parcel)])
+                checkpoint("archive.manifest")
+                os.fsync(inside)
+                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except Exception as problem:
+                _remove_part(folder, part)
+                if isinstance(problem, OSError) and problem.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    return False
+                raise
+        os.fsync(folder)
+        checkpoint("archive.synced")
+        return True
+
+    def _copy(self, inside: int, name: str, stored: StoredFile, throttle: Throttle) -> None:
+        def paid() -> Iterator[bytes]:
+            for block in source_blocks(stored, throttle):
+                self._need(inside, len(block))
+                yield block
+
+        write_new(inside, name, paid())
+
+    def _need(self, folder: int, count: int) -> None:
+        """Raises NoSpace where `count` more bytes would cross the floor."""
+        free = free_on(folder)
+        if free is not None and free - count < self._floor:
+            raise NoSpace(
+                f"tier {self.name}: {count} bytes would leave {max(free - count, 0)} free, the floor is {self._floor}",
+                hint="free space there, or lower the tier's floor",
+            )
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def verify(self, placed: Sequence[Placed], *, throttle: Throttle) -> Sequence[str]:
+        """Each file is synced, dropped from the cache, read again and hashed; the manifest beside is read too."""
+        with self._root() as root:
+            return tuple(self._verify_one(root, item, throttle) for item in placed)
+
+    def _verify_one(self, root: int, item: Placed, throttle: Throttle) -> str:
+        if not item.files:
+            return f"{shown(item.location)}: no files are recorded"
+        try:
+            with folder_below(root, self._parts(item.location)) as inside:
+                read_sidecar(inside)
+                for stored in item.files:
+                    if problem := problem_of(inside, self._file_name(item, stored), stored, throttle):
+                        return problem
+        except IntegrityError as problem:
+            return problem.message
+        except OSError as problem:
+            return f"{shown(item.location)}: {problem.strerror}"
+        return ""
+
+    def stage(self, locations: Sequence[str]) -> str:
+        """Nothing is to be done on a disk; the ticket is the list itself."""
+        return json.dumps(list(locations))
+
+    def poll(self, ticket: str) -> Mapping[str, str]:
+        """'ready' for each folder that is there with its manifest. Raises UserError for what is no ticket."""
+        try:
+            locations = json.loads(ticket)
+        except ValueError as problem:
+            raise UserError(f"{ticket!r} is no ticket of tier {self.name}") from problem
+        with self._root() as root:
+            return {location: self._state_of(root, location) for location in locations}
+
+    def _state_of(self, root: int, location: str) -> str:
+        try:
+            with folder_below(root, self._parts(location)) as inside:
+                read_sidecar(inside)
+        except IntegrityError as problem:
+            return f"failed: {problem.message}"
+        except OSError as problem:
+            return f"failed: {problem.strerror}"
+        return "ready"
+
+    def fetch(
+        self, placed: Placed, destination: str, *, throttle: Throttle, progress: Progress
+    ) -> Sequence[StoredFile]:
+        """The item's files are in `destination`, synced, each under its name only if its digest is right."""
+        total, done = sum(f.size for f in placed.files), 0
+
+        def moved(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, total)
+
+        fetched = []
+        with (
+            self._root() as root,
+            translating(shown(placed.location)),
+            folder_below(root, self._parts(placed.location)) as inside,
+        ):
+            for stored in placed.files:
+                name = self._file_name(placed, stored)
+                fd = open_regular(name, dir_fd=inside)
+                try:
+                    fetched.append(deliver(stored, name, destination, read_blocks(fd, throttle), moved))
+                finally:
+                    os.close(fd)
+        return tuple(fetched)
+
+    def release(self, ticket: str) -> None:
+        """Nothing was staged."""
+
+    # --- keeping ---------------------------------------------------------------------------------
+
+    def remove(self, placed: Placed) -> None:
+        """The item's files, its manifest and its folder are gone; a folder that is gone already is no error.
+
+        Raises Refused for what this tier did not place, and leaves what others put there.
+        """
+        parts = self._parts(placed.location)
+        names = {self._file_name(placed, stored) for stored in placed.files}
+        with self._root() as root, translating(shown(placed.location)), folder_below(root, parts[:-1]) as folder:
+            if not exists_in(folder, parts[-1]):
+                return
+            with folder_below(folder, parts[-1:]) as inside:
+                kept = {os.path.basename(f.location) for f in read_sidecar(inside).files}
+                if not names <= kept:
+                    raise Refused(
+                        f"{shown(placed.location)}: {shown(min(names - kept))} was not placed by tier {self.name}",
+                        by="law 5",
+                        hint="nothing was removed",
+                    )
+                for name in sorted(names):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=inside)
+                if not kept & set(os.listdir(inside)):
+                    os.unlink(SIDECAR, dir_fd=inside)
+                os.fsync(inside)
+            try:
+                os.rmdir(parts[-1], dir_fd=folder)
+            except OSError as problem:
+                if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            os.fsync(folder)
+
+    def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
+        """Every folder with a sound manifest and all its files. Raises Transient where a folder cannot be read."""
+        (domain,) = self.domains()
+
+        def stop(problem: OSError) -> None:
+            raise problem
+
+        with translating(f"tier {self.name}"):
+            for folder, below, names, inside in os.fwalk(self._path, onerror=stop):
+                below[:] = sorted(name for name in below if not name.startswith(_PART))
+                if SIDECAR not in names:
+                    continue
+                try:
+                    kept = read_sidecar(inside)
+                except IntegrityError:
+                    continue
+                placed = self._placed(kept, folder, domain)
+                if all(size_in(inside, os.path.basename(f.location)) == f.size for f in placed.files):
+                    yield Parcel(**{**kept.__dict__, "files": placed.files}), placed
+
+    def free_bytes(self) -> int | None:
+        """Room above the floor; None where the file system says nothing sensible. Raises Transient."""
+        with self._root() as root:
+            free = free_on(root)
+        return None if free is None else max(0, free - self._floor)
+
+    def health(self) -> Health:
+        """Whether the folder is there, can be written, and has room above the floor."""
+        hint = f"mount or make {self._path}, or correct the path of tier {self.name}"
+        try:
+            free = self.free_bytes()
+            writable = os.access(self._path, os.R_OK | os.W_OK | os.X_OK)
+        except TomovaultError as problem:
+            return Health(False, problem.message, problem.hint)
+        if not writable:
+            return Health(False, f"{shown(self._path)} cannot be written", hint)
+        if free is None:
+            return Health(False, f"{shown(self._path)}: the file system gives sizes that cannot be", hint)
+        if not free:
+            return Health(False, f"{shown(self._path)} is full down to its floor of {self._floor} bytes", "free space")
+        return Health(True, f"{free} bytes free above the floor")
+
+    @contextlib.contextmanager
+    def _root(self) -> Iterator[int]:
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as problem:
+            raise Transient(
+                f"tier {self.name}: {shown(self._path)}: {problem.strerror}",
+                hint=f"mount or make {shown(self._path)}, or correct the path of tier {self.name}",
+            ) from problem
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _parts(self, location: str) -> tuple[str, ...]:
+        """Names from the tier's folder down to a location. Raises Refused for one that is not below it."""
+        start = self._path.rstrip("/") + "/"
+        parts = tuple(location[len(start) :].split("/")) if location.startswith(start) else ()
+        if not parts or any(part in ("", ".", "..") for part in parts):
+            raise Refused(f"{shown(location)} is not on tier {self.name}", by="law 5", hint="nothing was touched")
+        return parts
+
+    def _file_name(self, placed: Placed, stored: StoredFile) -> str:
+        folder, name = os.path.split(stored.location)
+        if folder != placed.location or name in ("", ".", "..", SIDECAR):
+            raise Refused(f"{shown(stored.location)} is no file of {shown(placed.location)}", by="law 5")
+        return name
+
+
+def _group_parts(group: str) -> tuple[str, ...]:
+    return tuple(_safe(part) for part in group.split("/") if part)
+
+
+def _names(parcel: Parcel) -> Iterator[str]:
+    """Folder names for a parcel, the first free one to be taken: one digest can have packages of several forms."""
+    start = f"{_safe(parcel.scan_name)}-{_safe(parcel.digest[:8])}"
+    yield start
+    for number in range(2, _MOST_FORMS):
+        yield f"{start}.{number}"
+
+
+def _safe(text: str) -> str:
+    """A text as one name: no '/', not hidden, short; everything else as it is."""
+    name = path_bytes(text).replace(b"/", b"_").replace(b"\0", b"_")[:_NAME_LIMIT]
+    if name.startswith(b".") or not name:
+        name = b"_" + name
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _part_name(job: str, digest: str) -> str:
+    return f"{_PART}{_safe(digest[:16])}.{_safe(job)}"[:255]
+
+
+def _sweep(folder: int, digest: str, job: str) -> None:
+    """What dead jobs, and this job before, left of this product's packages is gone. A live writer keeps its own."""
+    own = _part_name(job, digest)
+    for name in os.listdir(folder):
+        if not name.startswith(own[: len(_PART) + 16]):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            with folder_below(folder, (name,)) as part:
+                locked = _lock(part)
+            if locked or (locked is None and name == own):
+                _remove_part(folder, name)
+
+
+def _lock(folder: int) -> bool | None:
+    """Whether a folder's lock is ours until the descriptor is closed; None where the file system has no such locks."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _remove_part(folder: int, part: str) -> None:
+    try:
+        with folder_below(folder, (part,)) as inside:
+            for name in os.listdir(inside):
+                os.unlink(name, dir_fd=inside)
+        os.rmdir(part, dir_fd=folder)
+    except FileNotFoundError:
+        return
+
+
+PLUGIN: type[Tier] = PosixTier
