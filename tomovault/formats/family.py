@@ -15,6 +15,7 @@ from typing import cast
 
 from tomovault.core.errors import UserError
 from tomovault.core.ports import Format
+from tomovault.formats.limits import LimitedFormats, Limits
 
 GROUP = "tomovault.formats"
 
@@ -40,3 +41,11 @@ def load(kind: str) -> Format:
             return cast(type[Format], point.load())()
         return cast(type[Format], importlib.import_module(f"{GROUP}.{kind}").PLUGIN)()
     raise UserError(f"no format is called {kind!r}", hint=f"there are {', '.join(kinds())}")
+
+
+def load_all() -> tuple[Format, ...]:
+    """One object of every format, in the order of their kinds."""
+    return tuple(load(kind) for kind in kinds())
+
+
+__all__ = ["LimitedFormats", "Limits", "kinds", "load", "load_all"]
