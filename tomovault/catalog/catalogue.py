@@ -1,0 +1,183 @@
+"""The catalogue's public face: open it, then hand a transaction to every question and every record.
+
+    with catalogue.writing() as tx:
+        job = catalogue.claim_job(tx, holder, now=now)
+
+Writing transactions exclude each other on both databases, so what is read in one stays true until it commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from tomovault.catalog import (
+    areas,
+    audit,
+    candidates,
+    engine,
+    inspections,
+    jobs,
+    judgements,
+    leases,
+    manifests,
+    permits,
+    records,
+    removals,
+    scans,
+    schema,
+)
+from tomovault.catalog import usage as roll_up
+from tomovault.catalog.transaction import Tx, translated
+
+
+class Catalogue:
+    """One open catalogue. Safe to share between threads; a transaction is of one thread."""
+
+    def __init__(self, opened: Engine, manifests_folder: str) -> None:
+        self._engine = opened
+        self._manifests = manifests_folder
+        self._life = engine.sqlite_path(opened.url) if opened.dialect.name == "sqlite" else None
+
+    @classmethod
+    def open(cls, url: str, *, manifests: str) -> Catalogue:
+        """Open a catalogue; nothing is made or changed. `manifests` is the folder of manifest texts.
+
+        Raises UserError for a URL that cannot be a catalogue, or SQLite on a network file system.
+        """
+        return cls(engine.open_engine(url), manifests)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @property
+    def sqlite_path(self) -> str | None:
+        """The database file, or None on PostgreSQL."""
+        return self._life
+
+    def upgrade(self, now: datetime | None = None) -> str | None:
+        """Bring the tables to the newest revision, all or nothing; returns the backup made before it, if any."""
+        with translated():
+            return schema.upgrade(self._engine, now or datetime.now(UTC))
+
+    def revision_problem(self) -> str:
+        """'' if the tables are of this program's revision, else what is wrong."""
+        engine.require_file(self._engine)
+        return schema.revision_problem(self._engine)
+
+    def check(self, exported: tuple[int, str] | None = None) -> list[str]:
+        """Every problem of the catalogue: revision, file, references, usage and the audit chain; empty if none.
+
+        `exported` is an audit head from `read_exported`, which the chain must hold.
+        """
+        behind = self.revision_problem()
+        if behind:
+            return [behind]
+        with self.reading() as tx:
+            problems = schema.database_problems(tx.conn)
+            problems += roll_up.recount(tx)
+            chain = audit.verify_audit(tx, exported)
+        return problems + ([] if chain.ok else [f"audit: {chain.problem}"])
+
+    def backup(self, path: str) -> str:
+        """Copy a SQLite catalogue to a new file; returns its path."""
+        engine.require_file(self._engine)
+        return schema.backup(self._engine, path)
+
+    @contextmanager
+    def writing(self) -> Iterator[Tx]:
+        """The one writing transaction, committed at the end and rolled back on any exception.
+
+        Raises Transient when another writer held it too long or the database is not there, NoSpace when its
+        disk is full.
+        """
+        engine.require_file(self._engine)
+        with engine.writing(self._engine) as conn:
+            yield Tx(conn, self._manifests, self._life)
+
+    @contextmanager
+    def reading(self) -> Iterator[Tx]:
+        """A read-only transaction over one snapshot."""
+        engine.require_file(self._engine)
+        with engine.reading(self._engine) as conn:
+            yield Tx(conn, self._manifests, self._life)
+
+    def hold_life(self, holder: str) -> leases.LifeLock | None:
+        """On SQLite, prove for as long as the lock is open that `holder` lives; None if it is held already.
+
+        On PostgreSQL leases go by the clock alone, and None is returned.
+        """
+        return leases.hold_life_lock(leases.life_path(self._life, holder)) if self._life else None
+
+    def manifest_path(self, digest: str) -> str:
+        """Where the manifest text of a digest is, or would be."""
+        return manifests.manifest_path(self._manifests, digest)
+
+    def read_manifest(self, digest: str) -> str | None:
+        """The manifest text of a digest, or None."""
+        return manifests.read_manifest(self._manifests, digest)
+
+    record_area = staticmethod(areas.record_area)
+    list_areas = staticmethod(areas.list_areas)
+    record_tier = staticmethod(areas.record_tier)
+    list_tiers = staticmethod(areas.list_tiers)
+
+    note_candidate = staticmethod(candidates.note_candidate)
+    list_candidates = staticmethod(candidates.list_candidates)
+    list_problems = staticmethod(candidates.list_problems)
+    record_inspected = staticmethod(inspections.record_inspected)
+
+    known = staticmethod(scans.known)
+    known_many = staticmethod(scans.known_many)
+    find_scans = staticmethod(scans.find_scans)
+    list_scans = staticmethod(scans.list_scans)
+    list_due = staticmethod(scans.list_due)
+    set_next_due = staticmethod(scans.set_next_due)
+    touch = staticmethod(scans.touch)
+    replica_parts = staticmethod(scans.replica_parts)
+
+    queue_job = staticmethod(jobs.queue_job)
+    claim_job = staticmethod(jobs.claim_job)
+    token_is_current = staticmethod(jobs.token_is_current)
+    finish_job = staticmethod(jobs.finish_job)
+    release_job = staticmethod(jobs.release_job)
+    requeue_orphans = staticmethod(jobs.requeue_orphans)
+    cancel_job = staticmethod(jobs.cancel_job)
+    retry_job = staticmethod(jobs.retry_job)
+    list_jobs = staticmethod(jobs.list_jobs)
+    read_job = staticmethod(jobs.read_job)
+    read_job_result = staticmethod(jobs.read_job_result)
+    count_jobs = staticmethod(jobs.count_jobs)
+    next_not_before = staticmethod(jobs.next_not_before)
+
+    apply_records = staticmethod(records.apply_records)
+    record_missing = staticmethod(records.record_missing)
+
+    grant_permit = staticmethod(permits.grant_permit)
+    regrant = staticmethod(permits.regrant)
+    withdraw_permit = staticmethod(removals.withdraw_permit)
+
+    add_pin = staticmethod(judgements.add_pin)
+    remove_pins = staticmethod(judgements.remove_pins)
+    declare = staticmethod(judgements.declare)
+    accept = staticmethod(judgements.accept)
+
+    usage = staticmethod(roll_up.usage)
+    recount = staticmethod(roll_up.recount)
+    rebuild_usage = staticmethod(roll_up.rebuild_usage)
+
+    take_lease = staticmethod(leases.take_lease)
+    renew_lease = staticmethod(leases.renew_lease)
+    drop_lease = staticmethod(leases.drop_lease)
+    lease_holder = staticmethod(leases.lease_holder)
+    holder_is_dead = staticmethod(leases.holder_is_dead)
+
+    add_audit = staticmethod(audit.add_audit)
+    list_audit = staticmethod(audit.list_audit)
+    verify_audit = staticmethod(audit.verify_audit)
+    export_head = staticmethod(audit.export_head)
+    read_exported = staticmethod(audit.read_exported)

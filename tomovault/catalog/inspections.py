@@ -1,0 +1,317 @@
+"""What an inspection found becomes scan rows: new ones, updates, and rescans in place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select, update
+
+from tomovault.catalog import tables
+from tomovault.catalog.audit import add_audit
+from tomovault.catalog.candidates import note_inspected
+from tomovault.catalog.scans import certificate_of, touch
+from tomovault.catalog.transaction import Tx, new_id, place_hash
+from tomovault.catalog.usage import accounted
+from tomovault.core.known import RemovalPhase
+from tomovault.core.record import Inspected
+from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.core.scan import Certificate, Condition, FileRole, ScanReport, Verdict
+
+#: Gives (value, source) of 'owner', 'proposal', 'sample' and 'beamline' from a scan's path and file owner;
+#: what it leaves out is taken from the metadata.
+Whose = Callable[[ScanReport], Mapping[str, tuple[str, str]]]
+
+WHOSE_FIELDS = ("owner", "proposal", "sample", "beamline")
+
+#: A name is for people; a longer one is cut and told apart by a digest.
+_LONGEST_NAME = 200
+
+_OVER = frozenset({Verdict.COMPLETE, Verdict.ABORTED})
+
+
+@dataclass(frozen=True)
+class _Context:
+    area: str
+    candidate: str
+    folder: str
+    key: str
+    settled: bool
+    now: datetime
+    whose: Whose | None
+
+
+def record_inspected(tx: Tx, area: str, inspected: Inspected, now: datetime, whose: Whose | None = None) -> list[str]:
+    """Record the scans of one candidate; returns their ids in the order of the reports.
+
+    A report of a new place makes a scan; one of the same identity updates it; another identity at the place
+    of a scan that was once complete, or has a product, is a rescan: a new scan that supersedes the old one,
+    whose `files` replica is gone then and whose package is left alone. A scan never complete is updated in
+    place. What a prune left of an old scan is not a rescan. Where the candidate could not be read, the reason
+    is kept and its scans become unreadable.
+    """
+    candidate = inspected.candidate
+    hashed = note_inspected(tx, area, candidate, inspected.snapshot, inspected.settled, inspected.problem, now)
+    if inspected.problem:
+        return _mark_unreadable(tx, hashed, inspected.problem, now)
+    context = _Context(area, hashed, candidate.folder, candidate.key, inspected.settled, now, whose)
+    return [_record_report(tx, context, report) for report in inspected.reports]
+
+
+def _record_report(tx: Tx, context: _Context, report: ScanReport) -> str:
+    scan = tables.scan
+    place = place_hash(context.area, report.format, report.root, report.entry)
+    old = tx.first(select(scan).where(scan.c.place_hash == place, scan.c.superseded_by.is_(None)).with_for_update())
+    if old is None:
+        return _insert(tx, context, report, place)
+    if old.identity == report.identity or _never_over(tx, old):
+        return _update(tx, context, report, old)
+    if _is_remains(tx, old, report):
+        return str(old.id)
+    return _supersede(tx, context, report, place, old)
+
+
+def _never_over(tx: Tx, old: Row[Any]) -> bool:
+    product = tables.product
+    has_original = tx.first(
+        select(product.c.id).where(product.c.scan_id == old.id, product.c.kind == ProductKind.ORIGINAL.value)
+    )
+    return not old.ever_complete and has_original is None
+
+
+def _is_remains(tx: Tx, old: Row[Any], report: ScanReport) -> bool:
+    """A prune of the old scan is under way or over, and nothing that is there is newer than what it had."""
+    permit = tables.permit
+    phases = [p.value for p in RemovalPhase if p is not RemovalPhase.UNDONE]
+    pruned = tx.first(select(permit.c.id).where(permit.c.scan_id == old.id, permit.c.phase.in_(phases)))
+    if pruned is None or old.newest_mtime_ns is None:
+        return False
+    newest = _newest_mtime_ns(report)
+    return newest is None or newest <= old.newest_mtime_ns
+
+
+def _insert(tx: Tx, context: _Context, report: ScanReport, place: str) -> str:
+    scan = tables.scan
+    earlier = tx.value(select(func.count()).select_from(scan).where(scan.c.place_hash == place)) or 0
+    scan_id = new_id("s")
+    with accounted(tx, scan_id):
+        values = _values(tx, context, report)
+        if earlier:
+            values["name"] = f"{values['name']}_{earlier + 1}"
+        tx.run(
+            insert(scan).values(
+                id=scan_id,
+                area=context.area,
+                format=report.format,
+                root=report.root,
+                entry=report.entry,
+                place_hash=place,
+                root_hash=place_hash(report.root),
+                first_seen_at=context.now,
+                changed_at=context.now,
+                facts_seq=1,
+                next_due_at=context.now,
+                ever_complete=context.settled and report.certificate.verdict in _OVER,
+                **values,
+            )
+        )
+        _write_conditions(tx, scan_id, report.conditions)
+    return scan_id
+
+
+def _update(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str:
+    scan = tables.scan
+    values = _values(tx, context, report)
+    if old.name.startswith(values["name"] + "_"):
+        values["name"] = old.name
+    if old.identity != report.identity:
+        values |= dict.fromkeys(("declared_verdict", "declared_by", "declared_reason", "declared_at"))
+        values |= {"accepted_by": None, "accepted_digest": None}
+        declared = None
+    else:
+        declared = old.declared_verdict
+    verdict = Verdict(declared) if declared else report.certificate.verdict
+    values["ever_complete"] = old.ever_complete or (context.settled and verdict in _OVER)
+    changed = _fingerprint(old.certificate, old.bytes, old.identity, old.settled) != _fingerprint(
+        values["certificate"], values["bytes"], report.identity, context.settled
+    )
+    if changed:
+        values["changed_at"] = context.now
+    with accounted(tx, old.id):
+        tx.run(update(scan).where(scan.c.id == old.id).values(**values))
+        _write_conditions(tx, old.id, report.conditions)
+    if changed:
+        touch(tx, old.id, context.now, new_fact=True)
+    return str(old.id)
+
+
+def _fingerprint(certificate: Any, size: int, identity: str, settled: bool) -> tuple[Any, ...]:
+    made = certificate_of(certificate)
+    return made.verdict, made.found, size, identity, settled
+
+
+def _supersede(tx: Tx, context: _Context, report: ScanReport, place: str, old: Row[Any]) -> str:
+    """Insert the new scan, then make the old one point to it. The old row leaves its place first, since one
+    scan at a time holds a place; the reference is checked at commit.
+    """
+    scan = tables.scan
+    with accounted(tx, old.id):
+        tx.run(update(scan).where(scan.c.id == old.id).values(superseded_by=old.id))
+        new = _insert(tx, context, report, place)
+        tx.run(update(scan).where(scan.c.id == old.id).values(superseded_by=new))
+        _files_gone(tx, old.id)
+    touch(tx, old.id, context.now, new_fact=True)
+    add_audit(tx, "tomovault", "scan superseded", {"by": new, "root": report.root}, context.now, scan=old.id)
+    return new
+
+
+def _files_gone(tx: Tx, scan_id: str) -> None:
+    """The bytes where the scan was written are another scan's now; what is in quarantine stays accounted."""
+    replica, product, permit = tables.replica, tables.product, tables.permit
+    rows = tx.rows(
+        select(replica.c.id)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            replica.c.scan_id == scan_id,
+            product.c.kind == ProductKind.ORIGINAL.value,
+            replica.c.form == Form.FILES.value,
+        )
+    )
+    kept = (RemovalPhase.QUARANTINED.value, RemovalPhase.LEAVING.value)
+    for row in rows:
+        held = select(permit.c.id).where(permit.c.replica_id == row.id, permit.c.phase.in_(kept))
+        if tx.first(held) is not None:
+            continue
+        tx.run(update(replica).where(replica.c.id == row.id).values(state=ReplicaState.GONE.value))
+        tx.run(
+            update(permit)
+            .where(permit.c.replica_id == row.id, permit.c.phase == RemovalPhase.GRANTED.value)
+            .values(phase=RemovalPhase.UNDONE.value)
+        )
+
+
+def _mark_unreadable(tx: Tx, candidate: str, problem: str, now: datetime) -> list[str]:
+    scan = tables.scan
+    query = select(scan).where(scan.c.candidate == candidate, scan.c.superseded_by.is_(None)).with_for_update()
+    marked = []
+    for row in tx.rows(query.order_by(scan.c.entry)):
+        old = certificate_of(row.certificate)
+        new: Certificate = replace(old, verdict=Verdict.UNREADABLE, problems=(problem,))
+        marked.append(str(row.id))
+        if old == new:
+            continue
+        values: dict[str, Any] = {"certificate": new, "verdict": new.verdict.value}
+        if old.verdict is not Verdict.UNREADABLE:
+            values["changed_at"] = now
+        tx.run(update(scan).where(scan.c.id == row.id).values(**values))
+        touch(tx, row.id, now, new_fact=True)
+    return marked
+
+
+def _values(tx: Tx, context: _Context, report: ScanReport) -> dict[str, Any]:
+    """The columns that every inspection writes anew."""
+    whose, sources = _whose(report, context.whose)
+    master = _master(context, report)
+    return {
+        "name": _bounded(report.name),
+        "identity": report.identity,
+        "candidate": context.candidate,
+        "master": master,
+        "master_hash": None if master is None else place_hash(master),
+        "verdict": report.certificate.verdict.value,
+        "certificate": report.certificate,
+        "settled": context.settled,
+        "newest_mtime_ns": _newest_mtime_ns(report),
+        "bytes": report.size,
+        "files": len(report.files),
+        "acquired_at": report.acquired_at,
+        "sources": sources,
+        "set_id": _set_id(tx, context.area, report),
+        "metadata": dict(report.metadata),
+        **whose,
+    }
+
+
+def _whose(report: ScanReport, given_by: Whose | None) -> tuple[dict[str, str | None], dict[str, str]]:
+    given = given_by(report) if given_by is not None else {}
+    values: dict[str, str | None] = {}
+    sources: dict[str, str] = {}
+    for name in WHOSE_FIELDS:
+        from_metadata = getattr(report, name)
+        if name in given:
+            values[name], sources[name] = given[name]
+        elif from_metadata is not None:
+            values[name], sources[name] = from_metadata, "metadata"
+        else:
+            values[name] = None
+    return values, sources
+
+
+def _master(context: _Context, report: ScanReport) -> str | None:
+    if context.key:
+        return f"{context.folder.rstrip('/')}/{context.key}"
+    for file in report.files:
+        if file.role is FileRole.MASTER:
+            return f"{report.root.rstrip('/')}/{file.state.path}"
+    return None
+
+
+def _newest_mtime_ns(report: ScanReport) -> int | None:
+    return max((f.state.mtime_ns for f in report.files if f.role is not FileRole.SIDE), default=None)
+
+
+def _bounded(name: str) -> str:
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return name[:_LONGEST_NAME] + "~" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def _set_id(tx: Tx, area: str, report: ScanReport) -> str | None:
+    if report.set_name is None:
+        return None
+    table = tables.scan_set
+    name = _bounded(report.set_name)
+    row = tx.first(select(table).where(table.c.area == area, table.c.name == name))
+    if row is None:
+        set_id = new_id("t")
+        tx.run(insert(table).values(id=set_id, area=area, name=name, size=report.set_size))
+        return set_id
+    if report.set_size is not None and report.set_size != row.size:
+        tx.run(update(table).where(table.c.id == row.id).values(size=report.set_size))
+    return str(row.id)
+
+
+def _write_conditions(tx: Tx, scan_id: str, conditions: Mapping[str, Condition]) -> None:
+    table = tables.condition
+    tx.run(delete(table).where(table.c.scan_id == scan_id))
+    rows = [_condition_row(scan_id, name, condition) for name, condition in conditions.items()]
+    if rows:
+        tx.run(insert(table), rows)
+
+
+def _condition_row(scan_id: str, name: str, condition: Condition) -> dict[str, Any]:
+    value = condition.value
+    number: float | None = None
+    text: str | None = None
+    if value is None:
+        kind = "none"
+    elif isinstance(value, str):
+        kind, text = "text", value
+    elif isinstance(value, int):
+        # A whole number may be too large for the column of numbers, which is there to be compared.
+        kind, text = "int", str(int(value))
+        number = float(value) if abs(value) < 2**1000 else None
+    else:
+        kind, text, number = "float", repr(float(value)), float(value)
+    return {
+        "scan_id": scan_id,
+        "name": name,
+        "value_type": kind,
+        "value_number": number,
+        "value_text": text,
+        "unit": condition.unit,
+        "source": condition.source,
+    }

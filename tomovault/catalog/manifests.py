@@ -1,0 +1,71 @@
+"""Manifest texts: files named by the digest of what they list, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from tomovault.core.errors import NoSpace, Transient, UserError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def manifest_path(folder: str, digest: str) -> str:
+    """Where the manifest of a digest lies: `<folder>/<first two digits>/<digest>.json`."""
+    if not _DIGEST.fullmatch(digest):
+        raise UserError(f"not a sha256 in hexadecimal: {digest!r}")
+    return os.path.join(folder, digest[:2], f"{digest}.json")
+
+
+def write_manifest(folder: str, digest: str, text: str) -> str:
+    """Write a manifest durably (temporary file, fsync, rename, fsync of the folder); returns its path.
+
+    One that is there with the same text is left. Raises NoSpace when the disk is full, Transient on other
+    trouble with the disk.
+    """
+    path = manifest_path(folder, digest)
+    if read_manifest(folder, digest) == text:
+        return path
+    try:
+        _write(path, text.encode("utf-8", "surrogateescape"))
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no room for the manifest {path}", hint="free space on its disk") from problem
+        raise Transient(f"the manifest {path} could not be written: {problem.strerror}") from problem
+    return path
+
+
+def read_manifest(folder: str, digest: str) -> str | None:
+    """The text of a manifest, or None where there is none."""
+    try:
+        with open(manifest_path(folder, digest), encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: str, content: bytes) -> None:
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+    for folder in (parent, os.path.dirname(parent)):
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,267 @@
+"""The permit before a removal: law 4 over fresh, locked rows, written in the transaction that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from tomovault.catalog import tables
+from tomovault.catalog.audit import add_audit
+from tomovault.catalog.removals import require_permit
+from tomovault.catalog.scans import known, permit_of, require_scan, touch
+from tomovault.catalog.transaction import Tx, new_id
+from tomovault.core.errors import Refused, UserError
+from tomovault.core.known import KnownScan, Permit, Product, RemovalPhase
+from tomovault.core.life import Removal, may_go
+from tomovault.core.replica import (
+    LEAST_COPIES,
+    ProductKind,
+    Replica,
+    ReplicaState,
+    TierClass,
+    recent_domains,
+)
+
+#: Verified means re-read no longer ago than this, unless the policy says otherwise (law 4).
+WITHIN: Mapping[TierClass, timedelta] = {
+    TierClass.FAST: timedelta(days=90),
+    TierClass.SERVER: timedelta(days=90),
+    TierClass.ARCHIVE: timedelta(days=400),
+    TierClass.REMOTE: timedelta(days=400),
+}
+
+_MAY_LEAVE = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    removal_enabled: bool
+    copies_asked: int
+    within: Mapping[TierClass, timedelta]
+    archiving_hopeful: bool
+    now: datetime
+
+    def period(self, tier_class: TierClass) -> timedelta:
+        return self.within.get(tier_class, WITHIN[tier_class])
+
+
+@dataclass
+class _Weighed:
+    """What law 4 was asked, and the copies that it counted."""
+
+    removal: Removal
+    relied_on: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def grant_permit(
+    tx: Tx,
+    scan_id: str,
+    replica_id: str,
+    *,
+    removal_enabled: bool,
+    copies_asked: int,
+    within: Mapping[TierClass, timedelta],
+    rule: str,
+    hold_until: datetime | None,
+    archiving_hopeful: bool,
+    now: datetime,
+) -> Permit:
+    """Permit the removal of one replica: it is leaving, and the permit names the copies relied on.
+
+    `within` is how recently a copy of a tier class must have been re-read (else WITHIN); `archiving_hopeful`
+    says that the archiving of a fast tier's scan is wanted and has not failed. Raises Refused with every
+    reason of law 4, or where the replica is gone or leaving already.
+    """
+    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, now)
+    scan = _lock(tx, scan_id)
+    victim = _victim(scan, replica_id)
+    if victim.state not in _MAY_LEAVE:
+        raise Refused(f"replica {replica_id} is {victim.state}", by="law 5")
+    weighed = _weigh(tx, scan, victim, asked)
+    _refuse(weighed, scan)
+    row = tx.first(select(tables.replica.c.bytes, tables.replica.c.files).where(tables.replica.c.id == replica_id))
+    permit_id = new_id("m")
+    tx.run(
+        insert(tables.permit).values(
+            id=permit_id,
+            scan_id=scan_id,
+            replica_id=replica_id,
+            rule=rule,
+            phase=RemovalPhase.GRANTED.value,
+            granted_at=now,
+            hold_until=hold_until,
+            relied_on=weighed.relied_on,
+            state_before=victim.state.value,
+            bytes=row.bytes if row else 0,
+            files=row.files if row else 0,
+            moved=[],
+            left=[],
+        )
+    )
+    tx.run(
+        update(tables.replica)
+        .where(tables.replica.c.id == replica_id, tables.replica.c.state == victim.state.value)
+        .values(state=ReplicaState.LEAVING.value)
+    )
+    body = {"permit": permit_id, "replica": replica_id, "rule": rule, "relied_on": weighed.relied_on}
+    add_audit(tx, "tomovault", "permit granted", body, now, scan=scan_id)
+    touch(tx, scan_id, now, new_fact=True)
+    return permit_of(require_permit(tx, permit_id))
+
+
+def regrant(
+    tx: Tx,
+    permit_id: str,
+    *,
+    removal_enabled: bool,
+    copies_asked: int,
+    within: Mapping[TierClass, timedelta],
+    archiving_hopeful: bool,
+    now: datetime,
+) -> Permit:
+    """Evaluate an open permit again over fresh rows; it then names the copies relied on now.
+
+    One whose files are in quarantine goes to its second phase (LEAVING). Raises Refused where law 4 is not
+    met any more, the hold is not over, or the permit is gone or undone; nothing is changed then.
+    """
+    row = require_permit(tx, permit_id)
+    scan = _lock(tx, row.scan_id)
+    phase = RemovalPhase(row.phase)
+    if phase in (RemovalPhase.GONE, RemovalPhase.UNDONE):
+        raise Refused(f"permit {permit_id} is {phase}", by="law 5")
+    if phase is RemovalPhase.QUARANTINED and row.hold_until is not None and now < row.hold_until:
+        raise Refused(f"permit {permit_id} holds until {row.hold_until.isoformat()}", by="hold")
+    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, now)
+    weighed = _weigh(tx, scan, _victim(scan, row.replica_id), asked)
+    _refuse(weighed, scan)
+    after = RemovalPhase.LEAVING if phase is RemovalPhase.QUARANTINED else phase
+    tx.run(
+        update(tables.permit)
+        .where(tables.permit.c.id == permit_id, tables.permit.c.phase == phase.value)
+        .values(phase=after.value, relied_on=weighed.relied_on)
+    )
+    body = {"permit": permit_id, "phase": after, "relied_on": weighed.relied_on}
+    add_audit(tx, "tomovault", "permit granted again", body, now, scan=row.scan_id)
+    return permit_of(require_permit(tx, permit_id))
+
+
+def _lock(tx: Tx, scan_id: str) -> KnownScan:
+    """The scan as it is, with its row and those of all its replicas locked until the transaction ends."""
+    require_scan(tx, scan_id)
+    tx.rows(select(tables.replica.c.id).where(tables.replica.c.scan_id == scan_id).with_for_update())
+    return known(tx, scan_id)
+
+
+def _victim(scan: KnownScan, replica_id: str) -> Replica:
+    for replica in scan.replicas:
+        if replica.id == replica_id:
+            return replica
+    raise UserError(f"scan {scan.name} has no replica {replica_id}")
+
+
+def _refuse(weighed: _Weighed, scan: KnownScan) -> None:
+    reasons = may_go(weighed.removal)
+    if reasons:
+        raise Refused(
+            f"{scan.name}: " + "; ".join(reasons),
+            by=_named(reasons[0]),
+            hint="tomovault explain says what is missing",
+        )
+
+
+def _named(reason: str) -> str:
+    for start, name in (("pinned", "pin"), ("prune is off", "prune: off")):
+        if reason.startswith(start):
+            return name
+    return "law 4"
+
+
+def _weigh(tx: Tx, scan: KnownScan, victim: Replica, asked: _Asked) -> _Weighed:
+    """Count the copies that stay, each re-read recently enough; at most one a failure domain."""
+    product = _product_of(scan, victim)
+    as_original = product.kind is ProductKind.ORIGINAL or not product.made_by_us
+    digest = product.digest if as_original else _original_digest(scan)
+    archive = _counted(scan, digest, TierClass.ARCHIVE, victim, asked, elsewhere=False)
+    server = _counted(scan, digest, TierClass.SERVER, victim, asked, elsewhere=True)
+    same: list[Replica] = []
+    for tier_class in TierClass:
+        same += _counted(scan, product.digest, tier_class, victim, asked, elsewhere=True, lossy_too=True)
+    needed = max(asked.copies_asked, LEAST_COPIES)
+    removal = Removal(
+        product=product.kind,
+        form=victim.form,
+        tier_class=victim.tier_class,
+        complete=scan.complete,
+        enabled=asked.removal_enabled,
+        pinned_by=scan.pinned_by(asked.now),
+        made_by_us=product.made_by_us,
+        archive_copies_elsewhere=len(archive),
+        server_copies_elsewhere=len(server),
+        archiving_hopeful=asked.archiving_hopeful,
+        good_copies_elsewhere=len({r.domain for r in same}),
+        reproducible=len(archive) >= needed and _has_parameters(tx, product),
+        copies_asked=asked.copies_asked,
+    )
+    counted = {r.id: r for r in [*archive, *server, *([] if as_original else same)]}
+    return _Weighed(removal, [_relied(r) for r in counted.values()])
+
+
+def _counted(
+    scan: KnownScan,
+    digest: str,
+    tier_class: TierClass,
+    victim: Replica,
+    asked: _Asked,
+    *,
+    elsewhere: bool,
+    lossy_too: bool = False,
+) -> list[Replica]:
+    """One replica a domain, the newest re-read; with `elsewhere` none in the victim's own domain."""
+    period = asked.period(tier_class)
+    pool = [r for r in scan.replicas if r.digest == digest]
+    if lossy_too:
+        domains = {r.domain for r in pool if r.tier_class is tier_class and r.id != victim.id}
+    else:
+        domains = set(recent_domains(pool, tier_class, within=period, now=asked.now, without=victim.id))
+    if elsewhere:
+        domains.discard(victim.domain)
+    best: dict[str, Replica] = {}
+    for r in pool:
+        fits = r.tier_class is tier_class and r.domain in domains and r.id != victim.id
+        if not fits or not r.verified_within(period, asked.now) or not (r.lossless or lossy_too):
+            continue
+        held = best.get(r.domain)
+        if held is None or (r.verified_at or asked.now) > (held.verified_at or asked.now):
+            best[r.domain] = r
+    return list(best.values())
+
+
+def _product_of(scan: KnownScan, victim: Replica) -> Product:
+    for product in scan.products:
+        if product.digest == victim.digest and product.kind is victim.product:
+            return product
+    raise UserError(f"replica {victim.id} is of no product of scan {scan.name}")
+
+
+def _original_digest(scan: KnownScan) -> str:
+    original = scan.product(ProductKind.ORIGINAL)
+    return original.digest if original else ""
+
+
+def _has_parameters(tx: Tx, product: Product) -> bool:
+    table = tables.processing
+    return any(row.parameters for row in tx.rows(select(table.c.parameters).where(table.c.product_id == product.id)))
+
+
+def _relied(replica: Replica) -> Mapping[str, Any]:
+    return {
+        "replica": replica.id,
+        "tier": replica.tier,
+        "domain": replica.domain,
+        "sha256": replica.sha256,
+        "verified_at": replica.verified_at.isoformat() if replica.verified_at else None,
+    }

@@ -1,0 +1,149 @@
+"""How far a permitted removal went: in quarantine, gone with a tombstone, or put back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+
+from tomovault.catalog import tables
+from tomovault.catalog.audit import add_audit
+from tomovault.catalog.scans import touch
+from tomovault.catalog.transaction import Tx, new_id
+from tomovault.core.errors import Refused, UserError
+from tomovault.core.known import RemovalPhase
+from tomovault.core.record import PutBack, Quarantined, Removed
+from tomovault.core.replica import ReplicaState
+
+_ACTOR = "tomovault"
+
+#: Phases of a removal that can still be taken back, or go on.
+OPEN_PHASES = (RemovalPhase.GRANTED, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
+
+
+def require_permit(tx: Tx, permit_id: str) -> Row[Any]:
+    """The permit's row, locked. Raises UserError where there is none."""
+    row = tx.first(select(tables.permit).where(tables.permit.c.id == permit_id).with_for_update())
+    if row is None:
+        raise UserError(f"no permit {permit_id}")
+    return row
+
+
+def record_quarantined(tx: Tx, record: Quarantined, now: datetime) -> None:
+    """Phase one is over: the replica is leaving, and what was left in place is kept by name."""
+    row = require_permit(tx, record.permit)
+    if row.phase in (RemovalPhase.GONE, RemovalPhase.LEAVING):
+        return
+    _set_permit(
+        tx,
+        row,
+        RemovalPhase.QUARANTINED,
+        bytes=record.bytes,
+        files=len(record.moved),
+        moved=list(record.moved),
+        left=list(record.left),
+    )
+    _set_replica(tx, row, ReplicaState.LEAVING)
+    body = {
+        "permit": row.id,
+        "replica": row.replica_id,
+        "files": len(record.moved),
+        "bytes": record.bytes,
+        "left": record.left,
+        "missing": record.missing,
+    }
+    add_audit(tx, _ACTOR, "quarantined", body, now, scan=row.scan_id)
+    touch(tx, row.scan_id, now, new_fact=True)
+
+
+def record_removed(tx: Tx, record: Removed, now: datetime) -> None:
+    """The bytes are gone: the replica is, and a tombstone says under which permit. Once, however often recorded.
+
+    Raises Refused for a permit that was taken back.
+    """
+    row = require_permit(tx, record.permit)
+    if row.phase == RemovalPhase.GONE:
+        return
+    if row.phase == RemovalPhase.UNDONE:
+        raise Refused(f"permit {row.id} was taken back, yet its bytes were removed", by="law 5")
+    replica, product = tables.replica, tables.product
+    gone = tx.first(
+        select(replica, product.c.kind, product.c.digest)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(replica.c.id == row.replica_id)
+    )
+    if gone is None:
+        raise UserError(f"no replica {row.replica_id}")
+    _set_permit(tx, row, RemovalPhase.GONE)
+    _set_replica(tx, row, ReplicaState.GONE)
+    tx.run(
+        insert(tables.tombstone).values(
+            id=new_id("d"),
+            permit_id=row.id,
+            scan_id=row.scan_id,
+            replica_id=row.replica_id,
+            kind=gone.kind,
+            form=gone.form,
+            digest=gone.digest,
+            tier=gone.tier,
+            location=gone.location,
+            rule=row.rule,
+            bytes=record.bytes,
+            files=record.files,
+            removed_at=now,
+        )
+    )
+    body = {"permit": row.id, "replica": row.replica_id, "files": record.files, "bytes": record.bytes}
+    add_audit(tx, _ACTOR, "removed", body, now, scan=row.scan_id)
+    touch(tx, row.scan_id, now, new_fact=True)
+
+
+def record_put_back(tx: Tx, record: PutBack, now: datetime) -> None:
+    """What was in quarantine stands where it was: the replica is as before, or suspect where a file conflicts.
+
+    Raises Refused for a permit whose bytes are gone.
+    """
+    row = require_permit(tx, record.permit)
+    if row.phase == RemovalPhase.UNDONE:
+        return
+    if row.phase == RemovalPhase.GONE:
+        raise Refused(f"permit {row.id}: the bytes are gone", by="law 5", hint="tomovault restore gives them back")
+    state = ReplicaState.SUSPECT if record.conflicts else ReplicaState(row.state_before)
+    _set_permit(tx, row, RemovalPhase.UNDONE, left=list(record.conflicts))
+    _set_replica(tx, row, state)
+    body = {
+        "permit": row.id,
+        "replica": row.replica_id,
+        "files": record.files,
+        "bytes": record.bytes,
+        "conflicts": record.conflicts,
+    }
+    add_audit(tx, _ACTOR, "put back", body, now, scan=row.scan_id)
+    touch(tx, row.scan_id, now, new_fact=True)
+
+
+def withdraw_permit(tx: Tx, permit_id: str, reason: str, now: datetime) -> None:
+    """Take back a permit under which nothing was moved. Raises Refused once phase one has begun to be recorded."""
+    row = require_permit(tx, permit_id)
+    if row.phase == RemovalPhase.UNDONE:
+        return
+    if row.phase != RemovalPhase.GRANTED:
+        raise Refused(f"permit {row.id} is {row.phase}", by="law 5", hint="tomovault prune undo")
+    _set_permit(tx, row, RemovalPhase.UNDONE)
+    _set_replica(tx, row, ReplicaState(row.state_before))
+    add_audit(tx, _ACTOR, "permit withdrawn", {"permit": row.id, "reason": reason}, now, scan=row.scan_id)
+    touch(tx, row.scan_id, now, new_fact=True)
+
+
+def _set_permit(tx: Tx, row: Row[Any], phase: RemovalPhase, **values: Any) -> None:
+    permit = tables.permit
+    changed = tx.changed(
+        update(permit).where(permit.c.id == row.id, permit.c.phase == row.phase).values(phase=phase.value, **values)
+    )
+    if changed != 1:
+        raise Refused(f"permit {row.id} changed meanwhile", by="law 7")
+
+
+def _set_replica(tx: Tx, row: Row[Any], state: ReplicaState) -> None:
+    tx.run(update(tables.replica).where(tables.replica.c.id == row.replica_id).values(state=state.value))

@@ -1,0 +1,338 @@
+"""Scans as the catalogue knows them: one by id, many in a few queries, found by what a person typed."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, or_, select, update
+
+from tomovault.catalog import tables
+from tomovault.catalog.transaction import Tx, chunks, place_hash
+from tomovault.core.errors import UserError
+from tomovault.core.known import Declared, Job, JobStatus, KnownScan, Permit, Pin, Product, RemovalPhase
+from tomovault.core.record import Processing
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, StoredFile, TierClass
+from tomovault.core.scan import Candidate, Certificate, Condition, Verdict
+from tomovault.core.wire import from_plain
+
+
+class Found(NamedTuple):
+    """A scan that fits what was typed."""
+
+    id: str
+    name: str
+    root: str
+    area: str
+
+
+def known(tx: Tx, scan_id: str) -> KnownScan:
+    """Everything known of one scan. Raises UserError where there is none of that id."""
+    found = known_many(tx, [scan_id])
+    if not found:
+        raise UserError(f"no scan {scan_id}", hint="tomovault scan list shows them")
+    return found[0]
+
+
+def known_many(tx: Tx, ids: Iterable[str]) -> list[KnownScan]:
+    """Everything known of these scans, in the order given; unknown ids are left out."""
+    order = list(dict.fromkeys(ids))
+    by_id: dict[str, KnownScan] = {}
+    for batch in chunks(order):
+        by_id.update(_read_batch(tx, batch))
+    return [by_id[i] for i in order if i in by_id]
+
+
+def list_scans(tx: Tx, area: str | None = None) -> list[KnownScan]:
+    """Every scan of an area, or of all, oldest first."""
+    scan = tables.scan
+    query = select(scan.c.id).order_by(scan.c.first_seen_at, scan.c.id)
+    if area is not None:
+        query = query.where(scan.c.area == area)
+    return known_many(tx, [row.id for row in tx.rows(query)])
+
+
+def find_scans(tx: Tx, text: str) -> list[Found]:
+    """Scans whose id or name is `text`, or whose root or master file is that path; newest first, superseded last."""
+    scan = tables.scan
+    path = place_hash(os.path.normpath(text)) if text.startswith("/") else ""
+    scan_id = text if text.isascii() and text.isalnum() else ""
+    query = (
+        select(scan)
+        .where(or_(scan.c.id == scan_id, scan.c.name == text, scan.c.root_hash == path, scan.c.master_hash == path))
+        .order_by(scan.c.superseded_by.is_not(None), scan.c.first_seen_at.desc(), scan.c.entry, scan.c.id)
+    )
+    return [Found(r.id, r.name, r.root, r.area) for r in tx.rows(query)]
+
+
+def list_due(tx: Tx, now: datetime, limit: int) -> list[str]:
+    """Ids of scans to be looked at now, longest due first."""
+    scan = tables.scan
+    query = (
+        select(scan.c.id)
+        .where(scan.c.next_due_at.is_not(None), scan.c.next_due_at <= now)
+        .order_by(scan.c.next_due_at, scan.c.id)
+        .limit(limit)
+    )
+    return [row.id for row in tx.rows(query)]
+
+
+def set_next_due(tx: Tx, scan_id: str, when: datetime | None) -> None:
+    """Look at the scan again at `when`, or only after a new fact."""
+    tx.run(update(tables.scan).where(tables.scan.c.id == scan_id).values(next_due_at=when))
+
+
+def touch(tx: Tx, scan_id: str, now: datetime, *, new_fact: bool = False) -> None:
+    """Make a scan due now. With `new_fact`, a job that succeeded before may be queued again."""
+    scan = tables.scan
+    values: dict[str, Any] = {"next_due_at": now}
+    if new_fact:
+        values["facts_seq"] = scan.c.facts_seq + 1
+    tx.run(update(scan).where(scan.c.id == scan_id).values(**values))
+
+
+def require_scan(tx: Tx, scan_id: str) -> Row[Any]:
+    """The scan's row, locked. Raises UserError where there is none."""
+    row = tx.first(select(tables.scan).where(tables.scan.c.id == scan_id).with_for_update())
+    if row is None:
+        raise UserError(f"no scan {scan_id}", hint="tomovault scan list shows them")
+    return row
+
+
+def replica_parts(tx: Tx, replica_id: str) -> tuple[StoredFile, ...]:
+    """The stored files of a package replica; those of form `files` are in the product's manifest."""
+    parts = tx.value(select(tables.replica.c.parts).where(tables.replica.c.id == replica_id))
+    if parts is None:
+        raise UserError(f"no replica {replica_id}")
+    return tuple(from_plain(StoredFile, part) for part in parts)
+
+
+def certificate_of(plain: Any) -> Certificate:
+    """A certificate from its column."""
+    return plain if isinstance(plain, Certificate) else from_plain(Certificate, plain)
+
+
+def job_of(row: Row[Any]) -> Job:
+    """A job from its row."""
+    return Job(
+        id=row.id,
+        action=row.action,
+        scan=row.scan_id,
+        status=JobStatus(row.status),
+        attempts=row.attempts,
+        error=row.error,
+        hint=row.hint,
+        rule=row.rule,
+        queued_at=row.queued_at,
+        finished_at=row.finished_at,
+        not_before=row.not_before,
+        order=row.order,
+    )
+
+
+def permit_of(row: Row[Any]) -> Permit:
+    """A permit from its row."""
+    return Permit(
+        id=row.id,
+        replica=row.replica_id,
+        rule=row.rule,
+        phase=RemovalPhase(row.phase),
+        granted_at=row.granted_at,
+        hold_until=row.hold_until,
+        relied_on=tuple(row.relied_on),
+        bytes=row.bytes,
+        files=row.files,
+        left=tuple(row.left),
+    )
+
+
+class _Parts(NamedTuple):
+    """What hangs on a batch of scans, by scan id."""
+
+    conditions: dict[str, dict[str, Condition]]
+    products: dict[str, list[Product]]
+    replicas: dict[str, list[Replica]]
+    processings: dict[str, list[tuple[str, Processing]]]
+    pins: dict[str, list[Pin]]
+    permits: dict[str, list[Permit]]
+    jobs: dict[str, list[Job]]
+
+
+def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
+    scan, scan_set, candidate = tables.scan, tables.scan_set, tables.candidate
+    rows = tx.rows(
+        select(
+            scan,
+            scan_set.c.name.label("set_name"),
+            scan_set.c.size.label("set_size"),
+            candidate.c.folder,
+            candidate.c.key,
+            candidate.c.metadata_folder,
+        )
+        .outerjoin(scan_set, scan_set.c.id == scan.c.set_id)
+        .outerjoin(candidate, candidate.c.key_hash == scan.c.candidate)
+        .where(scan.c.id.in_(batch))
+    )
+    parts = _Parts(
+        _conditions(tx, batch),
+        _products(tx, batch),
+        _replicas(tx, batch),
+        _processings(tx, batch),
+        _pins(tx, batch),
+        _permits(tx, batch),
+        _jobs(tx, batch),
+    )
+    return {row.id: _scan_of(row, parts) for row in rows}
+
+
+def _scan_of(row: Row[Any], parts: _Parts) -> KnownScan:
+    products = tuple(parts.products[row.id])
+    volumes = [p for p in products if p.kind is ProductKind.VOLUME]
+    newest = max(volumes, key=lambda p: p.created_at).digest if volumes else None
+    return KnownScan(
+        id=row.id,
+        name=row.name,
+        root=row.root,
+        area=row.area,
+        format=row.format,
+        entry=row.entry,
+        identity=row.identity,
+        certificate=certificate_of(row.certificate),
+        settled=row.settled,
+        first_seen_at=row.first_seen_at,
+        changed_at=row.changed_at,
+        bytes=row.bytes,
+        files=row.files,
+        acquired_at=row.acquired_at,
+        beamline=row.beamline,
+        proposal=row.proposal,
+        sample=row.sample,
+        owner=row.owner,
+        sources=row.sources,
+        set_name=row.set_name,
+        set_size=row.set_size,
+        candidate=None if row.candidate is None else Candidate(row.format, row.folder, row.key, row.metadata_folder),
+        superseded_by=row.superseded_by,
+        declared=_declared(row),
+        accepted_by=row.accepted_by if row.accepted_digest == newest else None,
+        conditions=parts.conditions[row.id],
+        metadata=row.metadata,
+        products=products,
+        replicas=tuple(parts.replicas[row.id]),
+        processings=tuple(parts.processings[row.id]),
+        pins=tuple(parts.pins[row.id]),
+        permits=tuple(parts.permits[row.id]),
+        jobs=tuple(parts.jobs[row.id]),
+    )
+
+
+def _declared(row: Row[Any]) -> Declared | None:
+    if row.declared_verdict is None:
+        return None
+    return Declared(Verdict(row.declared_verdict), row.declared_by, row.declared_reason, row.declared_at)
+
+
+def _hanging(tx: Tx, table: Any, batch: list[str], *order: Any) -> Sequence[Row[Any]]:
+    return tx.rows(select(table).where(table.c.scan_id.in_(batch)).order_by(*order))
+
+
+def _conditions(tx: Tx, batch: list[str]) -> dict[str, dict[str, Condition]]:
+    made: dict[str, dict[str, Condition]] = defaultdict(dict)
+    for r in _hanging(tx, tables.condition, batch, tables.condition.c.name):
+        made[r.scan_id][r.name] = Condition(_value(r), r.unit, r.source)
+    return made
+
+
+def _value(row: Row[Any]) -> float | int | str | None:
+    if row.value_type == "int":
+        return int(row.value_text)
+    if row.value_type == "float":
+        return float(row.value_text)
+    text: str | None = row.value_text
+    return text
+
+
+def _products(tx: Tx, batch: list[str]) -> dict[str, list[Product]]:
+    made: dict[str, list[Product]] = defaultdict(list)
+    table = tables.product
+    for r in _hanging(tx, table, batch, table.c.created_at, table.c.id):
+        made[r.scan_id].append(
+            Product(
+                id=r.id,
+                kind=ProductKind(r.kind),
+                digest=r.digest,
+                bytes=r.bytes,
+                files=r.files,
+                lossless=r.lossless,
+                made_by_us=r.made_by_us,
+                created_at=r.created_at,
+                details=r.details,
+            )
+        )
+    return made
+
+
+def _replicas(tx: Tx, batch: list[str]) -> dict[str, list[Replica]]:
+    replica, product, tier = tables.replica, tables.product, tables.tier
+    made: dict[str, list[Replica]] = defaultdict(list)
+    query = (
+        select(replica, product.c.kind, product.c.digest, product.c.lossless, tier.c.tier_class, tier.c.counts)
+        .join(product, product.c.id == replica.c.product_id)
+        .join(tier, tier.c.name == replica.c.tier)
+        .where(replica.c.scan_id.in_(batch))
+        .order_by(replica.c.written_at, replica.c.id)
+    )
+    for r in tx.rows(query):
+        made[r.scan_id].append(
+            Replica(
+                id=r.id,
+                product=ProductKind(r.kind),
+                digest=r.digest,
+                lossless=r.lossless,
+                form=Form(r.form),
+                tier=r.tier,
+                tier_class=TierClass(r.tier_class),
+                domain=r.domain,
+                location=r.location,
+                bytes=r.bytes,
+                state=ReplicaState(r.state),
+                sha256=r.sha256,
+                written_at=r.written_at,
+                verified_at=r.verified_at,
+                counts=r.counts,
+            )
+        )
+    return made
+
+
+def _processings(tx: Tx, batch: list[str]) -> dict[str, list[tuple[str, Processing]]]:
+    made: dict[str, list[tuple[str, Processing]]] = defaultdict(list)
+    table = tables.processing
+    for r in _hanging(tx, table, batch, table.c.started_at, table.c.id):
+        run = Processing(r.engine, r.engine_version, r.parameters, r.started_at, r.finished_at, tuple(r.outputs))
+        made[r.scan_id].append((r.id, run))
+    return made
+
+
+def _pins(tx: Tx, batch: list[str]) -> dict[str, list[Pin]]:
+    made: dict[str, list[Pin]] = defaultdict(list)
+    for r in _hanging(tx, tables.pin, batch, tables.pin.c.until, tables.pin.c.id):
+        made[r.scan_id].append(Pin(r.id, r.owner, r.reason, r.until, r.tier))
+    return made
+
+
+def _permits(tx: Tx, batch: list[str]) -> dict[str, list[Permit]]:
+    made: dict[str, list[Permit]] = defaultdict(list)
+    for r in _hanging(tx, tables.permit, batch, tables.permit.c.granted_at, tables.permit.c.id):
+        made[r.scan_id].append(permit_of(r))
+    return made
+
+
+def _jobs(tx: Tx, batch: list[str]) -> dict[str, list[Job]]:
+    made: dict[str, list[Job]] = defaultdict(list)
+    for r in _hanging(tx, tables.job, batch, tables.job.c.queued_at, tables.job.c.id):
+        made[r.scan_id].append(job_of(r))
+    return made

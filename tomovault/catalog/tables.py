@@ -1,0 +1,345 @@
+"""Every table of the catalogue: rows per scan, product and replica, never per frame."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from tomovault.catalog.columns import Json, PathBytes, SafeText, Time
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_ID = String(32)
+#: A sha256 in hexadecimal: of bytes, or of a place, since an index entry has a size limit and a path has not.
+_KEY = String(64)
+
+#: Every name that a replica's `tier` may be. `counts` is False where its copies count for no removal.
+tier = Table(
+    "tier",
+    metadata,
+    Column("name", SafeText, primary_key=True),
+    Column("tier_class", String(16), nullable=False),
+    Column("counts", Boolean, nullable=False),
+    Column("area", SafeText),
+)
+
+area = Table(
+    "area",
+    metadata,
+    Column("name", SafeText, ForeignKey("tier.name"), primary_key=True),
+    Column("path", PathBytes, nullable=False),
+    Column("uuid", SafeText, nullable=False),
+    Column("fsid", SafeText, nullable=False),
+    Column("mount_source", SafeText, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("tier_class", String(16), nullable=False),
+    Column("recorded_at", Time, nullable=False),
+)
+
+candidate = Table(
+    "candidate",
+    metadata,
+    Column("key_hash", _KEY, primary_key=True),
+    Column("area", SafeText, ForeignKey("area.name"), nullable=False, index=True),
+    Column("format", SafeText, nullable=False),
+    Column("folder", PathBytes, nullable=False),
+    Column("key", PathBytes, nullable=False),
+    Column("metadata_folder", PathBytes),
+    Column("snapshot", SafeText, nullable=False),
+    Column("settled", Boolean, nullable=False),
+    Column("inspected_snapshot", SafeText),
+    Column("inspected_settled", Boolean, nullable=False),
+    Column("inspected_at", Time),
+    Column("first_seen_at", Time, nullable=False),
+    Column("changed_at", Time, nullable=False),
+    Column("problem", SafeText, nullable=False),
+)
+
+scan_set = Table(
+    "scan_set",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("area", SafeText, ForeignKey("area.name"), nullable=False),
+    Column("name", SafeText, nullable=False),
+    Column("size", Integer),
+    UniqueConstraint("area", "name"),
+)
+
+scan = Table(
+    "scan",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", SafeText, nullable=False, index=True),
+    Column("area", SafeText, ForeignKey("area.name"), nullable=False, index=True),
+    Column("format", SafeText, nullable=False),
+    Column("root", PathBytes, nullable=False),
+    Column("entry", SafeText, nullable=False),
+    Column("identity", SafeText, nullable=False),
+    Column("place_hash", _KEY, nullable=False, index=True),
+    Column("root_hash", _KEY, nullable=False, index=True),
+    Column("master", PathBytes),
+    Column("master_hash", _KEY, index=True),
+    Column("candidate", _KEY, ForeignKey("candidate.key_hash"), index=True),
+    Column("verdict", String(16), nullable=False),
+    Column("certificate", Json, nullable=False),
+    Column("settled", Boolean, nullable=False),
+    Column("ever_complete", Boolean, nullable=False),
+    Column("newest_mtime_ns", BigInteger),
+    Column("first_seen_at", Time, nullable=False),
+    Column("changed_at", Time, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("acquired_at", Time),
+    Column("beamline", SafeText),
+    Column("proposal", SafeText),
+    Column("sample", SafeText),
+    Column("owner", SafeText),
+    Column("sources", Json, nullable=False),
+    Column("set_id", _ID, ForeignKey("scan_set.id"), index=True),
+    Column("superseded_by", _ID, ForeignKey("scan.id", deferrable=True, initially="DEFERRED")),
+    Column("declared_verdict", String(16)),
+    Column("declared_by", SafeText),
+    Column("declared_reason", SafeText),
+    Column("declared_at", Time),
+    Column("accepted_by", SafeText),
+    Column("accepted_digest", _KEY),
+    Column("metadata", Json, nullable=False),
+    Column("facts_seq", BigInteger, nullable=False),
+    Column("next_due_at", Time, index=True),
+    CheckConstraint("bytes >= 0 AND files >= 0", name="not_negative"),
+    Index(
+        "uq_scan_current_place",
+        "place_hash",
+        unique=True,
+        sqlite_where=text("superseded_by IS NULL"),
+        postgresql_where=text("superseded_by IS NULL"),
+    ),
+)
+
+condition = Table(
+    "condition",
+    metadata,
+    Column("scan_id", _ID, ForeignKey("scan.id"), primary_key=True),
+    Column("name", SafeText, primary_key=True),
+    Column("value_type", String(8), nullable=False),
+    Column("value_number", Double),
+    Column("value_text", SafeText),
+    Column("unit", SafeText),
+    Column("source", SafeText, nullable=False),
+)
+
+product = Table(
+    "product",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("digest", _KEY, nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("lossless", Boolean, nullable=False),
+    Column("made_by_us", Boolean, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("details", Json, nullable=False),
+    UniqueConstraint("scan_id", "kind", "digest"),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("product_id", _ID, ForeignKey("product.id"), nullable=False, index=True),
+    Column("form", String(16), nullable=False),
+    Column("tier", SafeText, ForeignKey("tier.name"), nullable=False, index=True),
+    Column("domain", SafeText, nullable=False),
+    Column("location", PathBytes, nullable=False),
+    Column("location_hash", _KEY, nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("sha256", _KEY, nullable=False),
+    Column("written_at", Time),
+    Column("verified_at", Time),
+    Column("parts", Json, nullable=False),
+    UniqueConstraint("product_id", "tier", "form", "location_hash"),
+    CheckConstraint("bytes >= 0 AND files >= 0", name="not_negative"),
+    CheckConstraint("state <> 'verified' OR verified_at IS NOT NULL", name="verified_has_a_date"),
+)
+
+processing = Table(
+    "processing",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("product_id", _ID, ForeignKey("product.id"), nullable=False, index=True),
+    Column("engine", SafeText, nullable=False),
+    Column("engine_version", SafeText, nullable=False),
+    Column("parameters", Json, nullable=False),
+    Column("started_at", Time, nullable=False),
+    Column("finished_at", Time, nullable=False),
+    Column("outputs", Json, nullable=False),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("action", SafeText, nullable=False),
+    Column("scan_id", _ID, ForeignKey("scan.id"), index=True),
+    Column("status", String(16), nullable=False),
+    Column("dedup_key", SafeText, nullable=False, index=True),
+    Column("rule", SafeText, nullable=False),
+    Column("place", SafeText, nullable=False),
+    Column("host", SafeText),
+    Column("order", Json, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", SafeText, nullable=False),
+    Column("hint", SafeText, nullable=False),
+    Column("queued_at", Time, nullable=False),
+    Column("not_before", Time),
+    Column("finished_at", Time),
+    Column("holder", SafeText),
+    Column("token", BigInteger),
+    Column("facts_seq", BigInteger),
+    Column("result", Json),
+    Index("ix_job_status_queued_at", "status", "queued_at"),
+    Index(
+        "uq_job_unfinished",
+        "dedup_key",
+        unique=True,
+        sqlite_where=text("status IN ('todo', 'doing')"),
+        postgresql_where=text("status IN ('todo', 'doing')"),
+    ),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("job_id", _ID, ForeignKey("job.id"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),
+    Column("holder", SafeText, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("started_at", Time, nullable=False),
+    Column("finished_at", Time),
+    Column("outcome", String(16)),
+    Column("error", SafeText, nullable=False),
+    Column("peak_bytes", BigInteger, nullable=False),
+    Column("cpu_s", Double, nullable=False),
+)
+
+pin = Table(
+    "pin",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("owner", SafeText, nullable=False),
+    Column("reason", SafeText, nullable=False),
+    Column("until", Time, nullable=False),
+    Column("tier", SafeText),
+)
+
+permit = Table(
+    "permit",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("replica_id", _ID, ForeignKey("replica.id"), nullable=False, index=True),
+    Column("rule", SafeText, nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("granted_at", Time, nullable=False),
+    Column("hold_until", Time),
+    Column("relied_on", Json, nullable=False),
+    Column("state_before", String(16), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("moved", Json, nullable=False),
+    Column("left", Json, nullable=False),
+)
+
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("permit_id", _ID, ForeignKey("permit.id"), nullable=False, unique=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("replica_id", _ID, ForeignKey("replica.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("form", String(16), nullable=False),
+    Column("digest", _KEY, nullable=False),
+    Column("tier", SafeText, nullable=False),
+    Column("location", PathBytes, nullable=False),
+    Column("rule", SafeText, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("removed_at", Time, nullable=False),
+)
+
+#: Bytes, files and scans by key. A row without a tier counts each scan once in its area, or once anywhere.
+usage = Table(
+    "usage",
+    metadata,
+    Column("key_hash", _KEY, primary_key=True),
+    Column("area", SafeText),
+    Column("tier", SafeText),
+    Column("proposal", SafeText),
+    Column("owner", SafeText),
+    Column("beamline", SafeText),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("scans", BigInteger, nullable=False),
+    CheckConstraint("bytes >= 0 AND files >= 0 AND scans >= 0", name="not_negative"),
+)
+
+#: `expires` is in seconds since 1970 by the database's clock.
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", SafeText, primary_key=True),
+    Column("holder", SafeText, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+#: Numbers that only grow, such as the fencing token.
+counter = Table(
+    "counter",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Time, nullable=False),
+    Column("actor", SafeText, nullable=False),
+    Column("op", SafeText, nullable=False),
+    Column("scan_id", _ID, index=True),
+    Column("body", Text, nullable=False),
+    Column("prev_hash", _KEY, nullable=False),
+    Column("hash", _KEY, nullable=False),
+)

@@ -1,0 +1,219 @@
+"""Bytes, files and scans by area, tier, proposal, owner and beamline, kept by delta in the writing transaction.
+
+A scan counts on each tier that holds a live replica of it, quarantine included. A scan that was not packed
+yet has no replica: its files count as they were found, in its area.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, select, update
+
+from tomovault.catalog import tables
+from tomovault.catalog.transaction import Tx, chunks, place_hash
+from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.replica import Form, ProductKind, ReplicaState
+
+#: area, tier, proposal, owner, beamline.
+Key = tuple[str | None, str | None, str | None, str | None, str | None]
+
+GROUPINGS = ("area", "tier", "proposal", "owner", "beamline")
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """What one value of a grouping uses; `value` is None for scans where it is not known."""
+
+    by: str
+    value: str | None
+    bytes: int
+    files: int
+    scans: int
+
+
+@dataclass(frozen=True)
+class _Amount:
+    bytes: int = 0
+    files: int = 0
+    scans: int = 0
+
+    def __add__(self, other: _Amount) -> _Amount:
+        return _Amount(self.bytes + other.bytes, self.files + other.files, self.scans + other.scans)
+
+    def __neg__(self) -> _Amount:
+        return _Amount(-self.bytes, -self.files, -self.scans)
+
+
+@contextmanager
+def accounted(tx: Tx, scan_id: str | None) -> Iterator[None]:
+    """Whatever is written about a scan inside is in the roll-up when it ends. Must not be nested for one scan."""
+    before = _shares(tx, [scan_id]) if scan_id is not None else {}
+    yield
+    if scan_id is not None:
+        _apply(tx, before, _shares(tx, [scan_id]))
+
+
+def usage(tx: Tx, by: str) -> list[UsageRow]:
+    """The roll-up by one grouping, largest first. Raises UserError for a grouping that is not kept."""
+    if by not in GROUPINGS:
+        raise UserError(f"usage is not kept by {by!r}", hint="one of " + ", ".join(GROUPINGS))
+    table = tables.usage
+    column: Column[Any] = table.c[by]
+    scans_where = {
+        "area": and_(table.c.tier.is_(None), table.c.area.is_not(None)),
+        "tier": table.c.tier.is_not(None),
+    }.get(by, and_(table.c.tier.is_(None), table.c.area.is_(None)))
+    bytes_where: ColumnElement[bool] = table.c.tier.is_not(None)
+    if by == "area":
+        bytes_where = and_(bytes_where, table.c.area.is_not(None))
+    found: dict[str | None, _Amount] = defaultdict(_Amount)
+    for row in tx.rows(
+        select(column.label("value"), func.sum(table.c.bytes).label("b"), func.sum(table.c.files).label("f"))
+        .where(bytes_where)
+        .group_by(column)
+    ):
+        found[row.value] += _Amount(int(row.b), int(row.f), 0)
+    for row in tx.rows(
+        select(column.label("value"), func.sum(table.c.scans).label("n")).where(scans_where).group_by(column)
+    ):
+        found[row.value] += _Amount(scans=int(row.n))
+    for name in _all_names(tx, by):
+        found[name] += _Amount()
+    rows = [UsageRow(by, value, a.bytes, a.files, a.scans) for value, a in found.items()]
+    wanted = [r for r in rows if r.bytes or r.files or r.scans or by in ("area", "tier")]
+    return sorted(wanted, key=lambda r: (-r.bytes, r.value or ""))
+
+
+def recount(tx: Tx) -> list[str]:
+    """Count everything anew and compare: one text per key that differs; empty when the roll-up is right."""
+    counted = _count_all(tx)
+    kept = _kept(tx)
+    problems = []
+    for key in sorted(counted.keys() | kept.keys(), key=repr):
+        is_, should = kept.get(key, _Amount()), counted.get(key, _Amount())
+        if is_ != should:
+            name = ", ".join(f"{g}={v}" for g, v in zip(GROUPINGS, key, strict=True) if v is not None) or "all"
+            problems.append(f"usage of {name}: kept {_words(is_)}, counted {_words(should)}")
+    return problems
+
+
+def rebuild_usage(tx: Tx) -> None:
+    """Replace the roll-up by a count of everything."""
+    tx.run(delete(tables.usage))
+    _apply(tx, {}, _count_all(tx))
+
+
+def _words(amount: _Amount) -> str:
+    return f"{amount.bytes} bytes {amount.files} files {amount.scans} scans"
+
+
+def _all_names(tx: Tx, by: str) -> Iterable[str]:
+    if by == "area":
+        return [r.name for r in tx.rows(select(tables.area.c.name))]
+    if by == "tier":
+        return [r.name for r in tx.rows(select(tables.tier.c.name))]
+    return []
+
+
+def _count_all(tx: Tx) -> dict[Key, _Amount]:
+    total: dict[Key, _Amount] = defaultdict(_Amount)
+    for batch in chunks([r.id for r in tx.rows(select(tables.scan.c.id))]):
+        for key, amount in _shares(tx, batch).items():
+            total[key] += amount
+    return {key: amount for key, amount in total.items() if amount != _Amount()}
+
+
+def _kept(tx: Tx) -> dict[Key, _Amount]:
+    rows = tx.rows(select(tables.usage))
+    kept = {(r.area, r.tier, r.proposal, r.owner, r.beamline): _Amount(r.bytes, r.files, r.scans) for r in rows}
+    return {key: amount for key, amount in kept.items() if amount != _Amount()}
+
+
+def _shares(tx: Tx, scan_ids: Iterable[str]) -> dict[Key, _Amount]:
+    """What these scans add to each key, read from their rows."""
+    wanted = list(scan_ids)
+    held: dict[str, dict[tuple[str | None, str], _Amount]] = defaultdict(lambda: defaultdict(_Amount))
+    has_files: Counter[str] = Counter()
+    for row in tx.rows(_replica_query(wanted)):
+        if row.form == Form.FILES and row.kind == ProductKind.ORIGINAL:
+            has_files[row.scan_id] += 1
+        if row.state != ReplicaState.GONE:
+            held[row.scan_id][(row.area, row.tier)] += _Amount(row.bytes, row.files)
+    total: dict[Key, _Amount] = defaultdict(_Amount)
+    scan = tables.scan
+    for row in tx.rows(select(scan).where(scan.c.id.in_(wanted))):
+        places = held[row.id]
+        if row.superseded_by is None and not has_files[row.id]:
+            places[(row.area, row.area)] += _Amount(row.bytes, row.files)
+        _add_scan(total, places, (row.proposal, row.owner, row.beamline))
+    return total
+
+
+def _replica_query(scan_ids: list[str]) -> Any:
+    replica, product, tier = tables.replica, tables.product, tables.tier
+    return (
+        select(
+            replica.c.scan_id,
+            replica.c.form,
+            replica.c.state,
+            replica.c.tier,
+            replica.c.bytes,
+            replica.c.files,
+            product.c.kind,
+            tier.c.area,
+        )
+        .join(product, product.c.id == replica.c.product_id)
+        .join(tier, tier.c.name == replica.c.tier)
+        .where(replica.c.scan_id.in_(scan_ids))
+    )
+
+
+def _add_scan(
+    total: dict[Key, _Amount],
+    places: Mapping[tuple[str | None, str], _Amount],
+    whose: tuple[str | None, str | None, str | None],
+) -> None:
+    if not places:
+        return
+    once = _Amount(scans=1)
+    for (area, tier), amount in places.items():
+        total[(area, tier, *whose)] += amount + once
+    for area in {area for area, _tier in places if area is not None}:
+        total[(area, None, *whose)] += once
+    total[(None, None, *whose)] += once
+
+
+def _apply(tx: Tx, before: Mapping[Key, _Amount], after: Mapping[Key, _Amount]) -> None:
+    for key in sorted(before.keys() | after.keys(), key=repr):
+        delta = after.get(key, _Amount()) + -before.get(key, _Amount())
+        if delta != _Amount():
+            _apply_one(tx, key, delta)
+
+
+def _apply_one(tx: Tx, key: Key, delta: _Amount) -> None:
+    table = tables.usage
+    hashed = place_hash(json.dumps(key))
+    changed = tx.changed(
+        update(table)
+        .where(
+            table.c.key_hash == hashed,
+            table.c.bytes + delta.bytes >= 0,
+            table.c.files + delta.files >= 0,
+            table.c.scans + delta.scans >= 0,
+        )
+        .values(bytes=table.c.bytes + delta.bytes, files=table.c.files + delta.files, scans=table.c.scans + delta.scans)
+    )
+    if changed:
+        return
+    if min(delta.bytes, delta.files, delta.scans) < 0:
+        raise IntegrityError(
+            f"the usage of {key} would become negative", hint="tomovault catalogue check; a recount mends it"
+        )
+    names = dict(zip(GROUPINGS, key, strict=True))
+    tx.run(insert(table).values(key_hash=hashed, bytes=delta.bytes, files=delta.files, scans=delta.scans, **names))

@@ -1,0 +1,195 @@
+"""What the daemon's loop asks of the catalogue: claims that stand, work that is left, room that is used."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, or_, select
+
+from tomovault.catalog import tables
+from tomovault.catalog.candidates import candidate_hash, list_candidates
+from tomovault.catalog.jobs import ClaimedJob
+from tomovault.catalog.manifests import read_manifest
+from tomovault.catalog.records import record_missing
+from tomovault.catalog.transaction import Tx
+from tomovault.core.known import JobStatus
+from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
+from tomovault.core.scan import Candidate, FileRole
+
+_THERE = (ReplicaState.ARRIVING, ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
+
+#: Files of these roles belong to one scan alone; all others of a folder may be shared with its neighbours.
+_OWN_ROLES = frozenset({FileRole.PROJECTION.value, FileRole.CAMERA.value})
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that is being done, and by whom."""
+
+    job: ClaimedJob
+    holder: str
+
+
+def list_claims(tx: Tx) -> list[Claim]:
+    """Every job that is being done, with its current attempt."""
+    job, attempt = tables.job, tables.attempt
+    query = (
+        select(job, attempt.c.id.label("attempt_id"), attempt.c.number)
+        .join(attempt, (attempt.c.job_id == job.c.id) & (attempt.c.token == job.c.token))
+        .where(job.c.status == JobStatus.DOING.value)
+    )
+    return [
+        Claim(
+            ClaimedJob(r.id, r.attempt_id, r.number, r.token, r.action, r.scan_id, r.order, r.rule, r.place, r.host),
+            r.holder or "",
+        )
+        for r in tx.rows(query)
+    ]
+
+
+def has_work_before(tx: Tx, moment: datetime, now: datetime) -> bool:
+    """Whether a job is being done or may start before `moment`, or a scan is due to be looked at now."""
+    job, scan = tables.job, tables.scan
+    jobs = select(job.c.id).where(
+        or_(
+            job.c.status == JobStatus.DOING.value,
+            (job.c.status == JobStatus.TODO.value) & or_(job.c.not_before.is_(None), job.c.not_before <= moment),
+        )
+    )
+    if tx.first(jobs.limit(1)) is not None:
+        return True
+    return tx.first(select(scan.c.id).where(scan.c.next_due_at <= now).limit(1)) is not None
+
+
+def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
+    """(bytes of everything live in an area, quarantine included; bytes of it that are leaving)."""
+    usage, replica, tier = tables.usage, tables.replica, tables.tier
+    used = tx.value(select(func.sum(usage.c.bytes)).where(usage.c.area == area, usage.c.tier.is_not(None)))
+    leaving = tx.value(
+        select(func.sum(replica.c.bytes))
+        .join(tier, tier.c.name == replica.c.tier)
+        .where(tier.c.area == area, replica.c.state == ReplicaState.LEAVING.value)
+    )
+    return int(used or 0), int(leaving or 0)
+
+
+def list_inspected(tx: Tx, area: str) -> list[tuple[Candidate, str]]:
+    """Candidates whose settled state was inspected, with that snapshot: a restart need not wait for them again.
+
+    Those whose scans were all pruned by us are left out, since their absence says nothing.
+    """
+    kept = []
+    for entry in list_candidates(tx, area):
+        if entry.inspected_snapshot is None or not entry.inspected_settled:
+            continue
+        if not _taken_away_by_us(tx, area, entry.candidate):
+            kept.append((entry.candidate, entry.inspected_snapshot))
+    return kept
+
+
+def _taken_away_by_us(tx: Tx, area: str, candidate: Candidate) -> bool:
+    states = [state for _, state in _files_of(tx, area, candidate)]
+    return bool(states) and all(s in (ReplicaState.LEAVING, ReplicaState.GONE) for s in states)
+
+
+def _files_of(tx: Tx, area: str, candidate: Candidate) -> list[tuple[str, ReplicaState]]:
+    scan, replica, product = tables.scan, tables.replica, tables.product
+    query = (
+        select(replica.c.id, replica.c.state)
+        .join(scan, scan.c.id == replica.c.scan_id)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            scan.c.candidate == candidate_hash(area, candidate),
+            replica.c.form == Form.FILES.value,
+            product.c.kind == ProductKind.ORIGINAL.value,
+            replica.c.tier == area,
+        )
+    )
+    return [(r.id, ReplicaState(r.state)) for r in tx.rows(query)]
+
+
+def record_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> None:
+    """A candidate is not found any more: its scans' files are suspect. Absence alone makes nothing gone."""
+    for replica_id, state in _files_of(tx, area, candidate):
+        if state in _THERE:
+            record_missing(tx, replica_id, "its files are not found in their place", now)
+
+
+def list_overdue(
+    tx: Tx, area: str, within: Mapping[TierClass, timedelta], now: datetime, *, limit: int
+) -> list[tuple[str, str]]:
+    """(scan, replica) of packages of an area's scans that were re-read too long ago, oldest first."""
+    scan, replica, tier = tables.scan, tables.replica, tables.tier
+    late = or_(
+        *((tier.c.tier_class == kind.value) & (replica.c.verified_at < now - period) for kind, period in within.items())
+    )
+    query = (
+        select(replica.c.scan_id, replica.c.id)
+        .join(scan, scan.c.id == replica.c.scan_id)
+        .join(tier, tier.c.name == replica.c.tier)
+        .where(
+            scan.c.area == area,
+            replica.c.state == ReplicaState.VERIFIED.value,
+            replica.c.form == Form.PACKAGE.value,
+            late,
+        )
+        .order_by(replica.c.verified_at)
+        .limit(limit)
+    )
+    return [(r.scan_id, r.id) for r in tx.rows(query)]
+
+
+def shared_paths(tx: Tx, scan_id: str) -> frozenset[str]:
+    """Paths of a scan, relative to its root, that another scan needs whose files are still where they were written.
+
+    Of a neighbour that is not packed the paths are not known: then all of ours that may be shared are kept.
+    """
+    scan = tables.scan
+    own = tx.first(select(scan).where(scan.c.id == scan_id))
+    if own is None:
+        return frozenset()
+    mine = _roles(tx, scan_id)
+    keep: set[str] = set()
+    others = select(scan).where(
+        scan.c.area == own.area, scan.c.root_hash == own.root_hash, scan.c.id != scan_id, scan.c.superseded_by.is_(None)
+    )
+    for other in tx.rows(others):
+        theirs = _roles(tx, other.id)
+        if theirs is None:
+            keep.update(path for path, role in (mine or {}).items() if role not in _OWN_ROLES)
+        elif _files_there(tx, other.id):
+            keep.update(set(mine or {}) & set(theirs))
+    return frozenset(keep)
+
+
+def _files_there(tx: Tx, scan_id: str) -> bool:
+    replica = tables.replica
+    query = select(replica.c.id).where(
+        replica.c.scan_id == scan_id,
+        replica.c.form == Form.FILES.value,
+        replica.c.state.in_([s.value for s in _THERE]),
+    )
+    return tx.first(query.limit(1)) is not None
+
+
+def _roles(tx: Tx, scan_id: str) -> dict[str, str] | None:
+    product = tables.product
+    digest = tx.value(
+        select(product.c.digest)
+        .where(product.c.scan_id == scan_id, product.c.kind == ProductKind.ORIGINAL.value)
+        .order_by(product.c.created_at.desc())
+        .limit(1)
+    )
+    text = read_manifest(tx.manifests, digest) if digest else None
+    if text is None:
+        return None
+    return {_path(entry): entry.get("role", FileRole.SIDE.value) for entry in json.loads(text)["files"]}
+
+
+def _path(entry: Mapping[str, str]) -> str:
+    return os.fsdecode(base64.b64decode(entry["path_b64"])) if "path_b64" in entry else entry["path"]
