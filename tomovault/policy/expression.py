@@ -58,6 +58,9 @@ TERMS: dict[str, Kind] = {
     "usage": Kind.USAGE,
 }
 
+#: The most parentheses, or negations, in one sentence: each may be a level of its tree.
+DEEPEST = 50
+
 VOLUME_ACCEPTED = "volume accepted"
 
 _GRAMMAR = r"""
@@ -175,12 +178,12 @@ def parse_expression(text: str, *, name: str = "expression") -> Expression:
 
 def read_expression(text: str) -> Expression:
     """The tree of a sentence. Raises WrongExpression."""
+    if text.count("(") > DEEPEST or text.count("not") > DEEPEST:
+        raise WrongExpression([Fault("nested too deep to be read aloud", offset=(0, 0))])
     try:
         tree = _parser().parse(text)
     except UnexpectedInput as wrong:
         raise WrongExpression([_explain_syntax(text, wrong)]) from None
-    except RecursionError:
-        raise WrongExpression([Fault("nested too deep", offset=(0, 0))]) from None
     builder = _Builder(text)
     try:
         result = cast(Expression, builder.transform(tree))

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from tomovault.core.errors import UserError
+from tomovault.core.life import Stage
+from tomovault.core.replica import Form
+from tomovault.policy.document import NEEDED_BY, SETTINGS_OF, STAGE_OF, Settings, parse_policy
+
+SHIPPED = Path(__file__).parents[2] / "policies"
+
+
+def problems_of(text):
+    with pytest.raises(UserError) as caught:
+        parse_policy(text, "p.yaml")
+    return [line for line in caught.value.message.splitlines() if line.startswith("p.yaml:")]
+
+
+def one(rule):
+    return problems_of(f"name: a\nversion: 1\nrules:\n  - {{name: r, {rule}}}\n")
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_policies(path):
+    policy = parse_policy(path.read_text("utf-8"), str(path))
+    assert policy.name == path.stem
+    assert policy.copies_wanted() >= 2
+    assert policy.description
+
+
+def test_the_standard_policy():
+    policy = parse_policy((SHIPPED / "standard.yaml").read_text("utf-8"), "standard.yaml")
+    assert [rule.do for rule in policy.rules] == ["pack", "archive", "preview", "reconstruct", "prune", "prune"]
+    assert policy.prune_forms() == (Form.FILES, Form.PACKAGE)
+    assert [d.days for d in policy.verified_within()] == [90, 400]
+    assert policy.rule_for(Stage.PRUNED) == "prune-files@standard:1"
+    assert policy.rule_for(Stage.PRUNED, Form.PACKAGE) == "prune-packages@standard:1"
+    assert policy.rule_for(Stage.EXPORTED) == ""
+    assert policy.wanted_tiers() == frozenset()
+    assert policy.parameters_of(Stage.RECONSTRUCTED) == {}
+
+
+def test_every_line_of_the_standard_policy_that_says_something_is_explained():
+    blocks = (SHIPPED / "standard.yaml").read_text("utf-8").split("\n\n")
+    for block in blocks:
+        if any(line.strip() and not line.strip().startswith("#") for line in block.splitlines()):
+            assert "#" in block or "description:" in block or "name: standard" in block, block
+
+
+def test_every_action_knows_its_settings():
+    keys = set(Settings.model_fields)
+    for action, legal in SETTINGS_OF.items():
+        assert legal <= keys
+        assert NEEDED_BY.get(action, frozenset()) <= legal
+    assert set(STAGE_OF) | {"verify", "forbid"} == set(SETTINGS_OF)
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        ("do: arhcive", "did you mean 'archive'"),
+        ("do: pack, with: {copies: 3}", "no settings at all"),
+        ("do: archive, with: {copies: 1}", "greater than or equal to 2"),
+        ("do: archive, with: {copies: true}", "integer"),
+        ("do: archive, with: {forms: [files]}", "does not understand 'forms'"),
+        ("do: archive, with: {copis: 3}", "did you mean 'copies'"),
+        ("do: replicate", "needs 'tiers'"),
+        ("do: forbid, with: {actions: [verify]}", "cannot be forbidden"),
+        ("do: forbid", "needs 'actions'"),
+        ("do: prune, with: {forms: []}", "at least one of"),
+        ("do: prune, with: {forms: [fils]}", "did you mean 'files'"),
+        ("do: preview, with: {preset: quick}", "no preset 'quick'"),
+        ("do: pack, when: 7", "not a sentence"),
+        ("do: pack, when: sise > 3", "did you mean 'size'"),
+        ("do: pack, limits: {bytes: 3XB}", "not a size"),
+        ("do: pack, limits: {files: 0}", "greater than or equal to 1"),
+        ("do: pack, wen: complete", "did you mean 'when'"),
+        ("when: complete", "'do' is missing"),
+    ],
+)
+def test_mistakes(rule, word):
+    (problem,) = one(rule)
+    assert word in problem
+
+
+def test_a_mistake_in_a_sentence_is_shown_where_it_stands():
+    head = "name: a\nversion: 1\nrules:\n  - name: r\n    do: pack\n"
+    assert problems_of(head + "    when: complete and sise > 3\n")[0].startswith("p.yaml:6:24:")
+    assert problems_of(head + '    when: "complete and sise > 3"\n')[0].startswith("p.yaml:6:25:")
+    assert problems_of(head + "    when: |\n      complete and\n        sise > 3\n")[0].startswith("p.yaml:8:9:")
+    assert problems_of(head + "    when: >\n      complete\n      and sise > 3\n")[0].startswith("p.yaml:")
+
+
+def test_two_rules_of_one_name():
+    (problem,) = problems_of("name: a\nversion: 1\nrules:\n  - {name: r, do: pack}\n  - {name: r, do: preview}\n")
+    assert problem.startswith("p.yaml:5:12: a rule named 'r' is here already")
+
+
+def test_rules_are_asked_in_their_order():
+    policy = parse_policy(
+        "name: a\nversion: 1\nrules:\n"
+        "  - {name: late, do: prune, order: 5}\n  - {name: one, do: pack}\n  - {name: first, do: preview, order: -1}\n",
+        "p",
+    )
+    assert [rule.name for rule in policy.ordered()] == ["first", "one", "late"]
+    assert policy.cite(policy.rules[0]) == "late@a:1"
