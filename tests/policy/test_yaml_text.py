@@ -129,7 +129,9 @@ def test_a_long_line_is_shown_in_part():
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_with_a_place(text):
+    message = "f.yaml:"
     try:
         parse(text, "f.yaml", Outer)
     except UserError as error:
-        assert error.message.startswith("f.yaml:")
+        message = error.message
+    assert message.startswith("f.yaml:")

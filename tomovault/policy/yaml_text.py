@@ -175,6 +175,8 @@ class Document:
             return [_Problem(self.spot(path, at_key=True), text)]
         if kind == "missing":
             return [_Problem(self.spot(path[:-1], at_key=True), f"the key {str(path[-1])!r} is missing")]
+        if path and path[-1] == "[key]":
+            return [_Problem(self.spot(path[:-1], at_key=True), _say(detail))]
         return [_Problem(self.spot(path), _say(detail))]
 
     def _compose(self) -> Node | None:
