@@ -118,7 +118,8 @@ def _judge_projections(series: Series, tomo_n: int, whole: set[int], found: _Fin
     said = series.announced
     sources = [f"TOMO_N {n} in {w}" for n, w in ((said.tomo_n_info, ".info"), (said.tomo_n_xml, ".xml")) if n]
     found.evidence.append("announced: " + ", ".join(sources))
-    gaps = missing_ranges(series.names.projections, tomo_n)
+    # A link that leads elsewhere has a name here and no frame.
+    gaps = missing_ranges((i for i, name in series.names.projections.items() if name in series.frames), tomo_n)
     if gaps:
         count = sum(last - first + 1 for first, last in gaps)
         found.missing.append(f"{count} of {tomo_n} projections are missing: {in_words(gaps)}")
