@@ -1,0 +1,411 @@
+"""Making a package from a scan's files in one read of them; can be run again from any point it was killed at."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tomovault.core.errors import IntegrityError, Refused
+from tomovault.core.layout import FrameKind, Layout
+from tomovault.core.manifest import ManifestFile, manifest_digest
+from tomovault.core.ports import Checkpoint, Progress, Throttle
+from tomovault.core.replica import StoredFile
+from tomovault.core.scan import ScanFile
+from tomovault.package.container import PartFile, write_problems
+from tomovault.package.encoding import Encoder
+from tomovault.package.intake import Intake
+from tomovault.package.journal import ClosedPart, Journal, fingerprint, load_journal, save_journal
+from tomovault.package.manifest import Contents, FrameRecord, PackedFile, Segment, write_text
+from tomovault.package.names import JOURNAL, beside_name, check_job, check_stem, leftovers, part_name, temp_path
+from tomovault.package.plan import PlannedFile, plan_files
+from tomovault.package.store import hash_file, read_manifest
+from tomovault.package.tree import SourceTree
+from tomovault.package.view import ViewFrame, write_view
+
+#: Above this a package goes on in a further part.
+PART_BYTES = 64_000_000_000
+
+#: What frames shrink to at worst in practice, of their size; noise of 16-bit cameras gives 0.69.
+_LIKELY_SIZE = 0.75
+
+
+@dataclass(frozen=True)
+class Written:
+    """A package that is complete, synced and in its place, but not yet re-read.
+
+    `digest` is the product digest, `manifest` the text inside and beside it, `files` its parts (absolute paths),
+    `bytes` their sizes added up; `original_*` count what was packed, and `hashed` says what each file was.
+    """
+
+    digest: str
+    manifest: str
+    files: tuple[StoredFile, ...]
+    bytes: int
+    original_bytes: int
+    original_files: int
+    hashed: tuple[ManifestFile, ...]
+
+
+def write_package(
+    root: str,
+    files: Sequence[ScanFile],
+    layout: Layout,
+    folder: str,
+    stem: str,
+    *,
+    scan: Mapping[str, Any],
+    job: str,
+    now: datetime,
+    threads: int = 2,
+    part_bytes: int = PART_BYTES,
+    floor_bytes: int = 0,
+    throttle: Throttle,
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> Written:
+    """Pack the files below `root` into `<folder>/<stem>.tomo.h5` and further parts, with the manifest beside it.
+
+    Each file is read once. `floor_bytes` stay free on the file system of `folder`. A second call with the same
+    `job` after a kill replaces what the first left, and goes on after the last part that it closed.
+
+    Raises SourceChanged if a file is not, or no longer, what `files` says; NoSpace; UserError for a file that
+    cannot be read or a layout that contradicts itself; Refused if a package of another product has that name.
+    Then nothing of this job is left in the folder.
+    """
+    packer = _Packer(root, files, layout, folder, check_stem(stem), check_job(job), part_bytes, floor_bytes)
+    packer.describe(scan, now)
+    packer.call(throttle, checkpoint, progress)
+    try:
+        return packer.run(max(1, threads))
+    except Exception:
+        packer.abandon()
+        raise
+
+
+class _Packer:
+    def __init__(
+        self,
+        root: str,
+        files: Sequence[ScanFile],
+        layout: Layout,
+        folder: str,
+        stem: str,
+        job: str,
+        part_bytes: int,
+        floor_bytes: int,
+    ) -> None:
+        self._root, self._files, self._layout = root, files, layout
+        self._folder, self._stem, self._job = os.path.abspath(folder), stem, job
+        self._part_bytes, self._floor = part_bytes, floor_bytes
+        self._closed: list[ClosedPart] = []
+        self._contents = Contents()
+        self._part: PartFile | None = None
+        self._encoder: Encoder | None = None
+        self._mark = fingerprint(files, part_bytes)
+        self._journal = temp_path(self._folder, stem + JOURNAL, job)
+        self._left = 0.0
+
+    def describe(self, scan: Mapping[str, Any], now: datetime) -> None:
+        self._scan = dict(scan)
+        self._provenance = {
+            "written_at": now.isoformat(),
+            "job": self._job,
+            "host": platform.node(),
+            "root": os.fsencode(self._root).decode("utf-8", "backslashreplace"),
+            "versions": versions(),
+        }
+
+    def call(self, throttle: Throttle, checkpoint: Checkpoint, progress: Progress) -> None:
+        self._throttle, self._checkpoint, self._progress = throttle, checkpoint, progress
+
+    # --- the steps -------------------------------------------------------------------------------
+
+    def run(self, threads: int) -> Written:
+        self._checkpoint("pack.begin")
+        planned = plan_files(self._files, self._layout)
+        with write_problems(self._folder):
+            os.makedirs(self._folder, exist_ok=True)
+        resumed = self._resume()
+        self._shape = _view_shape(planned)
+        total = sum(f.state.size for f in self._files)
+        self._left = sum(_likely_bytes(p) for p in planned) - sum(p.bytes for p in self._closed)
+        with SourceTree(self._root) as tree:
+            encoder = Encoder(
+                self._contents,
+                view_shape=self._shape,
+                threads=threads,
+                on_frame=lambda: self._checkpoint("pack.frame"),
+            )
+            self._encoder = encoder
+            try:
+                self._next_part()
+                intake = Intake(tree, encoder, self._throttle)
+                self._take_in(planned, intake, resumed, total)
+                encoder.finish_part()
+            finally:
+                encoder.close()
+        text = self._finish_first()
+        self._checkpoint("pack.written")
+        stored = self._sync()
+        self._checkpoint("pack.synced")
+        hashed = tuple(f.meta for f in self._contents.files)
+        digest = manifest_digest(hashed)
+        self._put_in_place(digest, stored)
+        self._checkpoint("pack.renamed")
+        self._write_beside(text)
+        self._checkpoint("pack.manifest")
+        return Written(
+            digest=digest,
+            manifest=text,
+            files=stored,
+            bytes=sum(s.size for s in stored),
+            original_bytes=sum(m.size for m in hashed),
+            original_files=len(hashed),
+            hashed=hashed,
+        )
+
+    def _resume(self) -> Journal:
+        journal = load_journal(self._journal, self._mark)
+        kept = set() if journal is None else {self._journal, *(p.temporary for p in journal.parts)}
+        for path in leftovers(self._folder, self._job):
+            if path not in kept:
+                os.unlink(path)
+        if journal is None:
+            return Journal([], self._contents, None, ())
+        self._contents, self._closed = journal.contents, journal.parts
+        return journal
+
+    def _take_in(self, planned: list[PlannedFile], intake: Intake, resumed: Journal, total: int) -> None:
+        done = {f.meta.path: f for f in self._contents.files}
+        for file in self._contents.files:
+            intake.know(file)
+        ready = sum(f.meta.size for f in self._contents.files)
+        todo = [p for p in planned if p.file.state.path not in done]
+        for position, entry in enumerate(todo):
+            state = entry.file.state
+            if state.link_target is not None:
+                self._contents.files.append(intake.link(entry))
+                continue
+            if position + 1 < len(todo) and todo[position + 1].file.state.link_target is None:
+                intake.foresee(todo[position + 1])
+            stored = resumed.segments if resumed.current == state.path else ()
+            for step in intake.read(entry, stored):
+                if isinstance(step, PackedFile):
+                    self._contents.files.append(step)
+                elif self._part_is_full():
+                    self._close_part(state.path, step)
+            self._progress(ready + intake.total, total)
+
+    # --- parts -----------------------------------------------------------------------------------
+
+    def _next_part(self) -> None:
+        number = len(self._closed) + 1
+        path = temp_path(self._folder, part_name(self._stem, number), self._job)
+        expected = int(min(self._part_bytes, max(0.0, self._left)))
+        self._part = PartFile(path, number, self._floor, expected)
+        if self._encoder is not None:
+            self._encoder.open_part(self._part)
+
+    def _part_is_full(self) -> bool:
+        return self._part is not None and self._part.written >= self._part_bytes
+
+    def _close_part(self, current: str, segments: tuple[Segment, ...]) -> None:
+        """Close the open part for good and note how far we are; the encoder may still hold later bytes of it."""
+        part, encoder = self._part, self._encoder
+        if part is None or encoder is None:
+            return
+        encoder.finish_part()
+        part.close()
+        self._part = None
+        self._left -= part.written
+        stored = _synced(part.path)
+        self._closed.append(ClosedPart(part_name(self._stem, part.number), part.path, stored.size, stored.sha256))
+        save_journal(self._journal, Journal(self._closed, self._contents, current, segments), self._mark)
+        self._next_part()
+
+    def _finish_first(self) -> str:
+        """Give the open part the manifest and the view: it is the package's first file, number 0."""
+        part = self._part
+        if part is None:
+            raise RuntimeError("no part is open")
+        self._renumber(part.number)
+        parts: list[dict[str, Any]] = [{"name": part_name(self._stem, 0)}]
+        parts += [{"name": p.name, "bytes": p.bytes, "sha256": p.sha256} for p in self._closed]
+        text = write_text(
+            self._contents,
+            stem=self._stem,
+            scan=self._scan,
+            nx=self._layout.nx,
+            parts=parts,
+            provenance=self._provenance,
+        )
+        with write_problems(part.path):
+            self._write_view(part.file)
+            encoded = text.encode("ascii")
+            kind = h5py.string_dtype("utf-8", len(encoded))
+            part.file.create_dataset("/tomovault/manifest", data=np.array(encoded, dtype=kind), dtype=kind)
+            part.file["/tomovault"].attrs["in_words"] = (
+                "manifest holds the original files' names and digests and says where each byte of them is"
+            )
+        part.close()
+        return text
+
+    def _renumber(self, last: int) -> None:
+        """Chunks of the part that was open last lie in part 0."""
+        contents = self._contents
+        groups = contents.groups + ([] if contents.derived is None else [contents.derived.group])
+        for group in groups:
+            group.chunks = [c._replace(part=0) if c.part == last else c for c in group.chunks]
+        contents.literals = [(c._replace(part=0) if c.part == last else c, raw) for c, raw in contents.literals]
+
+    def _write_view(self, out: Any) -> None:
+        contents, shape = self._contents, self._shape
+        if shape is None:
+            return
+        derived = contents.derived
+        divided = {} if derived is None else {order: row for row, order in enumerate(derived.orders)}
+        rows = {id(g): _rows_in_parts(g.chunks) for g in contents.groups}
+        if derived is not None:
+            rows[id(derived.group)] = _rows_in_parts(derived.group.chunks)
+        shown: list[ViewFrame] = []
+        dtypes: set[str] = set()
+        for record in sorted(contents.frames, key=lambda f: f.order):
+            group, index, made = contents.groups[record.group], record.position, record.order in divided
+            if group.shape != shape:
+                continue
+            if made and derived is not None:
+                group, index = derived.group, divided[record.order]
+            else:
+                dtypes.add(group.dtype)
+            shown.append(self._view_frame(record, group.name, group.chunks[index].part, rows[id(group)][index], made))
+        inexact = derived is not None and not derived.exact
+        name = str(self._scan.get("name") or self._stem)
+        write_view(
+            out,
+            shown,
+            shape=shape,
+            dtypes=dtypes or {"<f4"},
+            inexact=inexact,
+            nx=self._layout.nx,
+            name=name,
+        )
+
+    def _view_frame(self, record: FrameRecord, name: str, part: int, place: tuple[int, int], made: bool) -> ViewFrame:
+        file = "." if part == 0 else part_name(self._stem, part)
+        return ViewFrame(record, file, f"/tomovault/{name}", place[0], place[1], made)
+
+    # --- to its place ----------------------------------------------------------------------------
+
+    def _sync(self) -> tuple[StoredFile, ...]:
+        """Sync the first file; what is stored, the first file first, under the names that it will have."""
+        if self._part is None:
+            raise RuntimeError("no part is open")
+        first = _synced(self._part.path)
+        where = os.path.join(self._folder, part_name(self._stem, 0))
+        others = [StoredFile(os.path.join(self._folder, p.name), p.bytes, p.sha256) for p in self._closed]
+        return (StoredFile(where, first.size, first.sha256), *others)
+
+    def _put_in_place(self, digest: str, stored: tuple[StoredFile, ...]) -> None:
+        first = stored[0].location
+        if os.path.lexists(first):
+            _may_replace(first, digest)
+        if self._part is None:
+            raise RuntimeError("no part is open")
+        with write_problems(first):
+            for part, file in zip(self._closed, stored[1:], strict=True):
+                os.rename(part.temporary, file.location)
+            os.rename(self._part.path, first)
+            sync_folder(self._folder)
+
+    def _write_beside(self, text: str) -> None:
+        name = beside_name(self._stem)
+        temporary = temp_path(self._folder, name, self._job)
+        with write_problems(temporary):
+            with open(temporary, "w", encoding="ascii") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            os.rename(temporary, os.path.join(self._folder, name))
+            for path in leftovers(self._folder, self._job):
+                os.unlink(path)
+            sync_folder(self._folder)
+
+    def abandon(self) -> None:
+        """Remove everything that this job has in the folder under a temporary name."""
+        if self._part is not None:
+            self._part.abandon()
+        for path in leftovers(self._folder, self._job):
+            os.unlink(path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the stored bytes depend on."""
+    names = ("tomovault", "blosc2", "h5py", "hdf5plugin", "numpy", "zstandard")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {**found, "hdf5": h5py.version.hdf5_version, "python": platform.python_version()}
+
+
+def sync_folder(folder: str) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _synced(path: str) -> StoredFile:
+    """Sync a closed file and hash what it holds, both at once."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with ThreadPoolExecutor(1) as other, write_problems(path):
+            syncing = other.submit(os.fsync, handle)
+            digest = hash_file(handle)
+            syncing.result()
+        return StoredFile(path, os.fstat(handle).st_size, digest)
+    finally:
+        os.close(handle)
+
+
+def _may_replace(first: str, digest: str) -> None:
+    """A package of the same product may be written again; another one, or one that cannot be read, stays."""
+    try:
+        there = read_manifest(first).product
+    except IntegrityError:
+        there = ""
+    if there != digest:
+        raise Refused(
+            f"{first} is there and is not a package of this product",
+            by="a package is never replaced by another",
+            hint="pack under another name, or move it away",
+        )
+
+
+def _view_shape(planned: Sequence[PlannedFile]) -> tuple[int, int] | None:
+    """The shape of projections, or of whatever frames there are."""
+    frames = sorted((f for p in planned for f in p.frames), key=lambda f: (f.kind is not FrameKind.PROJECTION, f.order))
+    return (int(frames[0].shape[0]), int(frames[0].shape[1])) if frames else None
+
+
+def _likely_bytes(planned: PlannedFile) -> float:
+    frames = sum(f.length for f in planned.frames)
+    return planned.file.state.size - frames + _LIKELY_SIZE * frames
+
+
+def _rows_in_parts(chunks: Sequence[Any]) -> list[tuple[int, int]]:
+    """For each chunk of a group its row in its part's dataset, and how many rows that has."""
+    counts: dict[int, int] = {}
+    rows = []
+    for chunk in chunks:
+        rows.append((counts.get(chunk.part, 0), chunk.part))
+        counts[chunk.part] = counts.get(chunk.part, 0) + 1
+    return [(row, counts[part]) for row, part in rows]
