@@ -110,8 +110,9 @@ def claim_job(
     actions: Collection[str] | None = None,
     skip_places: Collection[str] = frozenset(),
     host: str | None = None,
+    only: str | None = None,
 ) -> ClaimedJob | None:
-    """Take the job that waited longest, or None. No two callers get the same one.
+    """Take the job that waited longest, or the one job `only`; or None. No two callers get the same one.
 
     Only jobs whose `not_before` has come, of these actions, of places not skipped, and bound to no host or to
     this one. The token is larger than any given before.
@@ -130,6 +131,8 @@ def claim_job(
     )
     if actions is not None:
         query = query.where(job.c.action.in_(sorted(actions)))
+    if only is not None:
+        query = query.where(job.c.id == only)
     if skip_places:
         query = query.where(job.c.place.not_in(sorted(skip_places)))
     row = tx.first(query)

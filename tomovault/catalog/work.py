@@ -193,3 +193,19 @@ def _roles(tx: Tx, scan_id: str) -> dict[str, str] | None:
 
 def _path(entry: Mapping[str, str]) -> str:
     return os.fsdecode(base64.b64decode(entry["path_b64"])) if "path_b64" in entry else entry["path"]
+
+
+def reasons_of(tx: Tx, scan_id: str) -> dict[str, str]:
+    """For each replica of a scan that was found bad, what was last found wrong with it."""
+    audit = tables.audit
+    query = (
+        select(audit.c.body)
+        .where(audit.c.scan_id == scan_id, audit.c.op.in_(("replica suspect", "replica missing")))
+        .order_by(audit.c.seq)
+    )
+    reasons = {}
+    for row in tx.rows(query):
+        body = json.loads(row.body)
+        told = body.get("checked", body)
+        reasons[told["replica"]] = told["reason"]
+    return reasons

@@ -1,1 +1,234 @@
-"""One file per command; the file's path is the command's path."""
+"""The command line. A file is a command and a folder a group: `cli/scan/list.py` is `tomovault scan list`.
+
+Command files import only click and this package at their top, so that `--help` starts light.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_HERE = Path(__file__).parent
+_EXIT_DEFECT = 1
+
+
+class Folder(click.Group):
+    """A group whose commands are the files, and whose groups are the folders, of one folder."""
+
+    def __init__(self, *parts: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._parts = parts
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Names of files and folders, a trailing underscore of a Python keyword left off."""
+        entries = [
+            p.name if p.is_dir() else p.stem
+            for p in _HERE.joinpath(*self._parts).iterdir()
+            if not p.name.startswith(("_", ".")) and (p.suffix == ".py" or p.is_dir())
+        ]
+        return sorted(name.rstrip("_").replace("_", "-") for name in entries)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """The command of that name, imported now; None if there is none."""
+        if name not in self.list_commands(_context):
+            return None
+        stem = name.replace("-", "_")
+        if _HERE.joinpath(*self._parts, stem).is_dir():
+            module = importlib.import_module(".".join(["tomovault.cli", *self._parts, stem]))
+            return Folder(*self._parts, stem, name=name, help=module.__doc__)
+        module = importlib.import_module(".".join(["tomovault.cli", *self._parts, stem]))
+        command: click.Command = module.command
+        command.name = name
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest command named where there is none."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as problem:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self.list_commands(context), n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{problem.message} Did you mean '{near[0]}'?", context) from problem
+
+
+def _root() -> None:
+    """Keep tomography data: certified, packed, archived, reconstructed, pruned on proof, and given back.
+
+    \b
+    A first site:   tomovault init mysite --area inhouse=/data/id19/inhouse
+    Watch and work: tomovault --site mysite run
+    See:            tomovault status; tomovault scan list; tomovault explain SCAN
+    Get data back:  tomovault restore SCAN --to DIR --wait
+    """
+
+
+def _options() -> list[click.Parameter]:
+    return [
+        click.Option(["--site"], type=click.Path(), help="The site's folder.", expose_value=False, callback=_keep_site),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            help="Show the traceback of an error.",
+            expose_value=False,
+            callback=lambda ctx, _p, value: _keep(ctx, "debug", value),
+        ),
+    ]
+
+
+def _keep(context: click.Context, name: str, value: Any) -> None:
+    if value:
+        context.ensure_object(dict)
+        context.find_root().ensure_object(dict)[name] = value
+
+
+def _keep_site(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    _keep(context, "site", value)
+
+
+def common_options(function: F) -> F:
+    """`--site`, `--json` and `--debug`, which every command takes."""
+    decorated = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(
+        function
+    )
+    decorated = click.option(
+        "--site",
+        type=click.Path(),
+        expose_value=False,
+        callback=_keep_site,
+        help="The site's folder (else TOMOVAULT_SITE, else this folder and its parents).",
+    )(decorated)
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, _p, value: _keep(ctx, "debug", value),
+        help="Show the traceback of an error.",
+    )(decorated)
+
+
+def site_folder() -> Path:
+    """The folder of the site that this command speaks of. Raises UserError if none is found."""
+    from tomovault.vault.site import find_site
+
+    chosen = (click.get_current_context().find_root().obj or {}).get("site")
+    return Path(find_site(chosen, os.environ, Path.cwd()))
+
+
+def open_vault() -> Any:
+    """The site of this command, live; closed when the command ends."""
+    from tomovault.vault.vault import Vault
+
+    vault = Vault.open(site_folder())
+    click.get_current_context().call_on_close(vault.close)
+    return vault
+
+
+def who() -> str:
+    """The name of the person who runs this command."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON object. Names that are not UTF-8 are escaped."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+
+
+def say(text: str = "") -> None:
+    """Print a line; names that are not UTF-8 are shown with escapes."""
+    click.echo(printable(text))
+
+
+def printable(text: str) -> str:
+    """Text with everything that could upset a terminal or is not UTF-8 escaped; newlines between lines stay."""
+    safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe)
+
+
+root = Folder(
+    name="tomovault",
+    help=_root.__doc__,
+    params=[
+        *_options(),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            help="Show the version.",
+            callback=lambda ctx, _p, value: _show_version(ctx) if value else None,
+        ),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _show_version(context: click.Context) -> None:
+    from tomovault import __version__
+
+    click.echo(f"tomovault {__version__}")
+    context.exit(0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code; every error is shown here, in one line and a hint."""
+    from tomovault.core.errors import TomovaultError
+
+    holder: dict[str, Any] = {}
+    try:
+        code = root.main(args=arguments, prog_name="tomovault", standalone_mode=False, obj=holder)
+    except click.exceptions.Abort:
+        click.echo("stopped; nothing is left half done", err=True)
+        sys.exit(130)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(problem.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except TomovaultError as problem:
+        _show_error(problem, holder)
+        sys.exit(problem.exit_code)
+    except Exception as problem:  # noqa: BLE001 - the one place where a defect of ours is shown
+        _show_defect(problem, holder)
+        sys.exit(_EXIT_DEFECT)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_error(problem: Any, holder: dict[str, Any]) -> None:
+    if holder.get("debug"):
+        import traceback
+
+        traceback.print_exception(problem)
+    by = f" ({problem.by})" if getattr(problem, "by", "") else ""
+    click.echo(printable(f"tomovault: {problem.message}{by}"), err=True)
+    if problem.hint:
+        click.echo(printable(f"  {problem.hint}"), err=True)
+
+
+def _show_defect(problem: Exception, holder: dict[str, Any]) -> None:
+    if holder.get("debug"):
+        import traceback
+
+        traceback.print_exception(problem)
+    click.echo(printable(f"tomovault: a defect of ours: {type(problem).__name__}: {problem}"), err=True)
+    if not holder.get("debug"):
+        click.echo("  run it again with --debug and send us what it prints", err=True)

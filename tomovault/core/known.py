@@ -19,7 +19,7 @@ from tomovault.core.replica import (
     TierClass,
     good_domains,
 )
-from tomovault.core.scan import Certificate, Condition, Verdict
+from tomovault.core.scan import Candidate, Certificate, Condition, Verdict
 
 
 class JobStatus(enum.StrEnum):
@@ -137,6 +137,7 @@ class KnownScan:
     sources: Mapping[str, str] = field(default_factory=dict)
     set_name: str | None = None
     set_size: int | None = None
+    candidate: Candidate | None = None
     superseded_by: str | None = None
     declared: Declared | None = None
     accepted_by: str | None = None
@@ -203,6 +204,7 @@ def facts_of(
         kept_as_found=kept,
         preview=_made(scan, ProductKind.PREVIEW),
         package=bool(packages),
+        tiers_wanted=len(wanted_tiers),
         tiers_lacking=len(wanted_tiers - on_tiers),
         archive_copies=len(good_domains(originals, TierClass.ARCHIVE)),
         archive_wanted=archive_wanted,

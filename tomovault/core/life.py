@@ -48,6 +48,7 @@ class Facts:
     kept_as_found: bool = False
     preview: bool = False
     package: bool = False
+    tiers_wanted: int = 0
     tiers_lacking: int = 0
     archive_copies: int = 0
     archive_wanted: int = LEAST_COPIES
@@ -62,7 +63,9 @@ class Facts:
 
 @dataclass(frozen=True)
 class Step:
-    """One row. `needs` is closed over its own needs; `also` says what else forbids the step, '' if nothing."""
+    """One row. `needs` is closed over its own needs; `also` says what else forbids the step, '' if nothing.
+    `as_found`: a scan that is kept as it was found takes this step without being complete.
+    """
 
     stage: Stage
     of: str
@@ -74,6 +77,7 @@ class Step:
     removes_text: str = "nothing"
     also: Callable[[Facts], str] = lambda _facts: ""
     by_person: bool = False
+    as_found: bool = False
 
 
 def _reduce_needs(facts: Facts) -> str:
@@ -117,12 +121,13 @@ LIFE: tuple[Step, ...] = (
         "pack",
         "complete (or unchanged for so long that it is kept as found)",
         "a package re-read to the digests of every original file",
+        as_found=True,
     ),
     Step(
         Stage.REPLICATED,
         "original",
         (Stage.COMPLETE,),
-        lambda f: f.tiers_lacking == 0 and f.package,
+        lambda f: f.tiers_wanted > 0 and f.tiers_lacking == 0 and f.package,
         "replicate",
         "complete",
         "replicas on the wanted tiers, each verified once and not suspect",
@@ -135,6 +140,7 @@ LIFE: tuple[Step, ...] = (
         "archive",
         "packed (other products: written and re-read)",
         "n archive replicas in n failure domains, each verified once and not suspect",
+        as_found=True,
     ),
     Step(
         Stage.RECONSTRUCTED,
@@ -213,15 +219,18 @@ def step_of(stage: Stage, life: tuple[Step, ...] = LIFE) -> Step:
 def lacking(stage: Stage, facts: Facts, life: tuple[Step, ...] = LIFE) -> tuple[Stage, ...]:
     """Stages in the whole ancestry of `stage` that are not done, nearest to the beginning first."""
     missing: list[Stage] = []
-    _collect_lacking(stage, facts, life, missing)
+    excused = (Stage.COMPLETE,) if facts.kept_as_found and step_of(stage, life).as_found else ()
+    _collect_lacking(stage, facts, life, missing, excused)
     return tuple(missing)
 
 
-def _collect_lacking(stage: Stage, facts: Facts, life: tuple[Step, ...], missing: list[Stage]) -> None:
+def _collect_lacking(
+    stage: Stage, facts: Facts, life: tuple[Step, ...], missing: list[Stage], excused: tuple[Stage, ...]
+) -> None:
     for need in step_of(stage, life).needs:
-        if need is Stage.COMPLETE and facts.kept_as_found:
+        if need in excused:
             continue
-        _collect_lacking(need, facts, life, missing)
+        _collect_lacking(need, facts, life, missing, excused)
         if not step_of(need, life).done(facts) and need not in missing:
             missing.append(need)
 

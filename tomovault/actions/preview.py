@@ -1,0 +1,114 @@
+"""preview: projections at 0 and 90 degrees and the middle slice, small enough to look at anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.layout import FrameKind
+from tomovault.core.ports import Action, Bench, FrameSource
+from tomovault.core.record import Made, Outcome, Processing, Result, Stored
+from tomovault.core.replica import Form, ProductKind
+from tomovault.core.scan import Candidate
+from tomovault.core.wire import from_plain
+from tomovault.formats.certified import find_report
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which scan, from its package where `package` is set, else from its files."""
+
+    candidate: Candidate
+    entry: str
+    identity: str
+    package: str | None
+    digest: str
+    area: str
+    folder: str
+    stem: str
+    domain: str
+    parameters: Mapping[str, Any]
+
+
+class Preview:
+    """See the module."""
+
+    name: ClassVar[str] = "preview"
+
+    def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
+        """The preview is on disk and re-read to its digest; the slice's parameters are stored as numbers."""
+        from tomovault.package.preview import make_preview, verify_preview
+
+        wanted = from_plain(Order, dict(order))
+        source = open_source(wanted, bench)
+        engine = bench.engine()
+        started_at = bench.now()
+        row = source.frame_shape[0] // 2
+        resolved = dict(engine.resolve(source, {**wanted.parameters, "rows": [row]}))
+        image = next(data for _, data in engine.slices(source, resolved, [row], bench.progress))
+        bench.checkpoint("preview.reconstructed")
+        made = make_preview(
+            source,
+            image,
+            wanted.folder,
+            wanted.stem,
+            parameters={"engine": engine.name, "engine_version": engine.version(), "slice_row": row, **resolved},
+            job=bench.job,
+            now=bench.now(),
+            checkpoint=bench.checkpoint,
+        )
+        written_at = bench.now()
+        if verify_preview(made.files[0].location) != made.digest:
+            raise IntegrityError(f"the preview of {wanted.stem} does not re-read to its digest")
+        processing = Processing(
+            engine=engine.name,
+            engine_version=engine.version(),
+            parameters={"purpose": "preview", "slice_row": row, **resolved},
+            started_at=started_at,
+            finished_at=bench.now(),
+            outputs=(made.digest,),
+        )
+        size = sum(f.size for f in made.files)
+        return Result(
+            Outcome.SUCCEEDED,
+            (
+                Made(ProductKind.PREVIEW, made.digest, size, len(made.files), processing=processing),
+                Stored(
+                    kind=ProductKind.PREVIEW,
+                    digest=made.digest,
+                    form=Form.PACKAGE,
+                    tier=wanted.area,
+                    domain=wanted.domain,
+                    location=made.files[0].location,
+                    files=made.files,
+                    bytes=size,
+                    sha256=made.files[0].sha256,
+                    written_at=written_at,
+                    verified_at=bench.now(),
+                ),
+            ),
+        )
+
+
+def open_source(wanted: Order, bench: Bench) -> FrameSource:
+    """The scan's frames. Raises UserError where it has none that can be read as frames."""
+    from tomovault.package.files_source import FilesSource
+    from tomovault.package.reader import PackageReader
+
+    source: FrameSource
+    if wanted.package is not None:
+        source = PackageReader.open(wanted.package)
+    else:
+        report = find_report(bench.formats, wanted.candidate, wanted.entry, wanted.identity)
+        source = FilesSource(report.root, bench.formats.layout(report), digest=wanted.digest)
+    if not source.indices(FrameKind.PROJECTION):
+        raise UserError(
+            f"{wanted.stem}: no projection can be read as a frame",
+            hint="its files are kept whole; a preview needs uncompressed frames",
+        )
+    return source
+
+
+PLUGIN: type[Action] = Preview

@@ -1,0 +1,279 @@
+"""restore: give a person data back, bit for bit, from the nearest good copy or from a named tier."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
+from tomovault.core.layout import FrameKind
+from tomovault.core.ports import Action, Bench, Placed
+from tomovault.core.record import GivenBack, Outcome, Record, Result, Stored
+from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
+from tomovault.core.wire import from_plain
+
+
+@dataclass(frozen=True)
+class Source:
+    """A good copy to read from. `on_disk` ones are read in place, others are recalled first."""
+
+    tier: str
+    tier_class: TierClass
+    domain: str
+    location: str
+    files: tuple[StoredFile, ...]
+    on_disk: bool
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Where a recalled package is put, and until when it stays there."""
+
+    area: str
+    domain: str
+    folder: str
+    floor_bytes: int
+    pinned_until: datetime
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for, and the copies to try in order. A selection is at most one of the four kinds."""
+
+    scan_name: str
+    root: str
+    product: ProductKind
+    digest: str
+    sources: tuple[Source, ...]
+    target: str
+    recall: Recall | None = None
+    files: tuple[str, ...] = ()
+    frames: tuple[int, int] | None = None
+    kind: str | None = None
+    overwrite: bool = False
+
+
+class Restore:
+    """See the module."""
+
+    name: ClassVar[str] = "restore"
+
+    def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
+        """The data stands below the target folder, every byte compared with its digest on the way.
+
+        A copy that turns out damaged is said so and the next one is tried; with none left, IntegrityError.
+        """
+        wanted = from_plain(Order, dict(order))
+        if not wanted.sources:
+            raise UserError(f"{wanted.scan_name}: no good copy of its {wanted.product} is known")
+        problems = []
+        for source in wanted.sources:
+            try:
+                return _restore_from(source, wanted, bench)
+            except (IntegrityError, FileNotFoundError) as damage:
+                problems.append(f"{source.tier} {source.location}: {damage}")
+        raise IntegrityError(
+            "no copy could be read: " + "; ".join(problems), hint="tomovault verify " + wanted.scan_name
+        )
+
+
+def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
+    records: list[Record] = []
+    files: Sequence[StoredFile] = source.files
+    if not source.on_disk:
+        stored = _recall(source, wanted, bench)
+        records.append(stored)
+        files = stored.files
+    bench.checkpoint("restore.begin")
+    if wanted.product is ProductKind.ORIGINAL:
+        given = _give_original(files, source, wanted, bench)
+    else:
+        given = _give_copy(files, source, wanted, bench)
+    bench.checkpoint("restore.done")
+    return Result(Outcome.SUCCEEDED, (*records, given))
+
+
+def _recall(source: Source, wanted: Order, bench: Bench) -> Stored:
+    """The package stands on disk again, re-read to its digests, with a pin so that it stays."""
+    where = wanted.recall
+    if where is None:
+        raise UserError(f"{wanted.scan_name}: no area has room for what is recalled")
+    tier = bench.tier(source.tier)
+    _wait_for_stage(tier, source, bench)
+    folder = Path(where.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    need = sum(f.size for f in source.files)
+    free = shutil.disk_usage(folder).free
+    if free - need < where.floor_bytes:
+        raise NoSpace(f"recalling {wanted.scan_name} needs {need} bytes in {folder}, {free} are free above the floor")
+    arriving = folder / f".recall.{bench.job}"
+    shutil.rmtree(arriving, ignore_errors=True)
+    arriving.mkdir()
+    placed = Placed(source.location, source.domain, source.files)
+    try:
+        fetched = tier.fetch(placed, str(arriving), throttle=bench.throttle(where.area), progress=bench.progress)
+        bench.checkpoint("recall.fetched")
+        final = []
+        for file in fetched:
+            target = folder / Path(file.location).name
+            os.replace(file.location, target)
+            final.append(StoredFile(str(target), file.size, file.sha256))
+        _sync_folder(folder)
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
+    bench.checkpoint("recall.placed")
+    written_at = bench.now()
+    return Stored(
+        kind=wanted.product,
+        digest=wanted.digest,
+        form=Form.PACKAGE,
+        tier=where.area,
+        domain=where.domain,
+        location=final[0].location,
+        files=tuple(final),
+        bytes=need,
+        sha256=final[0].sha256,
+        written_at=written_at,
+        verified_at=_verified_at(wanted, final, bench),
+        pinned_until=where.pinned_until,
+    )
+
+
+def _verified_at(wanted: Order, files: Sequence[StoredFile], bench: Bench) -> datetime | None:
+    if wanted.product is not ProductKind.ORIGINAL:
+        return None
+    from tomovault.package.verify import verify_package
+
+    problem = verify_package(files, throttle=bench.throttle(""), threads=2, progress=bench.progress)
+    if problem:
+        raise IntegrityError(f"what came back from the archive does not re-read: {problem}")
+    return bench.now()
+
+
+def _wait_for_stage(tier: Any, source: Source, bench: Bench) -> None:
+    ticket = tier.stage([source.location])
+    state = tier.poll(ticket)[source.location]
+    if state == "pending":
+        raise Transient(f"{source.tier} is still bringing {source.location} back")
+    if state != "ready":
+        raise IntegrityError(f"{source.tier} cannot bring {source.location} back: {state}")
+    bench.checkpoint("recall.staged")
+
+
+def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> GivenBack:
+    from tomovault.package.reader import PackageReader
+
+    reader = PackageReader.open(files[0].location)
+    selection, derived = _selection(reader, wanted)
+    Path(wanted.target).mkdir(parents=True, exist_ok=True)
+    if derived is not None:
+        outcome = reader.write_frames(
+            wanted.target,
+            derived,
+            label=_label(wanted),
+            job=bench.job,
+            overwrite=wanted.overwrite,
+            throttle=bench.throttle(""),
+            progress=bench.progress,
+            checkpoint=bench.checkpoint,
+        )
+    else:
+        outcome = reader.restore(
+            wanted.target,
+            select=selection,
+            job=bench.job,
+            overwrite=wanted.overwrite,
+            throttle=bench.throttle(""),
+            progress=bench.progress,
+            checkpoint=bench.checkpoint,
+        )
+    files_given = len(outcome.paths) + len(outcome.kept)
+    return _given(source, wanted, files_given, outcome.bytes, derived=derived is not None, read=outcome.read_bytes)
+
+
+def _selection(reader: Any, wanted: Order) -> tuple[list[str] | None, list[int] | None]:
+    """(paths to write, None), or (None, frames for one derived file). (None, None) is everything."""
+    kinds = {"flats": FrameKind.FLAT, "darks": FrameKind.DARK}
+    if wanted.files:
+        paths = [f.path for f in reader.files() if any(fnmatch.fnmatchcase(f.path, g) for g in wanted.files)]
+        if not paths:
+            raise UserError(
+                f"no file of {wanted.scan_name} matches {' '.join(wanted.files)}",
+                hint="patterns are compared with the whole path below the scan's folder, such as 'scan0004/*'",
+            )
+        return paths, None
+    if wanted.frames is None and wanted.kind is None:
+        return None, None
+    kind = kinds[wanted.kind] if wanted.kind else FrameKind.PROJECTION
+    every = list(reader.indices(kind))
+    start, stop = wanted.frames or (0, len(every))
+    if not 0 <= start < stop <= len(every):
+        raise UserError(f"{wanted.scan_name} has {len(every)} of these frames; {start}:{stop} is not among them")
+    paths = reader.files_of_frames(kind, start, stop)
+    return (list(paths), None) if paths is not None else (None, every[start:stop])
+
+
+def _label(wanted: Order) -> str:
+    if wanted.frames is not None:
+        return f"frames_{wanted.frames[0]}_{wanted.frames[1]}"
+    return str(wanted.kind)
+
+
+def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> GivenBack:
+    """A product that we made is given back as the file that it is."""
+    import hashlib
+
+    Path(wanted.target).mkdir(parents=True, exist_ok=True)
+    total = 0
+    for file in files:
+        target = Path(wanted.target, Path(file.location).name)
+        temporary = target.with_name(f".{target.name}.{bench.job}")
+        if target.exists() and not wanted.overwrite:
+            raise UserError(f"{target} exists", hint="--overwrite replaces it")
+        digest = hashlib.sha256()
+        with Path(file.location).open("rb") as read, temporary.open("wb") as write:
+            while block := read.read(1 << 20):
+                digest.update(block)
+                write.write(block)
+            write.flush()
+            os.fsync(write.fileno())
+        if digest.hexdigest() != file.sha256:
+            temporary.unlink()
+            raise IntegrityError(f"{file.location} does not have the digest it was stored with")
+        temporary.replace(target)
+        total += file.size
+    return _given(source, wanted, len(files), total, read=total)
+
+
+def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, derived: bool = False) -> GivenBack:
+    whole = not (wanted.files or wanted.frames or wanted.kind)
+    cartridge = (
+        source.location.split("#")[0] if source.tier_class is TierClass.ARCHIVE and "#" in source.location else None
+    )
+    return GivenBack(
+        tier=source.tier,
+        cartridge=cartridge,
+        target=wanted.target,
+        files=files,
+        bytes=size,
+        derived=derived,
+        read_bytes=read,
+        original_place=whole and os.path.realpath(wanted.target) == wanted.root,
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+PLUGIN: type[Action] = Restore

@@ -1,0 +1,29 @@
+"""Progress of one long piece of work, on a terminal only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def open_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A function of (what, done, total) that draws on standard error where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bars:
+        task = bars.add_task("starting", total=None)
+        yield lambda what, done, total: bars.update(task, description=what, completed=done, total=total or None)

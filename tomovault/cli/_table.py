@@ -1,0 +1,27 @@
+"""Plain tables: columns as wide as what they hold, readable in a terminal, a mail and a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """The rows below their heads, columns in `right` aligned to the right."""
+    cells = [list(head), *[list(r) for r in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = []
+    for row in cells:
+        parts = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def bar(fraction: float | None, *, width: int = 20, high: float | None = None) -> str:
+    """A bar of a used fraction, with the high mark in it."""
+    if fraction is None:
+        return ""
+    filled = round(min(max(fraction, 0.0), 1.0) * width)
+    cells = ["#"] * filled + ["."] * (width - filled)
+    if high is not None and 0 <= round(high * width) < width:
+        cells[round(high * width)] = "|"
+    return "[" + "".join(cells) + f"] {fraction:4.0%}"

@@ -1,0 +1,1 @@
+"""The SQL catalogue: upgrade, check, back up."""

@@ -1,0 +1,1 @@
+"""For trying things out: a simulated beamline."""

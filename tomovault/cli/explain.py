@@ -1,0 +1,30 @@
+"""Explain where a scan stands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from tomovault.cli import common_options, open_vault, say, say_json
+
+
+@click.command()
+@click.argument("scan")
+@common_options
+def command(scan: str, as_json: bool) -> None:
+    """Say for each stage of SCAN whether it is done, due, waiting, held or off, why, and which rule decides."""
+    from tomovault.cli._table import table
+    from tomovault.vault.asking import find_scan
+    from tomovault.vault.pages import explain_page
+
+    vault = open_vault()
+    with vault.catalogue.reading() as tx:
+        known = find_scan(vault, tx, scan)
+        page = explain_page(vault.view(known, vault.area_facts(tx, known.area), datetime.now(UTC)))
+    if as_json:
+        say_json(page)
+        return
+    say(f"{page['name']}  ({page['id']})\n")
+    rows = [[s["stage"], s["status"], s["rule"], s["reason"]] for s in page["stages"]]
+    say(table(["stage", "status", "rule", "why"], rows))

@@ -1,0 +1,1 @@
+"""Rules: check them, see what they would do now."""

@@ -1,0 +1,42 @@
+"""List what is in quarantine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from tomovault.cli import common_options, open_vault, printable, say, say_json
+
+
+@click.command()
+@common_options
+def command(as_json: bool) -> None:
+    """List removals that can still be taken back, and those that wait for a second look after their hold."""
+    from tomovault.cli._table import table
+    from tomovault.vault.pages import quarantine_page
+    from tomovault.vault.sizes import show_bytes
+
+    vault = open_vault()
+    with vault.catalogue.reading() as tx:
+        page = quarantine_page(vault, tx, datetime.now(UTC))
+    if as_json:
+        say_json(page)
+        return
+    if not page["quarantine"]:
+        say("Nothing is in quarantine.")
+        return
+    rows = [
+        [
+            printable(q["name"]),
+            q["form"],
+            q["area"],
+            show_bytes(q["bytes"]),
+            q["phase"],
+            q["hold_until"] or "",
+            q["rule"],
+        ]
+        for q in page["quarantine"]
+    ]
+    say(table(["scan", "form", "area", "size", "phase", "held until", "rule"], rows, right=[3]))
+    say("\ntomovault prune undo SCAN puts it back.")

@@ -1,0 +1,113 @@
+"""Give data back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tomovault.cli import common_options, open_vault, say, say_json, who
+
+
+def _range(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    first, sign, last = value.partition(":")
+    if not sign or not first.isdecimal() or not last.isdecimal() or int(first) >= int(last):
+        raise click.BadParameter(f"{value!r} is not A:B with A below B, such as 0:100")
+    return int(first), int(last)
+
+
+@click.command()
+@click.argument("scan")
+@click.option("--to", "target", required=True, type=click.Path(file_okay=False), help="The folder to write into.")
+@click.option("--files", "globs", multiple=True, metavar="GLOB", help="Only files whose path below the scan matches.")
+@click.option("--frames", callback=_range, metavar="A:B", help="Only projections A to B-1, counted from 0.")
+@click.option("--flats", "kind", flag_value="flats", help="Only the flat frames.")
+@click.option("--darks", "kind", flag_value="darks", help="Only the dark frames.")
+@click.option(
+    "--product",
+    type=click.Choice(["original", "reduced", "volume"]),
+    default="original",
+    show_default=True,
+    help="What to give back.",
+)
+@click.option("--from", "tier", metavar="TIER", help="Read from this area or tier, not from the nearest good copy.")
+@click.option("--overwrite", is_flag=True, help="Replace files of the same name that differ.")
+@click.option("--wait", is_flag=True, help="Stay until it is done, and exit with the outcome.")
+@common_options
+def command(
+    scan: str,
+    target: str,
+    globs: tuple[str, ...],
+    frames: tuple[int, int] | None,
+    kind: str | None,
+    product: str,
+    tier: str | None,
+    overwrite: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Write SCAN below DIR as the instrument wrote it, every byte compared with its digest.
+
+    \b
+    The whole scan:       tomovault restore SCAN --to DIR --wait
+    Some projections:     tomovault restore SCAN --to DIR --frames 0:100 --wait
+    Only the flats:       tomovault restore SCAN --to DIR --flats --wait
+    The volume:           tomovault restore SCAN --to DIR --product volume --wait
+    From the archive:     tomovault restore SCAN --to DIR --from tape --wait
+
+    What comes back from the archive stays on disk for some days, so that it is there when it is asked for again.
+    Without --wait the request is queued for the daemon. A different file is never overwritten unasked.
+    """
+    from tomovault.cli._progress import open_progress
+    from tomovault.vault.asking import ask, find_scan, raise_if_failed
+
+    if sum(map(bool, (globs, frames, kind))) > 1:
+        raise click.UsageError("--files, --frames, --flats and --darks exclude each other")
+    vault = open_vault()
+    with vault.catalogue.reading() as tx:
+        known = find_scan(vault, tx, scan)
+    wish: dict[str, Any] = {
+        "to": str(Path(target).absolute()),
+        "files": list(globs),
+        "frames": list(frames) if frames else None,
+        "kind": kind,
+        "product": product,
+        "from": tier,
+        "overwrite": overwrite,
+    }
+    with open_progress(quiet=as_json or not wait) as progress:
+        answer = ask(vault, "restore", known.id, wish, by=who(), wait=wait, progress=progress)
+    if not wait:
+        if as_json:
+            say_json({"job": answer.job, "scan": known.id, "status": "todo", "to": wish["to"]})
+        else:
+            say(f"Queued as {answer.job}; `tomovault status` shows how far it is.")
+        return
+    raise_if_failed(answer)
+    given = answer.given[0]
+    page = {
+        "job": answer.job,
+        "scan": known.id,
+        "name": known.name,
+        "status": "succeeded",
+        "tier": given.tier,
+        "cartridge": given.cartridge,
+        "to": given.target,
+        "files": given.files,
+        "bytes": given.bytes,
+        "read_bytes": given.read_bytes,
+        "derived": given.derived,
+    }
+    if as_json:
+        say_json(page)
+        return
+    from tomovault.vault.sizes import show_bytes
+
+    where = f"{given.tier}, cartridge {given.cartridge}" if given.cartridge else given.tier
+    what = "one derived file" if given.derived else f"{given.files} files"
+    say(f"{known.name}: {what}, {show_bytes(given.bytes)}, in {given.target} (read from {where}).")
+    if given.derived:
+        say("It is made from the stored frames; the original files are restored without --frames, --flats or --darks.")

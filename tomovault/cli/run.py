@@ -1,0 +1,32 @@
+"""Run the daemon."""
+
+from __future__ import annotations
+
+import click
+
+from tomovault.cli import common_options, open_vault, say, say_json
+
+
+@click.command()
+@click.option("--until-idle", is_flag=True, help="Exit once nothing is due, running or settling.")
+@click.option("--quiet", is_flag=True, help="No progress on the terminal; the log goes to run/daemon.log all the same.")
+@common_options
+def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
+    """Watch the areas and take every scan through its life, in the foreground.
+
+    Ctrl-C or SIGTERM stops gracefully: running jobs are ended and queued again, nothing is left half done.
+    A second daemon on the same catalogue exits 75 and names the one that leads.
+    """
+    from tomovault.daemon.logs import start_log
+    from tomovault.daemon.loop import run_daemon
+    from tomovault.daemon.screen import open_screen
+
+    vault = open_vault()
+    start_log(vault.run_folder / "daemon.log")
+    with open_screen(vault, quiet=quiet or as_json) as screen:
+        failed = run_daemon(vault, until_idle=until_idle, tell=screen.tell)
+    if as_json:
+        say_json({"failed_jobs": failed})
+    elif failed:
+        say(f"{failed} jobs failed; `tomovault status` says which and why.")
+    return 0

@@ -1,0 +1,1 @@
+"""Scans: list them, show one, overrule a certificate."""

@@ -1,0 +1,54 @@
+"""List scans."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from tomovault.cli import common_options, open_vault, printable, say, say_json
+
+_MARKS = {"done": "+", "due": ">", "waiting": ".", "held": "!", "off": "-"}
+
+
+@click.command()
+@click.option("--area", help="Only scans of this area.")
+@click.option("--where", "sentence", metavar="EXPR", help="Only scans that a rule's sentence holds for.")
+@common_options
+def command(area: str | None, sentence: str | None, as_json: bool) -> None:
+    """List the scans of the site, newest first.
+
+    EXPR is what stands behind `when` in a policy, such as 'complete and size > 1GB'.
+    """
+    from tomovault.cli._table import table
+    from tomovault.vault.pages import filter_views, scan_line, views_of
+    from tomovault.vault.sizes import show_bytes
+
+    vault = open_vault()
+    now = datetime.now(UTC)
+    with vault.catalogue.reading() as tx:
+        views = views_of(vault, tx, now, area=area)
+        if sentence:
+            views = filter_views(vault, tx, views, sentence, now)
+        scans = [scan_line(vault, view) for view in views]
+    if as_json:
+        say_json({"scans": scans})
+        return
+    if not scans:
+        say("No scan is known yet." if not (area or sentence) else "No scan matches.")
+        return
+    rows = [
+        [
+            s["id"],
+            printable(s["name"]),
+            s["area"],
+            s["format"],
+            show_bytes(s["bytes"]),
+            s["verdict"],
+            "".join(_MARKS[status] for status in s["stages"].values()),
+        ]
+        for s in scans
+    ]
+    say(table(["id", "name", "area", "format", "size", "verdict", "stages"], rows, right=[4]))
+    say("\nstages: " + " ".join(scans[0]["stages"]))
+    say("        + done   > due   . waiting   ! held   - nobody wants it")

@@ -1,0 +1,61 @@
+"""How the site is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from tomovault.cli import common_options, open_vault, say, say_json
+
+
+@click.command()
+@common_options
+def command(as_json: bool) -> None:
+    """Show the daemon, the queue, what runs, what failed and why, and how full each area is."""
+    from tomovault.vault.pages import status_page
+    from tomovault.vault.telling import last_told
+
+    vault = open_vault()
+    with vault.catalogue.reading() as tx:
+        page = status_page(vault, tx, last_told(vault), datetime.now(UTC))
+    if as_json:
+        say_json(page)
+        return
+    for line in _lines(page):
+        say(line)
+
+
+def _lines(page: dict[str, Any]) -> list[str]:
+    from tomovault.cli._table import bar, table
+    from tomovault.vault.sizes import show_bytes
+
+    daemon = page["daemon"]
+    lines = [f"daemon: led by {daemon['leader']}" if daemon["running"] else "daemon: none is running"]
+    jobs = page["jobs"]
+    lines.append("jobs:   " + ", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none")
+    lines += [f"  {r['action']} {r['scan']}" for r in page["running"]]
+    rows = [
+        [
+            a["area"],
+            bar(a["used_fraction"], high=a["high"]),
+            f"{show_bytes(a['used_bytes'])} of {show_bytes(a['quota_bytes'])}",
+            show_bytes(a["quarantine_bytes"]) if a["quarantine_bytes"] else "",
+            f"prune {a['prune']}",
+        ]
+        for a in page["areas"]
+    ]
+    lines += ["", table(["area", "used", "", "quarantine", ""], rows)]
+    for area in page["areas"]:
+        notes = [area["absent"], area["trouble"], *area["alarms"]]
+        lines += [f"  {area['area']}: {note}" for note in notes if note]
+        if area["settling"]:
+            lines.append(f"  {area['area']}: {area['settling']} scans are being written or settling")
+        lines += [f"  {area['area']}: {p['path']}: {p['problem']}" for p in area["problems"][:10]]
+    if page["failed"]:
+        lines += ["", "failed:"]
+        for job in page["failed"][:20]:
+            hint = f" - {job['hint']}" if job["hint"] else ""
+            lines.append(f"  {job['action']} of {job['scan']} after {job['attempts']} attempts: {job['error']}{hint}")
+    return lines

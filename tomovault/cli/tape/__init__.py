@@ -1,0 +1,1 @@
+"""Cartridges and what is on them."""

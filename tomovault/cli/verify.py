@@ -1,0 +1,37 @@
+"""Re-read copies now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from tomovault.cli import common_options, open_vault, say, say_json, who
+
+
+@click.command()
+@click.argument("scans", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every copy of every scan.")
+@click.option("--due", is_flag=True, help="Only copies whose last re-read is older than the policy allows.")
+@common_options
+def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) -> int:
+    """Re-read the bytes of every copy of the SCANs and compare them with their digests.
+
+    Exit code 4 if any copy is bad. A bad copy is suspect from then on: it counts for nothing, and is made anew.
+    """
+    from tomovault.cli._progress import open_progress
+    from tomovault.vault.verifying import choose_replicas, verify_replicas
+
+    if not (scans or everything or due):
+        raise click.UsageError("name scans, or say --all or --due")
+    vault = open_vault()
+    chosen = choose_replicas(vault, scans, everything=everything, due=due, now=datetime.now(UTC))
+    with open_progress(quiet=as_json) as progress:
+        page = verify_replicas(vault, chosen, by=who(), progress=progress)
+    if as_json:
+        say_json(page)
+    else:
+        say(f"{page['checked']} copies re-read, {page['ok']} right, {len(page['bad'])} bad.")
+        for bad in page["bad"]:
+            say(f"  {bad['name']} on {bad['tier']}: {bad['reason']}")
+    return 4 if page["bad"] else 0

@@ -1,0 +1,114 @@
+"""Watching areas: one thread an area sweeps it, so that a server that hangs stops nobody else."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tomovault.core.errors import AreaAbsent
+from tomovault.core.ports import Format
+from tomovault.core.scan import Candidate
+from tomovault.vault.site import Area
+from tomovault.watch.area import AreaIdentity, check_area
+from tomovault.watch.sweep import Sweep
+from tomovault.watch.walker import Walker
+
+#: No two sweeps of an area are closer than this, however soon something may have settled.
+_LEAST_PAUSE_S = 0.05
+
+#: Every so many seconds a sweep looks at everything, also into folders that seem untouched.
+FULL_SWEEP_S = 6 * 3600.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one sweep of one area brought; `absent` says why it could not be made."""
+
+    area: str
+    sweep: Sweep | None
+    absent: str = ""
+
+
+class AreaWatch:
+    """Sweeps one area in a thread of its own and hands each look over through a queue."""
+
+    def __init__(
+        self,
+        area: Area,
+        identity: AreaIdentity,
+        formats: Sequence[Format],
+        known: Iterable[tuple[Candidate, str]],
+        *,
+        poll_s: float,
+        quiet_s: float,
+        looks: queue.Queue[Look],
+    ) -> None:
+        self.name = area.name
+        self._path = str(area.path)
+        self._identity = identity
+        self._poll_s = poll_s
+        self._quiet_s = quiet_s
+        self._looks = looks
+        self._stop = threading.Event()
+        self._due = threading.Event()
+        self._forget: queue.SimpleQueue[Candidate] = queue.SimpleQueue()
+        self._walker = Walker(self._path, formats, quiet_s=quiet_s)
+        self._walker.prime(known)
+        self._thread = threading.Thread(target=self._run, name=f"watch-{area.name}", daemon=True)
+
+    def start(self) -> None:
+        """Sweeping begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sweeping ends after the folder that is being read; a thread that hangs in the kernel is left behind."""
+        self._stop.set()
+        self._due.set()
+        self._thread.join(timeout=2.0)
+
+    def sweep_now(self) -> None:
+        """The next sweep begins at once."""
+        self._due.set()
+
+    def forget(self, candidates: Iterable[Candidate]) -> None:
+        """These were taken away by us: their absence means nothing."""
+        for candidate in candidates:
+            self._forget.put(candidate)
+
+    def _run(self) -> None:
+        full_at = time.monotonic()
+        while not self._stop.is_set():
+            began = time.monotonic()
+            full = began >= full_at
+            look = self._look(full)
+            if full and look.sweep is not None and not look.sweep.stopped:
+                full_at = began + FULL_SWEEP_S
+            if self._stop.is_set():
+                return
+            self._looks.put(look)
+            self._due.wait(self._pause_after(look, time.monotonic() - began))
+            self._due.clear()
+
+    def _look(self, full: bool) -> Look:
+        try:
+            check_area(self._path, self._identity)
+        except AreaAbsent as absent:
+            return Look(self.name, None, absent.message)
+        while not self._forget.empty():
+            self._walker.forget([self._forget.get()])
+        return Look(self.name, self._walker.sweep(full=full, stop=self._stop.is_set))
+
+    def _pause_after(self, look: Look, took_s: float) -> float:
+        """Until the next poll, or until the first candidate can have settled, whichever comes first.
+
+        A sweep never takes more than half of the time, so that a slow server is not kept busy by us.
+        """
+        pause = self._poll_s
+        if look.sweep is not None:
+            waits = [self._quiet_s - s.quiet_for_s for s in look.sweep.unsettled]
+            if waits:
+                pause = min(pause, max(min(waits) + 0.01, _LEAST_PAUSE_S))
+        return max(pause, took_s)

@@ -1,0 +1,101 @@
+"""From what sweeps see to what is known: candidates noted, inspections queued, absences believed slowly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from tomovault.catalog.work import record_vanished
+from tomovault.core.scan import Candidate
+from tomovault.core.wire import to_plain
+from tomovault.vault.vault import Vault
+from tomovault.watch.sweep import Seen, Sweep
+
+log = structlog.get_logger(__name__)
+
+#: Candidates for one inspection job: few enough that a bad one does not hold up many.
+_BATCH = 16
+
+#: So many sweeps must find a scan's place readable and the scan not there before it is called missing.
+_SWEEPS_TO_BELIEVE = 3
+
+
+class Lookout:
+    """Notes sweeps in the catalogue. Keeps in memory only what it told last, so that quiet areas cost nothing."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._noted: dict[Candidate, tuple[str, bool]] = {}
+        self._inspected_unsettled: dict[Candidate, datetime] = {}
+        self._told_missing: set[Candidate] = set()
+        self.unsettled: dict[str, int] = {}
+        self.trouble: dict[str, str] = {}
+        self.swept: dict[str, int] = {}
+
+    def take(self, area: str, sweep: Sweep, now: datetime) -> int:
+        """The sweep is noted; returns how many inspections were queued."""
+        self.unsettled[area] = len(sweep.unsettled)
+        if sweep.stopped:
+            self.trouble[area] = sweep.stopped
+            return 0
+        self.trouble.pop(area, None)
+        if sweep.unreadable:
+            path, reason = sweep.unreadable[0]
+            self.trouble[area] = f"{len(sweep.unreadable)} places cannot be read, first {path}: {reason}"
+        changed = [s for s in sweep.seen if self._noted.get(s.candidate) != (s.snapshot, s.settled)]
+        gone = [c for c, sweeps in sweep.absent if sweeps >= _SWEEPS_TO_BELIEVE and c not in self._told_missing]
+        queued = 0
+        if changed or gone:
+            with self._vault.catalogue.writing() as tx:
+                looks = [s for s in changed if self._note(tx, area, s, now)]
+                queued = self._queue(tx, area, looks, now)
+                for candidate in gone:
+                    record_vanished(tx, area, candidate, now)
+            for seen in changed:
+                self._noted[seen.candidate] = (seen.snapshot, seen.settled)
+                self._told_missing.discard(seen.candidate)
+            for candidate in gone:
+                self._told_missing.add(candidate)
+                self._noted.pop(candidate, None)
+        self.swept[area] = self.swept.get(area, 0) + 1
+        return queued
+
+    def _note(self, tx: Any, area: str, seen: Seen, now: datetime) -> bool:
+        """Whether the candidate should be looked into now."""
+        wants = self._vault.catalogue.note_candidate(tx, area, seen.candidate, seen.snapshot, seen.settled, now)
+        if seen.settled:
+            return wants
+        last = self._inspected_unsettled.get(seen.candidate)
+        pause_s = max(30.0, self._vault.site.watch.quiet_s)
+        if last is not None and (now - last).total_seconds() < pause_s:
+            return False
+        self._inspected_unsettled[seen.candidate] = now
+        return True
+
+    def _queue(self, tx: Any, area: str, looks: Sequence[Seen], now: datetime) -> int:
+        for start in range(0, len(looks), _BATCH):
+            batch = looks[start : start + _BATCH]
+            order = {
+                "area": area,
+                "looks": [
+                    {"candidate": to_plain(s.candidate), "snapshot": s.snapshot, "settled": s.settled} for s in batch
+                ],
+            }
+            text = repr([(s.candidate, s.snapshot, s.settled) for s in batch])
+            key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+            self._vault.catalogue.queue_job(
+                tx,
+                "inspect",
+                None,
+                order,
+                dedup_key=f"inspect:{area}:{key}",
+                rule="watch",
+                now=now,
+                place=area,
+                host=self._vault.site.areas[area].host,
+            )
+        return len(looks)

@@ -1,0 +1,322 @@
+"""The daemon: for each scan with changed facts or a passed date, read the facts, decide, queue, run, record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from tomovault.catalog.work import has_work_before, list_inspected, list_overdue
+from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.record import Result
+from tomovault.daemon.areas import AreaWatch, Look
+from tomovault.daemon.lookout import Lookout
+from tomovault.daemon.planner import Planner
+from tomovault.daemon.workers import Workers
+from tomovault.formats.family import kinds, load
+from tomovault.vault.asking import LEADER, holder_name, take_lead
+from tomovault.vault.foreman import Foreman, Running
+from tomovault.vault.telling import tell
+from tomovault.vault.vault import Vault
+from tomovault.vault.workbench import guard_folder
+from tomovault.watch.area import AreaIdentity
+from tomovault.watch.guard import GuardLimits, shares, write_share
+
+log = structlog.get_logger(__name__)
+
+_TICK_S = 0.1
+_LEASE_S = 60.0
+#: A job that waits longer than this before its next try does not keep `--until-idle` (contract).
+_IDLE_PATIENCE_S = 60.0
+
+
+class Daemon:
+    """One running daemon of a site. `tell` is called with what a person at a terminal may want to see."""
+
+    def __init__(self, vault: Vault, *, tell: Callable[[str, dict[str, Any]], None] | None = None) -> None:
+        self.vault = vault
+        self.holder = holder_name(vault)
+        self._tell = tell or (lambda _what, _facts: None)
+        self._looks: queue.Queue[Look] = queue.Queue()
+        self._timers: queue.Queue[str] = queue.Queue()
+        self._stop = threading.Event()
+        self.foreman = Foreman(vault, self.holder)
+        self.workers = Workers(self.foreman, vault.site)
+        self.planner = Planner(vault)
+        self.lookout = Lookout(vault)
+        self._watches: dict[str, AreaWatch] = {}
+        self._absent: dict[str, str] = {}
+        self._shares: dict[str, float] = {}
+        self._room_due = True
+        self._renewed_at = 0.0
+        self.failed = 0
+
+    # --- life of the daemon ------------------------------------------------------------------------
+
+    def run(self, *, until_idle: bool = False) -> int:
+        """Watch and work until stopped, or until nothing is left to do; returns how many jobs failed.
+
+        Raises Transient, naming the holder, if another daemon leads this catalogue.
+        """
+        self._take_lead()
+        timers = self._start_timers()
+        try:
+            self.foreman.take_up_orphans()
+            self._start_watches()
+            self._status("running")
+            self._loop(until_idle)
+        finally:
+            timers.shutdown(wait=False)
+            for watch in self._watches.values():
+                watch.stop()
+            self.workers.stop()
+            self._drop_lead()
+            self._status("stopped")
+        return self.failed
+
+    def stop(self, *_signal: object) -> None:
+        """The loop ends after the step it is in; running jobs are ended and queued again."""
+        self._stop.set()
+
+    def _loop(self, until_idle: bool) -> None:
+        while not self._stop.is_set():
+            try:
+                busy = self._cycle()
+            except Transient as problem:
+                log.warning("the catalogue cannot be used now", reason=problem.message)
+                busy = False
+                self._stop.wait(1.0)
+            if until_idle and not busy and self.is_idle():
+                return
+            if not busy:
+                self._stop.wait(_TICK_S)
+
+    def _cycle(self) -> bool:
+        now = datetime.now(UTC)
+        self._renew_lead()
+        acted = self._take_timers()
+        acted += self._take_looks(now)
+        acted += self.workers.reap(tell=self._job_ended)
+        acted += self.planner.plan_scans(now)
+        if acted or self._room_due:
+            self._room_due = False
+            acted += self.planner.plan_room(now)
+        acted += self.workers.launch(now)
+        self._share_bandwidth()
+        if acted:
+            self._status("running")
+        self._tell("tick", {"running": self.workers.running, "unsettled": dict(self.lookout.unsettled)})
+        return acted > 0
+
+    def is_idle(self) -> bool:
+        """Nothing is due, running or settling. What only waits does not count."""
+        if self.workers.running or not self._looks.empty():
+            return False
+        for area in self._watches:
+            if area in self._absent or self.lookout.trouble.get(area):
+                continue
+            if self.lookout.swept.get(area, 0) < 1 or self.lookout.unsettled.get(area, 0):
+                return False
+        soon = datetime.now(UTC) + timedelta(seconds=_IDLE_PATIENCE_S)
+        with self.vault.catalogue.reading() as tx:
+            return not has_work_before(tx, soon, datetime.now(UTC))
+
+    # --- parts of a cycle ----------------------------------------------------------------------------
+
+    def _take_looks(self, now: datetime) -> int:
+        acted = 0
+        while True:
+            try:
+                look = self._looks.get_nowait()
+            except queue.Empty:
+                return acted
+            if look.sweep is None:
+                if self._absent.get(look.area) != look.absent:
+                    log.error("area is absent", area=look.area, reason=look.absent)
+                    self._absent[look.area] = look.absent
+                    self._status("running")
+                continue
+            self._absent.pop(look.area, None)
+            acted += self.lookout.take(look.area, look.sweep, now)
+
+    def _job_ended(self, running: Running, result: Result) -> None:
+        self._room_due = True
+        if result.outcome.value not in ("succeeded", "transient"):
+            self.failed += 1
+        for record in result.records:
+            if type(record).__name__ == "Quarantined" and running.claimed.scan is not None:
+                self._forget(running.claimed.scan)
+        self._tell("job", {"running": running, "result": result})
+
+    def _forget(self, scan_id: str) -> None:
+        with self.vault.catalogue.reading() as tx:
+            scan = self.vault.catalogue.known(tx, scan_id)
+        if scan.candidate is not None and scan.area in self._watches:
+            self._watches[scan.area].forget([scan.candidate])
+
+    def _share_bandwidth(self) -> None:
+        guard = self.vault.site.guard
+        limits = GuardLimits(guard.full_bps, guard.shrunk_bps, guard.max_pause_s)
+        writing = {area: self.lookout.unsettled.get(area, 0) > 0 for area in self._watches}
+        wanted = dict(shares(writing, self.workers.jobs_by_area(), limits))
+        folder = guard_folder(self.vault.site)
+        for area, share in wanted.items():
+            if self._shares.get(area) != share:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_share(str(folder), area, share)
+        self._shares = wanted
+
+    # --- timers --------------------------------------------------------------------------------------
+
+    def _start_timers(self) -> BackgroundScheduler:
+        timers = BackgroundScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
+        )
+        timers.add_job(self._timers.put, "interval", args=["overdue"], hours=1, id="overdue")
+        timers.add_job(self._timers.put, "interval", args=["room"], minutes=1, id="room")
+        timers.add_job(self._timers.put, "cron", args=["nightly"], hour=3, id="nightly")
+        timers.start()
+        return timers
+
+    def _take_timers(self) -> int:
+        acted = 0
+        while True:
+            try:
+                name = self._timers.get_nowait()
+            except queue.Empty:
+                return acted
+            if name == "room":
+                self._room_due = True
+            elif name == "overdue":
+                acted += self._queue_overdue()
+            elif name == "nightly":
+                self._recount()
+
+    def _queue_overdue(self) -> int:
+        """Copies whose last re-read is getting too old are queued for one."""
+        now = datetime.now(UTC)
+        queued = 0
+        catalogue = self.vault.catalogue
+        with catalogue.writing() as tx:
+            for area in self.vault.site.areas:
+                within = self.vault.verified_within(area)
+                for scan_id, replica_id in list_overdue(tx, area, within, now, limit=20):
+                    job = catalogue.queue_job(
+                        tx,
+                        "verify",
+                        scan_id,
+                        {"replicas": [replica_id]},
+                        dedup_key=f"verify:{replica_id}:{now.date().isoformat()}",
+                        rule="scrub",
+                        now=now,
+                        place=area,
+                        host=self.vault.site.areas[area].host,
+                    )
+                    queued += job is not None
+        return queued
+
+    def _recount(self) -> None:
+        with self.vault.catalogue.reading() as tx:
+            differences = self.vault.catalogue.recount(tx)
+        for difference in differences:
+            log.error("usage differs from a recount", difference=difference)
+
+    # --- lead ----------------------------------------------------------------------------------------
+
+    def _take_lead(self) -> None:
+        catalogue = self.vault.catalogue
+        self._life = catalogue.hold_life(self.holder)
+        if take_lead(self.vault, self.holder):
+            self._renewed_at = time.monotonic()
+            with catalogue.writing() as tx:
+                self.vault.record_tiers(tx)
+            return
+        with catalogue.reading() as tx:
+            holder = catalogue.lease_holder(tx, LEADER)
+        raise Transient(
+            f"another daemon leads this site: {holder}",
+            hint="stop it first, or look at it with `tomovault status`",
+        )
+
+    def _renew_lead(self) -> None:
+        if time.monotonic() - self._renewed_at < _LEASE_S / 3:
+            return
+        with self.vault.catalogue.writing() as tx:
+            if not self.vault.catalogue.renew_lease(tx, LEADER, self.holder, _LEASE_S):
+                log.error("the lead was lost; stopping")
+                self._stop.set()
+                return
+        self._renewed_at = time.monotonic()
+
+    def _drop_lead(self) -> None:
+        with contextlib.suppress(TomovaultError), self.vault.catalogue.writing() as tx:
+            self.vault.catalogue.drop_lease(tx, LEADER, self.holder)
+
+    # --- areas ---------------------------------------------------------------------------------------
+
+    def _start_watches(self) -> None:
+        catalogue = self.vault.catalogue
+        formats = [load(kind) for kind in kinds()]
+        with catalogue.reading() as tx:
+            recorded = {a.name: a for a in catalogue.list_areas(tx)}
+            known = {name: list_inspected(tx, name) for name in recorded}
+        for name, area in self.vault.site.areas.items():
+            if area.host is not None and area.host != self.vault.host:
+                continue
+            if name not in recorded:
+                self._absent[name] = f"it was never marked: run `tomovault area add {name}={area.path}`"
+                log.error("area is not marked", area=name)
+                continue
+            row = recorded[name]
+            identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)
+            watch = AreaWatch(
+                area,
+                identity,
+                formats,
+                known[name],
+                poll_s=self.vault.site.watch.poll_s,
+                quiet_s=self.vault.site.watch.quiet_s,
+                looks=self._looks,
+            )
+            self._watches[name] = watch
+            watch.start()
+
+    # --- what others see -----------------------------------------------------------------------------
+
+    def _status(self, state: str) -> None:
+        """Other commands are told what cannot be read from the catalogue."""
+        tell(
+            self.vault,
+            {
+                "state": state,
+                "holder": self.holder,
+                "pid": os.getpid(),
+                "at": datetime.now(UTC).isoformat(),
+                "absent": self._absent,
+                "trouble": self.lookout.trouble,
+                "unsettled": self.lookout.unsettled,
+                "alarms": [asdict(a) for a in self.planner.alarms.values()],
+                "running": [
+                    {"job": r.claimed.id, "action": r.claimed.action, "scan": r.scan_name, "place": r.claimed.place}
+                    for r in self.workers.running
+                ],
+            },
+        )
+
+
+def run_daemon(vault: Vault, *, until_idle: bool, tell: Callable[[str, dict[str, Any]], None] | None) -> int:
+    """Run a daemon in the foreground; SIGTERM and SIGINT stop it gracefully. Returns how many jobs failed."""
+    daemon = Daemon(vault, tell=tell)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, daemon.stop)
+    return daemon.run(until_idle=until_idle)

@@ -1,0 +1,189 @@
+"""Reading facts and deciding: which job is due for which scan, and which replica must make room."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from tomovault.core.errors import Refused
+from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
+from tomovault.core.life import Stage, Status, Step, step_of
+from tomovault.core.scan import Verdict
+from tomovault.policy.decide import AreaFacts, PruneChoice, bytes_to_free, next_look
+from tomovault.vault.removals import grant, regrant
+from tomovault.vault.room import choose_room, prune_rule
+from tomovault.vault.vault import Vault, View
+
+log = structlog.get_logger(__name__)
+
+#: Steps that the watermark decides for a whole area, or that are asked for by a person.
+_NOT_BY_SCAN = frozenset({Stage.PRUNED, Stage.COMPLETE, Stage.ACCEPTED, Stage.EXPORTED})
+
+#: A removal that the law refused after its hold is looked at again so often.
+_REFUSED_AGAIN = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that a person should know about an area."""
+
+    area: str
+    text: str
+
+
+class Planner:
+    """Queues what is due. Holds no state but the alarms of the last look at each area."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self.alarms: dict[str, Alarm] = {}
+        self._draining: set[str] = set()
+
+    def plan_scans(self, now: datetime, *, limit: int = 200) -> int:
+        """Every scan that is due to be looked at was; returns how many."""
+        catalogue = self._vault.catalogue
+        with catalogue.writing() as tx:
+            due = catalogue.list_due(tx, now, limit)
+            areas: dict[str, AreaFacts] = {}
+            for scan_id in due:
+                scan = catalogue.known(tx, scan_id)
+                if scan.area not in self._vault.site.areas:
+                    catalogue.set_next_due(tx, scan_id, None)
+                    continue
+                if scan.area not in areas:
+                    areas[scan.area] = self._vault.area_facts(tx, scan.area)
+                self._plan_scan(tx, self._vault.view(scan, areas[scan.area], now), areas[scan.area], now)
+        return len(due)
+
+    def _plan_scan(self, tx: Any, view: View, area: AreaFacts, now: datetime) -> None:
+        scan = view.scan
+        at_work = {j.action for j in scan.jobs if j.status in (JobStatus.TODO, JobStatus.DOING)}
+        for stage, standing in view.standings.items():
+            step = step_of(stage)
+            if standing.status is Status.DUE and stage not in _NOT_BY_SCAN and step.action not in at_work:
+                self._queue_step(tx, view, step, now)
+        for permit in scan.permits:
+            if permit.phase is RemovalPhase.QUARANTINED and _hold_is_over(permit, now):
+                self._second_look(tx, scan, permit, now)
+        self._vault.catalogue.set_next_due(tx, scan.id, self._next_look(scan, area, now))
+
+    def _queue_step(self, tx: Any, view: View, step: Step, now: datetime) -> None:
+        scan = view.scan
+        self._vault.catalogue.queue_job(
+            tx,
+            step.action,
+            scan.id,
+            {"stage": step.stage.value},
+            dedup_key=f"{step.action}:{scan.id}:{fingerprint(view)}",
+            rule=view.wants.by.get(step.stage, ""),
+            now=now,
+            place=scan.area,
+            host=self._vault.site.areas[scan.area].host,
+        )
+
+    def _second_look(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
+        try:
+            regrant(self._vault, tx, scan, permit, now)
+        except Refused as refusal:
+            log.warning("removal stays in quarantine", scan=scan.name, permit=permit.id, reason=refusal.message)
+            self.alarms[f"permit {permit.id}"] = Alarm(
+                scan.area, f"{scan.name} stays in quarantine: {refusal.message} ({refusal.by})"
+            )
+            return
+        self.alarms.pop(f"permit {permit.id}", None)
+        self._vault.catalogue.queue_job(
+            tx,
+            "empty_quarantine",
+            scan.id,
+            {"permit": permit.id},
+            dedup_key=f"empty_quarantine:{permit.id}",
+            rule=permit.rule,
+            now=now,
+            place=scan.area,
+            host=self._vault.site.areas[scan.area].host,
+        )
+
+    def _next_look(self, scan: KnownScan, area: AreaFacts, now: datetime) -> datetime | None:
+        dates = []
+        for permit in scan.permits:
+            if permit.phase is RemovalPhase.QUARANTINED and permit.hold_until is not None:
+                dates.append(permit.hold_until if permit.hold_until > now else now + _REFUSED_AGAIN)
+        if scan.verdict in (Verdict.INCOMPLETE, Verdict.UNDECIDED):
+            dates.append(scan.changed_at + timedelta(seconds=self._vault.site.watch.keep_after_s))
+        by_policy = next_look(scan, self._vault.policy_of(scan.area), area, now)
+        if by_policy is not None:
+            dates.append(by_policy)
+        return min((d for d in dates if d > now), default=None)
+
+    # --- watermarks --------------------------------------------------------------------------------
+
+    def plan_room(self, now: datetime) -> int:
+        """In each area over its high mark, removals down to the low mark are queued; returns how many."""
+        return sum(self._plan_room(area, now) for area in self._vault.site.areas)
+
+    def _plan_room(self, area: str, now: datetime) -> int:
+        catalogue = self._vault.catalogue
+        with catalogue.reading() as tx:
+            facts = self._vault.area_facts(tx, area, draining=area in self._draining)
+        wanted = bytes_to_free(facts)
+        if wanted <= 0:
+            self._draining.discard(area)
+            self.alarms.pop(area, None)
+            return 0
+        if not facts.prune_on:
+            self.alarms[area] = Alarm(
+                area, f"over its high mark ({facts.used_fraction:.0%}); `prune` is off for this area"
+            )
+            return 0
+        self._draining.add(area)
+        with catalogue.writing() as tx:
+            choices, reasons = choose_room(self._vault, tx, facts, now)
+            granted = self._grant_all(tx, area, choices, now, reasons)
+        if granted:
+            self.alarms.pop(area, None)
+        elif not facts.quarantine_bytes:
+            why = "; ".join(sorted(set(reasons.values()))[:3]) or "no scan is there to prune"
+            self.alarms[area] = Alarm(area, f"over its high mark ({facts.used_fraction:.0%}) and nothing may go: {why}")
+        return granted
+
+    def _grant_all(
+        self, tx: Any, area: str, chosen: Sequence[PruneChoice], now: datetime, reasons: dict[str, str]
+    ) -> int:
+        granted = 0
+        for choice in chosen:
+            scan = self._vault.catalogue.known(tx, choice.scan)
+            try:
+                rule = prune_rule(self._vault, area, choice.form)
+                grant(self._vault, tx, scan, choice.replica, rule=rule, now=now)
+            except Refused as refusal:
+                reasons[choice.replica] = f"{scan.name}: {refusal.message}"
+            else:
+                granted += 1
+        return granted
+
+
+def _hold_is_over(permit: Permit, now: datetime) -> bool:
+    return permit.hold_until is None or permit.hold_until <= now
+
+
+def fingerprint(view: View) -> str:
+    """Changes whenever a fact that a step may rest on does: the same step is never tried twice on the same facts."""
+    scan = view.scan
+    facts = asdict(view.facts)
+    text = repr(
+        (
+            sorted(facts.items()),
+            scan.identity,
+            scan.verdict,
+            sorted((r.id, r.state.value) for r in scan.replicas),
+            sorted(p.digest for p in scan.products),
+            sorted((p.id, p.phase.value) for p in scan.permits),
+            scan.accepted_by,
+        )
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,0 +1,171 @@
+"""Asking for work: queued for the leading daemon, or done here and now by a command that waits."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Transient, UserError
+from tomovault.core.known import JobStatus, KnownScan
+from tomovault.core.record import GivenBack
+from tomovault.vault.foreman import Foreman, Running
+from tomovault.vault.orders import Request, build_order
+from tomovault.vault.vault import Vault
+
+LEADER = "leader"
+_LEASE_S = 60.0
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A job that was asked for: its id, and once it is over, how it ended and what it brought."""
+
+    job: str
+    status: JobStatus = JobStatus.TODO
+    given: tuple[GivenBack, ...] = ()
+    error: str = ""
+    hint: str = ""
+
+
+def holder_name(vault: Vault) -> str:
+    """A name for this process as a holder of claims, unlike any other's."""
+    host = "".join(c if c.isalnum() or c in "-." else "-" for c in vault.host)[:60]
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def find_scan(vault: Vault, tx: Any, text: str) -> KnownScan:
+    """The scan of a name, an id or a path. Raises UserError, listing the candidates, if it is none or several."""
+    found = vault.catalogue.find_scans(tx, text)
+    if not found:
+        raise UserError(f"no scan is known as {text!r}", hint="`tomovault scan list` shows what is known")
+    if len(found) > 1:
+        several = "\n".join(f"    {scan_id}  {name}  {root}" for scan_id, name, root, _area in found)
+        raise UserError(f"{text!r} names {len(found)} scans; give an id or a path", hint="one of:\n" + several)
+    known: KnownScan = vault.catalogue.known(tx, found[0][0])
+    return known
+
+
+def ask(
+    vault: Vault,
+    action: str,
+    scan_id: str,
+    wish: Mapping[str, Any],
+    *,
+    by: str,
+    wait: bool,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Answer:
+    """The job is queued; with `wait` it is over. Raises at once what can be known to be wrong with the request."""
+    now = datetime.now(UTC)
+    catalogue = vault.catalogue
+    with catalogue.reading() as tx:
+        scan = catalogue.known(tx, scan_id)
+        build_order(action, Request(vault, tx, scan, wish, now, by))
+    with catalogue.writing() as tx:
+        job = catalogue.queue_job(
+            tx,
+            action,
+            scan_id,
+            dict(wish),
+            dedup_key=f"{action}:{scan_id}:{uuid.uuid4().hex}",
+            rule=by,
+            now=now,
+            place=scan.area,
+            host=vault.site.areas[scan.area].host,
+        )
+    if job is None:
+        raise Transient("the same request is queued already")
+    if not wait:
+        return Answer(job)
+    return wait_for(vault, job, progress or (lambda _w, _d, _t: None))
+
+
+def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None]) -> Answer:
+    """The job is over. Done by the leading daemon if there is one, else by this process."""
+    holder = holder_name(vault)
+    while True:
+        if take_lead(vault, holder):
+            try:
+                return _do_it_here(vault, job, holder, progress)
+            finally:
+                with vault.catalogue.writing() as tx:
+                    vault.catalogue.drop_lease(tx, LEADER, holder)
+        answer = _ended(vault, job)
+        if answer is not None:
+            return answer
+        progress("waiting for the daemon", 0, 0)
+        time.sleep(_POLL_S)
+
+
+def take_lead(vault: Vault, holder: str) -> bool:
+    """Whether this holder leads the site now."""
+    with vault.catalogue.writing() as tx:
+        return bool(vault.catalogue.take_lease(tx, LEADER, holder, _LEASE_S))
+
+
+def _do_it_here(vault: Vault, job: str, holder: str, progress: Callable[[str, int, int], None]) -> Answer:
+    foreman = Foreman(vault, holder)
+    foreman.take_up_orphans()
+    while True:
+        answer = _ended(vault, job)
+        if answer is not None:
+            return answer
+        claimed = foreman.claim(datetime.now(UTC), actions=None, only=job)
+        if claimed is None:
+            time.sleep(_POLL_S)
+            continue
+        running = foreman.start(claimed)
+        if running is None:
+            continue
+        try:
+            _watch(vault, running, holder, progress)
+        except BaseException:
+            foreman.abandon(running)
+            _cancel(vault, job)
+            raise
+        foreman.reap(running)
+
+
+def _watch(vault: Vault, running: Running, holder: str, progress: Callable[[str, int, int], None]) -> None:
+    renewed = time.monotonic()
+    while running.process.running():
+        progress(running.claimed.action, *running.progress())
+        time.sleep(0.05)
+        if time.monotonic() - renewed > _LEASE_S / 3:
+            renewed = time.monotonic()
+            with vault.catalogue.writing() as tx:
+                vault.catalogue.renew_lease(tx, LEADER, holder, _LEASE_S)
+
+
+def _cancel(vault: Vault, job: str) -> None:
+    with vault.catalogue.writing() as tx:
+        vault.catalogue.cancel_job(tx, job, "the command that waited", datetime.now(UTC))
+
+
+def _ended(vault: Vault, job: str) -> Answer | None:
+    with vault.catalogue.reading() as tx:
+        row = vault.catalogue.read_job(tx, job)
+        given = vault.catalogue.read_job_result(tx, job)
+    if row.status in (JobStatus.TODO, JobStatus.DOING):
+        return None
+    return Answer(job, row.status, given, row.error, row.hint)
+
+
+def raise_if_failed(answer: Answer) -> None:
+    """The outcome of a job that was waited for, as the error that it stands for."""
+    if answer.status is JobStatus.SUCCEEDED:
+        return
+    kind, _, message = answer.error.partition(": ")
+    errors: dict[str, Callable[[], TomovaultError]] = {
+        "refused": lambda: Refused(message, by="", hint=answer.hint),
+        "damaged": lambda: IntegrityError(message, hint=answer.hint),
+        "transient": lambda: Transient(message, hint=answer.hint),
+        "failed": lambda: UserError(message, hint=answer.hint),
+    }
+    raise errors.get(kind, lambda: UserError(answer.error, hint=answer.hint))()

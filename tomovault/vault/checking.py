@@ -1,0 +1,170 @@
+"""Checking what a person wrote (site file, policies) and what the site stands on (areas, tiers, engine)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tomovault.core.errors import TomovaultError, UserError
+from tomovault.vault.site import POLICIES, SITE_FILE, load_site
+from tomovault.vault.vault import Vault
+
+
+def check_policies(folder: Path | None, files: Sequence[Path]) -> dict[str, Any]:
+    """Each file with its errors; of a site also its own file."""
+    rows = []
+    if folder is not None:
+        rows.append(_row(str(folder / SITE_FILE), lambda: load_site(folder)))
+        files = sorted((folder / POLICIES).glob("*.yaml"))
+    rows += [_row(str(path), partial(_parse, path)) for path in files]
+    return {"ok": all(row["ok"] for row in rows), "files": rows}
+
+
+def _parse(path: Path) -> None:
+    from tomovault.policy.document import parse_policy
+
+    try:
+        text = path.read_text("utf-8")
+    except OSError as problem:
+        raise UserError(f"{path}: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{path}: is not UTF-8 text (byte {problem.start})") from problem
+    parse_policy(text, str(path))
+
+
+def _row(name: str, check: Callable[[], object]) -> dict[str, Any]:
+    try:
+        check()
+    except UserError as problem:
+        return {"file": name, "ok": False, "errors": [problem.message]}
+    return {"file": name, "ok": True, "errors": []}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried. What is not `needed` may fail without harm."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+    needed: bool = True
+
+
+def run_doctor(folder: Path) -> list[Check]:
+    """The installation, the site, the catalogue, each area's rights, each tier, the engine: really tried."""
+    checks = [_python(), *_libraries()]
+    try:
+        vault = Vault.open(folder)
+    except TomovaultError as problem:
+        return [*checks, Check("site", False, problem.message, problem.hint)]
+    try:
+        checks.append(Check("site", True, f"{vault.site.folder}" + (" (simulated)" if vault.site.simulated else "")))
+        checks.extend(_catalogue(vault))
+        for name in vault.site.areas:
+            checks.extend(_area(vault, name))
+        checks.extend(_tiers(vault))
+        checks.append(_engine(vault))
+    finally:
+        vault.close()
+    return checks
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", sys.version_info >= (3, 11), version, "Python 3.11 or newer is needed")
+
+
+def _libraries() -> Iterator[Check]:
+    from importlib import metadata
+
+    for name, needed in (("h5py", True), ("hdf5plugin", True), ("blosc2", True), ("finufft", False)):
+        try:
+            yield Check(name, True, metadata.version(name), needed=needed)
+        except metadata.PackageNotFoundError:
+            yield Check(name, False, "is not installed", f"pip install {name}", needed=needed)
+
+
+def _catalogue(vault: Vault) -> Iterator[Check]:
+    problems = vault.catalogue.check()
+    yield Check("catalogue", not problems, problems[0] if problems else "sound", "tomovault catalogue check says more")
+    with vault.catalogue.reading() as tx:
+        leader = vault.catalogue.lease_holder(tx, "leader")
+    yield Check("daemon", leader is not None, leader or "none is running", "tomovault run", needed=False)
+
+
+def _area(vault: Vault, name: str) -> Iterator[Check]:
+    from tomovault.watch.area import AreaIdentity, check_area, disk_space, rights
+
+    area = vault.site.areas[name]
+    with vault.catalogue.reading() as tx:
+        recorded = {a.name: a for a in vault.catalogue.list_areas(tx)}
+    if name not in recorded:
+        yield Check(f"area {name}", False, "was never marked", f"tomovault area add {name}={area.path}")
+        return
+    row = recorded[name]
+    try:
+        check_area(str(area.path), AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name))
+    except TomovaultError as problem:
+        yield Check(f"area {name}", False, problem.message, problem.hint)
+        return
+    can = rights(str(area.path))
+    detail = ", ".join(
+        f"{word} {'yes' if yes else 'no'}"
+        for word, yes in (("read", can.read), ("rename", can.rename), ("unlink", can.unlink))
+    )
+    if row.uuid and not (can.rename and can.unlink):
+        yield Check(f"area {name}", can.read, detail + "; archive-only", can.detail)
+    else:
+        yield Check(f"area {name}", can.read, detail, can.detail)
+    space = disk_space(str(area.path))
+    if space is not None:
+        free = space.free / space.total if space.total else 0.0
+        yield Check(
+            f"area {name} space",
+            space.free > area.floor,
+            f"{free:.0%} free",
+            "below the floor kept for the acquisition",
+        )
+    yield _writable(f"vault of {name}", Path(area.vault))
+
+
+def _writable(name: str, folder: Path) -> Check:
+    probe = folder / f".doctor.{datetime.now(UTC).timestamp():.0f}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"tomovault")
+        probe.unlink()
+    except OSError as problem:
+        return Check(name, False, f"{folder}: {problem.strerror}", "give the daemon's account the right to write there")
+    return Check(name, True, f"{folder}, {shutil.disk_usage(folder).free // 10**9} GB free")
+
+
+def _tiers(vault: Vault) -> Iterator[Check]:
+    from tomovault.vault.workbench import open_tier
+
+    for name in vault.site.tiers:
+        try:
+            health = open_tier(vault.site, name).health()
+        except TomovaultError as problem:
+            yield Check(f"tier {name}", False, problem.message, problem.hint)
+            continue
+        yield Check(f"tier {name}", health.ok, health.detail, health.hint)
+
+
+def _engine(vault: Vault) -> Check:
+    from tomovault.vault.plugins import load_plugin
+
+    kind = vault.site.engine.kind
+    try:
+        return Check(f"engine {kind}", True, load_plugin("engines", kind)().version())
+    except TomovaultError as problem:
+        return Check(f"engine {kind}", False, problem.message, problem.hint)
+    except ImportError as problem:
+        return Check(f"engine {kind}", False, str(problem), "pip install finufft", needed=False)

@@ -1,0 +1,203 @@
+"""Carrying out queued jobs: claim, order, process, record. The daemon keeps many going, a waiting command one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from tomovault.catalog.work import list_claims
+from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.known import JobStatus
+from tomovault.core.record import RECORD_TYPES, Outcome, Result
+from tomovault.core.wire import from_plain
+from tomovault.executors.local import LocalJob, start_job
+from tomovault.vault.job import ORDER, PROGRESS, RESULT, result_of_failure, write_json
+from tomovault.vault.orders import Moot, Request, build_order
+from tomovault.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from tomovault.catalog.jobs import ClaimedJob
+
+log = structlog.get_logger(__name__)
+
+#: Actions whose order is complete when they are queued.
+_READY_MADE = frozenset({"inspect"})
+
+
+@dataclass
+class Running:
+    """A job whose process was started."""
+
+    claimed: ClaimedJob
+    process: LocalJob
+    scan_name: str
+    started_at: datetime
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def progress(self) -> tuple[int, int]:
+        """(done, total) as last told; (0, 0) before anything was."""
+        try:
+            told = json.loads((self.process.folder / PROGRESS).read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return (0, 0)
+        return int(told["done"]), int(told["total"])
+
+
+class Foreman:
+    """Runs jobs for one holder of claims."""
+
+    def __init__(self, vault: Vault, holder: str) -> None:
+        self.vault = vault
+        self.holder = holder
+
+    def claim(self, now: datetime, *, actions: frozenset[str] | None, only: str | None = None) -> ClaimedJob | None:
+        """A job that is ours now, or None."""
+        catalogue = self.vault.catalogue
+        with catalogue.writing() as tx:
+            return catalogue.claim_job(tx, self.holder, now=now, actions=actions, host=self.vault.host, only=only)
+
+    def start(self, claimed: ClaimedJob) -> Running | None:
+        """The job's process runs, or None where it ended before it began (moot, refused, not now)."""
+        now = datetime.now(UTC)
+        try:
+            order, scan_name = self._order(claimed, now)
+        except Moot as moot:
+            self._end(claimed, Result(Outcome.SUCCEEDED, error=moot.message))
+            return None
+        except TomovaultError as problem:
+            self._end(claimed, result_of_failure(problem))
+            return None
+        folder = self.vault.run_folder / "jobs" / claimed.attempt
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(
+            folder / ORDER,
+            {
+                "action": claimed.action,
+                "order": order,
+                "site": str(self.vault.site.folder),
+                "job": claimed.id,
+                "attempt": claimed.attempt,
+                "token": claimed.token,
+            },
+        )
+        log.info("job started", job=claimed.id, action=claimed.action, scan=scan_name, attempt=claimed.number)
+        return Running(claimed, start_job(folder), scan_name, now)
+
+    def _order(self, claimed: ClaimedJob, now: datetime) -> tuple[dict[str, Any], str]:
+        if claimed.action in _READY_MADE:
+            return dict(claimed.order), claimed.place
+        catalogue = self.vault.catalogue
+        with catalogue.reading() as tx:
+            if claimed.scan is None:
+                raise Moot("it belongs to no scan")
+            scan = catalogue.known(tx, claimed.scan)
+            request = Request(self.vault, tx, scan, claimed.order, now, claimed.rule)
+            try:
+                return build_order(claimed.action, request), scan.name
+            except FileNotFoundError as missing:
+                raise Transient(f"{missing.filename} is not there now") from missing
+            except OSError as problem:
+                raise Transient(f"{problem.filename}: {problem.strerror}") from problem
+
+    def reap(self, running: Running) -> Result:
+        """What a finished process brought back is recorded, and its folder is removed if it succeeded."""
+        result = read_result(running.process.folder)
+        if result is None:
+            how = running.process.ended_how()
+            result = Result(Outcome.TRANSIENT, error=f"the job process {how}", hint=_tail(running.process.folder))
+        self._end(running.claimed, result)
+        if result.outcome is Outcome.SUCCEEDED:
+            shutil.rmtree(running.process.folder, ignore_errors=True)
+        return result
+
+    def abandon(self, running: Running) -> None:
+        """The process is over and the job is as if it had not been tried."""
+        running.process.stop()
+        result = read_result(running.process.folder)
+        if result is not None:
+            self._end(running.claimed, result)
+            return
+        catalogue = self.vault.catalogue
+        with catalogue.writing() as tx:
+            catalogue.release_job(tx, running.claimed.id, running.claimed.token, datetime.now(UTC))
+
+    def take_up_orphans(self) -> int:
+        """Jobs of holders that are not there any more: what they had finished is recorded, the rest queued again.
+
+        Only the leader may call this: whoever else held a claim is then known to be dead.
+        """
+        catalogue = self.vault.catalogue
+        now = datetime.now(UTC)
+        with catalogue.reading() as tx:
+            claims = [c for c in list_claims(tx) if c.holder != self.holder]
+        for claim in claims:
+            result = read_result(self.vault.run_folder / "jobs" / claim.job.attempt)
+            if result is not None:
+                self._end(claim.job, result)
+        with catalogue.writing() as tx:
+            again = catalogue.requeue_orphans(tx, lambda holder: holder == self.holder, now)
+        if claims:
+            log.info("jobs of an earlier daemon taken up", jobs=len(claims), again=len(again))
+        return len(claims)
+
+    def _end(self, claimed: ClaimedJob, result: Result) -> None:
+        retries = self.vault.site.retries
+        catalogue = self.vault.catalogue
+        now = datetime.now(UTC)
+        with catalogue.writing() as tx:
+            status = catalogue.finish_job(
+                tx,
+                claimed.id,
+                claimed.token,
+                result,
+                now=now,
+                retry_after_s=min(retries.after_s * 2 ** max(0, claimed.number - 1), retries.most_s),
+                max_attempts=retries.attempts,
+                whose=self.vault.whose_in(claimed.place),
+            )
+            if claimed.action == "prune" and status is JobStatus.FAILED:
+                catalogue.withdraw_permit(tx, str(claimed.order["permit"]), result.error, now)
+        told = {"job": claimed.id, "action": claimed.action, "outcome": result.outcome.value}
+        if result.outcome is Outcome.SUCCEEDED:
+            log.info("job ended", **told, **({"note": result.error} if result.error else {}))
+        else:
+            log.warning("job ended", **told, error=result.error, hint=result.hint)
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result that a job wrote; None if it wrote none."""
+    try:
+        plain = json.loads((folder / RESULT).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        return Result(Outcome.TRANSIENT, error="the job's result file cannot be read")
+    return result_from_plain(plain)
+
+
+def result_from_plain(plain: Mapping[str, Any]) -> Result:
+    """The inverse of `tomovault.vault.job.result_to_plain`."""
+    records: tuple[Any, ...] = tuple(from_plain(RECORD_TYPES[r["type"]], r["record"]) for r in plain["records"])
+    return Result(
+        outcome=Outcome(plain["outcome"]),
+        records=records,
+        error=plain["error"],
+        hint=plain["hint"],
+        peak_bytes=plain["peak_bytes"],
+        cpu_s=plain["cpu_s"],
+    )
+
+
+def _tail(folder: Path) -> str:
+    try:
+        lines = (folder / "log.txt").read_text("utf-8", "replace").strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,385 @@
+"""From a claimed job to the order that its process carries out, built from facts read now.
+
+Each builder returns the action's plain order, or raises: `Moot` where the step is not due any more, Refused where
+a law or a pin forbids it, Transient where it cannot be done now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tomovault.catalog.work import shared_paths
+from tomovault.core.errors import Refused, TomovaultError, UserError
+from tomovault.core.known import KnownScan, Permit
+from tomovault.core.life import Stage, Status
+from tomovault.core.ports import Parcel
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, StoredFile, TierClass
+from tomovault.core.wire import to_plain
+from tomovault.vault.vault import Vault
+
+
+class Moot(TomovaultError):
+    """What the job was queued for is done, or not wanted any more."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A claimed job with what is needed to make its order."""
+
+    vault: Vault
+    tx: Any
+    scan: KnownScan
+    wish: Mapping[str, Any]
+    now: datetime
+    rule: str
+
+
+def build_order(action: str, request: Request) -> dict[str, Any]:
+    """The plain order of an action for one scan."""
+    if action not in _BUILDERS:
+        raise UserError(f"no order can be made for {action!r}")
+    if "stage" in request.wish:
+        _require_due(Stage(request.wish["stage"]), request)
+    return _BUILDERS[action](request)
+
+
+def _require_due(stage: Stage, request: Request) -> None:
+    """A step that a rule asked for is looked at once more: facts may have changed since it was queued."""
+    vault = request.vault
+    view = vault.view(request.scan, vault.area_facts(request.tx, request.scan.area), request.now)
+    standing = view.standings[stage]
+    if standing.status is not Status.DUE:
+        raise Moot(f"{stage} is {standing.status} now: {standing.reason}".rstrip(": "))
+
+
+# --- copies ------------------------------------------------------------------------------------------
+
+
+def disk_package(vault: Vault, scan: KnownScan, kind: ProductKind = ProductKind.ORIGINAL) -> Replica | None:
+    """A verified package of a product on an area's disk, its own area first."""
+    found = [
+        r
+        for r in scan.replicas_of(kind, Form.PACKAGE)
+        if r.state is ReplicaState.VERIFIED and r.tier in vault.site.areas
+    ]
+    found.sort(key=lambda r: r.tier != scan.area)
+    return found[0] if found else None
+
+
+def stored_files(request: Request, replica: Replica) -> tuple[StoredFile, ...]:
+    """The files of a replica as the catalogue has them."""
+    return tuple(request.vault.catalogue.replica_parts(request.tx, replica.id))
+
+
+def _need_package(request: Request) -> Replica:
+    replica = disk_package(request.vault, request.scan)
+    if replica is None:
+        raise Moot("there is no package on disk to work from")
+    return replica
+
+
+def _parcel(request: Request, replica: Replica) -> Parcel:
+    catalogue = request.vault.catalogue
+    return Parcel(
+        scan=request.scan.id,
+        scan_name=request.scan.name,
+        product=replica.product,
+        digest=replica.digest,
+        files=stored_files(request, replica),
+        manifest=Path(catalogue.manifest_path(replica.digest)).read_text("utf-8"),
+        group=request.scan.proposal or request.scan.area,
+    )
+
+
+# --- builders ----------------------------------------------------------------------------------------
+
+
+def _place(request: Request) -> dict[str, Any]:
+    vault, scan = request.vault, request.scan
+    folder = vault.vault_folder(scan)
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "area": scan.area,
+        "folder": str(folder),
+        "stem": vault.stem_of(scan),
+        "domain": vault.domain_of(scan.area, vault.site.areas[scan.area].vault),
+    }
+
+
+def _source(request: Request) -> dict[str, Any]:
+    if request.scan.candidate is None:
+        raise Moot("the scan's place is not known")
+    return {
+        "candidate": to_plain(request.scan.candidate),
+        "entry": request.scan.entry,
+        "identity": request.scan.identity,
+    }
+
+
+def _pack(request: Request) -> dict[str, Any]:
+    vault, scan = request.vault, request.scan
+    area = vault.site.areas[scan.area]
+    return {
+        **_source(request),
+        **_place(request),
+        "scan": scan_facts(scan),
+        "files_domain": vault.domain_of(scan.area, area.path),
+        "part_bytes": vault.site.package.part_bytes,
+        "floor_bytes": area.floor,
+        "threads": vault.site.jobs.cpus,
+    }
+
+
+def scan_facts(scan: KnownScan) -> dict[str, Any]:
+    """What a package tells of its scan, enough to rebuild the catalogue from the medium alone."""
+    plain: dict[str, Any] = to_plain(
+        {
+            "id": scan.id,
+            "name": scan.name,
+            "root": scan.root,
+            "area": scan.area,
+            "format": scan.format,
+            "entry": scan.entry,
+            "identity": scan.identity,
+            "acquired_at": scan.acquired_at,
+            "beamline": scan.beamline,
+            "proposal": scan.proposal,
+            "sample": scan.sample,
+            "owner": scan.owner,
+            "set": scan.set_name,
+            "certificate": scan.certificate,
+            "declared": scan.declared,
+            "conditions": scan.conditions,
+        }
+    )
+    return plain
+
+
+def _preview(request: Request) -> dict[str, Any]:
+    package = disk_package(request.vault, request.scan)
+    return {
+        **_source(request),
+        **_place(request),
+        "package": package.location if package else None,
+        "digest": package.digest if package else "",
+        "parameters": {},
+    }
+
+
+def _reconstruct(request: Request) -> dict[str, Any]:
+    vault = request.vault
+    preset = dict(vault.policy_of(request.scan.area).parameters_of(Stage.RECONSTRUCTED))
+    return {
+        **_place(request),
+        "package": _need_package(request).location,
+        "threads": vault.site.jobs.cpus,
+        "parameters": {**preset, **request.wish.get("parameters", {})},
+    }
+
+
+def _archive(request: Request) -> dict[str, Any]:
+    from tomovault.vault.workbench import open_tier
+
+    vault, scan = request.vault, request.scan
+    package = _need_package(request)
+    tier_name = str(request.wish.get("tier") or next(iter(vault.archive_tiers()), ""))
+    if not tier_name:
+        raise Refused("the site has no archive tier", by="tomovault.yaml", hint="add one under `tiers:`")
+    held = {
+        r.domain
+        for r in scan.replicas_of(ProductKind.ORIGINAL)
+        if r.tier_class is TierClass.ARCHIVE and r.state is ReplicaState.VERIFIED
+    }
+    lacking = vault.copies_wanted(scan.area) - len(held)
+    free = [d for d in open_tier(vault.site, tier_name).domains() if d not in held]
+    if lacking <= 0:
+        raise Moot("every copy is there")
+    if len(free) < lacking:
+        raise Refused(
+            f"{tier_name} has {len(free)} failure domains left, {lacking} more copies are wanted",
+            by="law 4: copies in one failure domain count once",
+            hint="raise `copies` of the tier, or add another archive tier",
+        )
+    return {
+        "tier": tier_name,
+        "domains": free[:lacking],
+        "parcels": [to_plain(_parcel(request, package))],
+        "source_place": package.tier,
+    }
+
+
+def _replicate(request: Request) -> dict[str, Any]:
+    wanted = request.vault.policy_of(request.scan.area).wanted_tiers()
+    have = {r.tier for r in request.scan.replicas_of(ProductKind.ORIGINAL) if r.state is ReplicaState.VERIFIED}
+    lacking = sorted(wanted - have)
+    if not lacking:
+        raise Moot("every wanted tier has it")
+    package = _need_package(request)
+    return {"tier": lacking[0], "parcels": [to_plain(_parcel(request, package))], "source_place": package.tier}
+
+
+def _verify(request: Request) -> dict[str, Any]:
+    vault = request.vault
+    wanted = set(request.wish.get("replicas", ()))
+    targets = []
+    for replica in request.scan.replicas:
+        live = replica.state in (ReplicaState.VERIFIED, ReplicaState.PRESENT, ReplicaState.SUSPECT)
+        if not live or (wanted and replica.id not in wanted):
+            continue
+        original = replica.product is ProductKind.ORIGINAL
+        targets.append(
+            {
+                "replica": replica.id,
+                "product": replica.product.value,
+                "form": replica.form.value,
+                "tier": replica.tier,
+                "tier_class": replica.tier_class.value,
+                "place": replica.tier,
+                "location": replica.location,
+                "domain": replica.domain,
+                "digest": replica.digest,
+                "files": to_plain(stored_files(request, replica)),
+                "manifest": vault.catalogue.manifest_path(replica.digest) if original else "",
+            }
+        )
+    if not targets:
+        raise Moot("it has no replica to re-read")
+    return {"targets": targets, "threads": vault.site.jobs.cpus}
+
+
+def _prune(request: Request) -> dict[str, Any]:
+    permit, replica = find_permit(request)
+    vault, scan = request.vault, request.scan
+    area = vault.site.areas[scan.area]
+    of_files = replica.form is Form.FILES
+    below = area.path if of_files else area.vault
+    return {
+        "permit": permit.id,
+        "form": replica.form.value,
+        "area": scan.area,
+        "below": below,
+        "root": replica.location if of_files else str(Path(replica.location).parent),
+        "quarantine": vault.quarantine_of(below, permit.id),
+        "manifest": vault.catalogue.manifest_path(replica.digest),
+        "files": to_plain(stored_files(request, replica)),
+        "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
+        "readme": readme_of(scan, replica, request.now),
+    }
+
+
+def find_permit(request: Request) -> tuple[Permit, Replica]:
+    """The permit that a removal job was queued under, and its replica."""
+    for permit in request.scan.permits:
+        if permit.id == request.wish["permit"]:
+            return permit, next(r for r in request.scan.replicas if r.id == permit.replica)
+    raise Moot("its permit is not known any more")
+
+
+def _empty_quarantine(request: Request) -> dict[str, Any]:
+    permit, replica = find_permit(request)
+    return {"permit": permit.id, "quarantine": _quarantine(request, permit, replica)}
+
+
+def _undo_prune(request: Request) -> dict[str, Any]:
+    permit, replica = find_permit(request)
+    area = request.vault.site.areas[request.scan.area]
+    of_files = replica.form is Form.FILES
+    return {
+        "permit": permit.id,
+        "below": area.path if of_files else area.vault,
+        "root": replica.location if of_files else str(Path(replica.location).parent),
+        "quarantine": _quarantine(request, permit, replica),
+        "readme": str(Path(replica.location, "TOMOVAULT-README.txt")) if of_files else "",
+    }
+
+
+def _quarantine(request: Request, permit: Permit, replica: Replica) -> str:
+    area = request.vault.site.areas[request.scan.area]
+    return request.vault.quarantine_of(area.path if replica.form is Form.FILES else area.vault, permit.id)
+
+
+def readme_of(scan: KnownScan, replica: Replica, now: datetime) -> str:
+    """The text left in a pruned scan's folder."""
+    copies = "\n".join(
+        f"  {r.form} on {r.tier}: {r.location} (re-read {r.verified_at:%Y-%m-%d})"
+        for r in scan.replicas_of(ProductKind.ORIGINAL)
+        if r.id != replica.id and r.verified_at is not None
+    )
+    return (
+        f"The original files of the scan {scan.name} were moved out of this folder on {now:%Y-%m-%d}.\n\n"
+        f"Nothing is lost: verified copies are kept here:\n{copies}\n\n"
+        "To get the files back, bit for bit, as they were:\n\n"
+        f"  tomovault restore {scan.id} --to {scan.root} --wait\n\n"
+        "or to another folder, or only some of them (--files, --frames, --flats, --darks).\n"
+    )
+
+
+def _restore(request: Request) -> dict[str, Any]:
+    vault, scan, wish = request.vault, request.scan, request.wish
+    kind = ProductKind(wish.get("product", "original"))
+    product = scan.product(kind)
+    if product is None:
+        raise UserError(
+            f"{scan.name} has no {kind} yet",
+            hint=f"its files are in {scan.root}; `tomovault explain {scan.id}` says what it waits for",
+        )
+    good = [r for r in scan.replicas_of(kind, Form.PACKAGE) if r.state is ReplicaState.VERIFIED]
+    only = wish.get("from")
+    if only is not None:
+        if only not in vault.site.areas and only not in vault.site.tiers:
+            raise UserError(f"there is no tier {only!r}")
+        good = [r for r in good if r.tier == only]
+    if not good:
+        where = f" on {only}" if only else ""
+        raise UserError(f"{scan.name}: no good copy of its {kind}{where} is known")
+    good.sort(key=lambda r: (r.tier_class is TierClass.ARCHIVE, r.tier != scan.area))
+    place = _place(request)
+    sources = [
+        {
+            "tier": r.tier,
+            "tier_class": r.tier_class.value,
+            "domain": r.domain,
+            "location": r.location,
+            "files": to_plain(stored_files(request, r)),
+            "on_disk": r.tier_class is not TierClass.ARCHIVE,
+        }
+        for r in good
+    ]
+    frames = wish.get("frames")
+    return {
+        "scan_name": scan.name,
+        "root": scan.root,
+        "product": kind.value,
+        "digest": product.digest,
+        "sources": sources,
+        "target": wish["to"],
+        "recall": {
+            "area": scan.area,
+            "domain": place["domain"],
+            "folder": place["folder"],
+            "floor_bytes": vault.site.areas[scan.area].floor,
+            "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
+        },
+        "files": list(wish.get("files", ())),
+        "frames": list(frames) if frames else None,
+        "kind": wish.get("kind"),
+        "overwrite": bool(wish.get("overwrite", False)),
+    }
+
+
+_BUILDERS: Mapping[str, Callable[[Request], dict[str, Any]]] = {
+    "pack": _pack,
+    "preview": _preview,
+    "reconstruct": _reconstruct,
+    "archive": _archive,
+    "replicate": _replicate,
+    "verify": _verify,
+    "prune": _prune,
+    "empty_quarantine": _empty_quarantine,
+    "undo_prune": _undo_prune,
+    "restore": _restore,
+}

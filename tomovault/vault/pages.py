@@ -1,0 +1,322 @@
+"""What the commands tell of a site, as the plain values that `--json` prints."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase
+from tomovault.core.life import Stage, Status
+from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
+from tomovault.core.wire import to_plain
+from tomovault.policy.decide import AreaFacts, values_of
+from tomovault.policy.expression import parse_expression
+from tomovault.policy.reading import evaluate
+from tomovault.vault.vault import Vault, View
+
+
+def name_of(text: str) -> str:
+    """A name or path as JSON text: bytes that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def scan_line(vault: Vault, view: View) -> dict[str, Any]:
+    """One scan as `scan list` tells it."""
+    scan = view.scan
+    page = {
+        "id": scan.id,
+        "name": name_of(scan.name),
+        "path": name_of(scan.root),
+        "area": scan.area,
+        "format": scan.format,
+        "beamline": scan.beamline,
+        "proposal": scan.proposal,
+        "sample": scan.sample,
+        "owner": scan.owner,
+        "set": scan.set_name,
+        "acquired_at": _time(scan.acquired_at),
+        "bytes": scan.bytes,
+        "files": scan.files,
+        "entry": scan.entry,
+        "verdict": scan.verdict.value,
+        "superseded_by": scan.superseded_by,
+        "stages": {stage.value: standing.status.value for stage, standing in view.standings.items()},
+    }
+    if name_of(scan.root) != scan.root:
+        page["path_b64"] = base64.b64encode(os.fsencode(scan.root)).decode("ascii")
+    return page
+
+
+def scan_page(vault: Vault, view: View, now: datetime) -> dict[str, Any]:
+    """Everything known of one scan, as `scan show` tells it."""
+    scan = view.scan
+    certificate = to_plain(scan.certificate)
+    certificate["verdict"] = scan.verdict.value
+    return {
+        **scan_line(vault, view),
+        "sources": dict(scan.sources),
+        "settled": scan.settled,
+        "first_seen_at": _time(scan.first_seen_at),
+        "changed_at": _time(scan.changed_at),
+        "declared": to_plain(scan.declared),
+        "accepted_by": scan.accepted_by,
+        "products": [_product(scan, view, p) for p in scan.products],
+        "certificate": certificate,
+        "conditions": {name: to_plain(c) for name, c in sorted(scan.conditions.items())},
+        "metadata": to_plain(scan.metadata),
+        "replicas": [
+            {
+                "id": r.id,
+                "product": r.product.value,
+                "form": r.form.value,
+                "tier": r.tier,
+                "domain": r.domain,
+                "location": name_of(r.location),
+                "bytes": r.bytes,
+                "state": r.state.value,
+                "sha256": r.sha256,
+                "written_at": _time(r.written_at),
+                "verified_at": _time(r.verified_at),
+            }
+            for r in scan.replicas
+        ],
+        "processings": [{"id": key, **to_plain(p)} for key, p in scan.processings],
+        "reductions": [],
+        "pins": [to_plain(p) for p in scan.pins if p.until > now],
+        "permits": [
+            {
+                "id": p.id,
+                "replica": p.replica,
+                "rule": p.rule,
+                "phase": p.phase.value,
+                "granted_at": _time(p.granted_at),
+                "hold_until": _time(p.hold_until),
+                "relied_on": to_plain(p.relied_on),
+                "bytes": p.bytes,
+                "files": p.files,
+                "left": [name_of(text) for text in p.left],
+            }
+            for p in scan.permits
+        ],
+        "jobs": [job_line(j) for j in scan.jobs],
+    }
+
+
+def _product(scan: KnownScan, view: View, product: Product) -> dict[str, Any]:
+    copies = [r for r in scan.replicas if r.digest == product.digest]
+    made = any(r.state is ReplicaState.VERIFIED for r in copies)
+    archived = len(good_domains(copies, TierClass.ARCHIVE)) >= view.facts.archive_wanted
+    stages = {
+        ProductKind.ORIGINAL: (
+            Stage.PACKED,
+            Stage.REPLICATED,
+            Stage.ARCHIVED,
+            Stage.REDUCED,
+            Stage.EXPORTED,
+            Stage.PRUNED,
+        ),
+        ProductKind.VOLUME: (Stage.RECONSTRUCTED, Stage.ACCEPTED, Stage.ARCHIVED),
+        ProductKind.PREVIEW: (Stage.PREVIEWED, Stage.ARCHIVED),
+        ProductKind.REDUCED: (Stage.REDUCED, Stage.ARCHIVED),
+    }[product.kind]
+    told = {stage.value: view.standings[stage].status.value for stage in stages}
+    if product.kind is not ProductKind.ORIGINAL:
+        told[Stage.ARCHIVED.value] = Status.DONE.value if archived else Status.OFF.value
+        first = stages[0].value
+        told[first] = Status.DONE.value if made else told[first]
+    return {
+        "id": product.id,
+        "product": product.kind.value,
+        "digest": product.digest,
+        "bytes": product.bytes,
+        "files": product.files,
+        "lossless": product.lossless,
+        "stages": told,
+    }
+
+
+def job_line(job: Job) -> dict[str, Any]:
+    """One job."""
+    return {
+        "id": job.id,
+        "action": job.action,
+        "scan": job.scan,
+        "status": job.status.value,
+        "attempts": job.attempts,
+        "error": name_of(job.error),
+        "hint": name_of(job.hint),
+        "rule": job.rule,
+        "queued_at": _time(job.queued_at),
+        "not_before": _time(job.not_before),
+        "finished_at": _time(job.finished_at),
+    }
+
+
+def explain_page(view: View) -> dict[str, Any]:
+    """Each stage of one scan: where it stands, why, and which rule decides."""
+    return {
+        "id": view.scan.id,
+        "name": name_of(view.scan.name),
+        "stages": [
+            {
+                "stage": stage.value,
+                "status": standing.status.value,
+                "reason": standing.reason,
+                "rule": view.wants.by.get(stage, ""),
+            }
+            for stage, standing in view.standings.items()
+        ],
+    }
+
+
+def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -> list[View]:
+    """Every scan that the site knows, newest first."""
+    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas}
+    scans = [s for s in vault.catalogue.list_scans(tx, area) if s.area in areas]
+    scans.sort(key=lambda s: (s.acquired_at or s.first_seen_at).timestamp(), reverse=True)
+    return [vault.view(s, areas[s.area], now) for s in scans]
+
+
+def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
+    """Stored bytes of all live replicas, and of scans that have none yet, added up by one thing."""
+    rows = []
+    for row in vault.catalogue.usage(tx, by):
+        key = row.value
+        limit, high, low = _limits(vault, tx, by, key)
+        rows.append(
+            {
+                by: key,
+                "bytes": row.bytes,
+                "files": row.files,
+                "scans": row.scans,
+                "limit_bytes": limit,
+                "used_fraction": row.bytes / limit if limit else None,
+                "high": high,
+                "low": low,
+                "days_to_full": None,
+            }
+        )
+    return {"at": _time(now), "by": by, "rows": rows}
+
+
+def _limits(vault: Vault, tx: Any, by: str, key: str | None) -> tuple[int | None, float | None, float | None]:
+    if by not in ("area", "tier") or key is None or key not in vault.site.areas:
+        return None, None, None
+    facts = vault.area_facts(tx, key)
+    return facts.quota_bytes or None, facts.high, facts.low
+
+
+def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The daemon, its lease, queues, what runs, what failed and why, and how full each area is."""
+    catalogue = vault.catalogue
+    leader = catalogue.lease_holder(tx, "leader")
+    problems = catalogue.list_problems(tx)
+    areas = []
+    for name, area in vault.site.areas.items():
+        facts = vault.area_facts(tx, name)
+        areas.append(
+            {
+                "area": name,
+                "path": str(area.path),
+                "used_bytes": facts.used_bytes,
+                "quota_bytes": facts.quota_bytes,
+                "used_fraction": facts.used_fraction,
+                "quarantine_bytes": facts.quarantine_bytes,
+                "high": facts.high,
+                "low": facts.low,
+                "prune": "on" if facts.prune_on else "off",
+                "absent": told.get("absent", {}).get(name, ""),
+                "trouble": name_of(told.get("trouble", {}).get(name, "")),
+                "settling": told.get("unsettled", {}).get(name, 0) if leader else 0,
+                "alarms": [a["text"] for a in told.get("alarms", []) if a["area"] == name],
+                "problems": [
+                    {"path": name_of(entry.candidate.folder), "problem": name_of(entry.problem)}
+                    for entry in problems
+                    if entry.area == name
+                ],
+            }
+        )
+    return {
+        "at": _time(now),
+        "daemon": {"running": leader is not None, "leader": leader, "told_at": told.get("at")},
+        "jobs": {status.value: count for status, count in catalogue.count_jobs(tx).items()},
+        "running": told.get("running", []) if leader else [],
+        "failed": [job_line(j) for j in catalogue.list_jobs(tx, JobStatus.FAILED, 50)],
+        "areas": areas,
+    }
+
+
+def _time(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat().replace("+00:00", "Z")
+
+
+def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
+    """Removals that are under way, newest first."""
+    rows = []
+    for scan in vault.catalogue.list_scans(tx):
+        replicas = {r.id: r for r in scan.replicas}
+        for permit in scan.permits:
+            if permit.phase not in (RemovalPhase.GRANTED, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING):
+                continue
+            rows.append(
+                {
+                    "permit": permit.id,
+                    "scan": scan.id,
+                    "name": name_of(scan.name),
+                    "area": scan.area,
+                    "form": replicas[permit.replica].form.value,
+                    "bytes": permit.bytes,
+                    "files": permit.files,
+                    "phase": permit.phase.value,
+                    "rule": permit.rule,
+                    "granted_at": _time(permit.granted_at),
+                    "hold_until": _time(permit.hold_until),
+                    "left": [name_of(text) for text in permit.left],
+                }
+            )
+    return {"at": _time(now), "quarantine": sorted(rows, key=lambda r: str(r["granted_at"]), reverse=True)}
+
+
+def filter_views(vault: Vault, tx: Any, views: list[View], sentence: str, now: datetime) -> list[View]:
+    """Only the views that a rule's sentence holds for. Raises UserError, with a caret, for a sentence that is none."""
+    condition = parse_expression(sentence)
+    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas}
+    return [v for v in views if evaluate(condition, values_of(v.scan, areas[v.scan.area], now)).value]
+
+
+def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = None) -> dict[str, Any]:
+    """What each rule would have done now, and the bytes that would go from each area; nothing is touched."""
+    rules: dict[str, dict[str, Any]] = {}
+    for area, conf in vault.site.areas.items():
+        facts = vault.area_facts(tx, area)
+        policy = vault.policy_of(area)
+        for one in policy.ordered():
+            if rule in (None, one.name):
+                rules.setdefault(
+                    policy.cite(one), {"rule": policy.cite(one), "action": one.do, "scans": [], "bytes_freed": {}}
+                )
+        views = [vault.view(s, facts, now) for s in vault.catalogue.list_scans(tx, area)]
+        for view in views:
+            for stage, standing in view.standings.items():
+                cited = view.wants.by.get(stage, "")
+                if standing.status is Status.DUE and cited in rules and stage is not Stage.PRUNED:
+                    rules[cited]["scans"].append(view.scan.id)
+        _preview_removals(vault, tx, facts, conf.prune, rules, now)
+    return {"at": _time(now), "rules": list(rules.values())}
+
+
+def _preview_removals(
+    vault: Vault, tx: Any, facts: AreaFacts, enabled: bool, rules: dict[str, dict[str, Any]], now: datetime
+) -> None:
+    from tomovault.vault.room import choose_room, prune_rule
+
+    if not enabled:
+        return
+    for choice in choose_room(vault, tx, facts, now)[0]:
+        row = rules.get(prune_rule(vault, facts.name, choice.form))
+        if row is not None:
+            row["scans"].append(choice.scan)
+            row["bytes_freed"][facts.name] = row["bytes_freed"].get(facts.name, 0) + choice.bytes

@@ -1,0 +1,50 @@
+"""What a person's command does once: write a site, mark its areas, put them into the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tomovault.core.errors import UserError
+from tomovault.vault.site import add_area, init_site, load_site
+from tomovault.vault.vault import Vault
+from tomovault.watch.area import write_marker
+
+
+def set_up_site(folder: Path, areas: Mapping[str, str], *, simulated: bool) -> dict[str, Any]:
+    """A site stands in `folder`, its areas marked and recorded. Raises UserError, leaving nothing, if it cannot."""
+    for name, path in areas.items():
+        if not Path(path).is_dir():
+            raise UserError(f"area {name}: {path} is not a folder", hint="mount or make it first")
+    init_site(folder, areas, simulated=simulated)
+    vault = Vault.open(folder)
+    try:
+        marked = [_mark(vault, name) for name in vault.site.areas]
+    finally:
+        vault.close()
+    return {"site": str(Path(folder).absolute()), "simulated": simulated, "areas": marked}
+
+
+def set_up_area(folder: Path, name: str, path: str) -> dict[str, Any]:
+    """The site watches one more folder, which is marked and recorded."""
+    if not Path(path).is_dir():
+        raise UserError(f"area {name}: {path} is not a folder", hint="mount or make it first")
+    site = load_site(folder)
+    if name not in site.areas or str(site.areas[name].path) != path:
+        add_area(folder, name, path)
+    vault = Vault.open(folder)
+    try:
+        return _mark(vault, name)
+    finally:
+        vault.close()
+
+
+def _mark(vault: Vault, name: str) -> dict[str, Any]:
+    area = vault.site.areas[name]
+    now = datetime.now(UTC)
+    identity = write_marker(str(area.path), name=name, simulated=vault.site.simulated, now=now)
+    with vault.catalogue.writing() as tx:
+        vault.record_places(tx, name, identity, now)
+    return {"name": name, "path": str(area.path), "marked": identity.uuid is not None}

@@ -1,0 +1,213 @@
+"""A site made live: its configuration, its catalogue, its policies, and what they say of each scan."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomovault.catalog.catalogue import Catalogue
+from tomovault.catalog.work import area_bytes
+from tomovault.core.known import KnownScan, facts_of
+from tomovault.core.life import Facts, Stage, Standing, Wants, standings
+from tomovault.core.replica import LEAST_COPIES, TierClass
+from tomovault.core.scan import ScanReport
+from tomovault.policy.decide import AreaFacts, wants_of
+from tomovault.vault.site import Site, load_site
+from tomovault.vault.whose import whose
+from tomovault.watch.area import AreaIdentity
+
+if TYPE_CHECKING:
+    from tomovault.policy.document import Policy
+    from tomovault.vault.site import Area
+
+#: A file name may have 255 bytes; what we append to a stem needs up to 40.
+_STEM_BYTES = 200
+
+
+@dataclass(frozen=True)
+class View:
+    """One scan as the rules see it now."""
+
+    scan: KnownScan
+    facts: Facts
+    wants: Wants
+    standings: dict[Stage, Standing]
+
+
+class Vault:
+    """The one place where configuration, catalogue and policies meet."""
+
+    def __init__(self, site: Site, catalogue: Catalogue) -> None:
+        self.site = site
+        self.catalogue = catalogue
+
+    @classmethod
+    def open(cls, folder: Path, *, upgrade: bool = True) -> Vault:
+        """The site in `folder` with its catalogue at the newest schema. Raises UserError or Transient."""
+        site = load_site(folder)
+        catalogue = open_catalogue(site)
+        if upgrade:
+            catalogue.upgrade()
+        return cls(site, catalogue)
+
+    def close(self) -> None:
+        """The catalogue's connections are closed."""
+        self.catalogue.close()
+
+    @cached_property
+    def host(self) -> str:
+        """The name under which areas are assigned to machines."""
+        return socket.gethostname()
+
+    @cached_property
+    def run_folder(self) -> Path:
+        """Where jobs, guard files and logs live."""
+        return Path(self.site.folder) / "run"
+
+    def record_places(self, tx: Any, area: str, identity: AreaIdentity, now: datetime) -> None:
+        """The area and every tier of the site are in the catalogue, with whether their copies count (law 4)."""
+        conf = self.site.areas[area]
+        self.catalogue.record_area(
+            tx,
+            area,
+            path=str(conf.path),
+            uuid=identity.uuid or "",
+            fsid=identity.fsid,
+            mount_source=identity.mount_source,
+            simulated=identity.simulated,
+            tier_class=TierClass(conf.tier_class),
+            now=now,
+        )
+        self.record_tiers(tx)
+
+    def record_tiers(self, tx: Any) -> None:
+        """Every tier is in the catalogue. The emulated library counts as a copy on a simulated site only,
+
+        that is where the site says so and the marker of every area that is recorded says so too.
+        """
+        marked = all(a.simulated for a in self.catalogue.list_areas(tx))
+        for name, tier in self.site.tiers.items():
+            counts = tier.kind != "emulated_library" or (self.site.simulated and marked)
+            self.catalogue.record_tier(tx, name, tier.tier_class, counts=counts)
+
+    def whose_in(self, area: str) -> Callable[[ScanReport], Mapping[str, tuple[str, str]]]:
+        """Tells whose a scan of an area is, with the source of each answer."""
+        conf = self.site.areas.get(area)
+        return (lambda report: whose(report, conf)) if conf is not None else (lambda _report: {})
+
+    def policy_of(self, area: str) -> Policy:
+        """The policy of an area, as its file is."""
+        return self.site.policies[self.site.areas[area].policy]
+
+    # --- places ----------------------------------------------------------------------------------
+
+    def tier_class_of(self, tier: str) -> TierClass:
+        """The class of an area or tier by name."""
+        if tier in self.site.areas:
+            return TierClass(self.site.areas[tier].tier_class)
+        return TierClass(self.site.tiers[tier].tier_class)
+
+    def archive_tiers(self) -> tuple[str, ...]:
+        """Names of the tiers of class archive."""
+        return tuple(n for n, t in self.site.tiers.items() if t.tier_class is TierClass.ARCHIVE)
+
+    def domain_of(self, area: str, path: str) -> str:
+        """The failure domain of a folder of an area: its backing device, or the area itself where simulated."""
+        if self.site.simulated:
+            return f"area:{area}"
+        return f"disk:{os.stat(path).st_dev:#x}"
+
+    def vault_folder(self, scan: KnownScan) -> Path:
+        """Where a scan's package, preview and volume are kept: the scan's place below its area, in the vault."""
+        area = self.site.areas[scan.area]
+        below = os.path.relpath(scan.root, area.path)
+        return Path(area.vault) if below in (".", "") or below.startswith("..") else Path(area.vault, below)
+
+    def stem_of(self, scan: KnownScan) -> str:
+        """The name of a scan's files in the vault, short enough for a file system."""
+        stem = scan.name.replace("/", "_")
+        raw = os.fsencode(stem)
+        if len(raw) <= _STEM_BYTES:
+            return stem
+        return os.fsdecode(raw[: _STEM_BYTES - 17]) + "-" + hashlib.sha256(raw).hexdigest()[:16]
+
+    def quarantine_of(self, below: str, permit: str) -> str:
+        """The quarantine folder of a permit: on the same file system, where the walker does not look."""
+        return str(Path(below, ".tomovault", "quarantine", permit))
+
+    # --- what is known and wanted ----------------------------------------------------------------
+
+    def area_facts(self, tx: Any, area: str, *, draining: bool = False) -> AreaFacts:
+        """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
+        conf = self.site.areas[area]
+        used, quarantine = area_bytes(tx, area)
+        quota = conf.quota
+        if quota is None:
+            quota, used = _by_file_system(conf, used)
+        return AreaFacts(
+            name=area,
+            tier_class=TierClass(conf.tier_class),
+            prune_on=conf.prune,
+            reduce_on=conf.reduce,
+            used_fraction=used / quota if quota else 0.0,
+            high=conf.high,
+            low=conf.low,
+            quota_bytes=quota,
+            used_bytes=used,
+            quarantine_bytes=quarantine,
+            simulated=self.site.simulated,
+            draining=draining,
+        )
+
+    def view(self, scan: KnownScan, area: AreaFacts, now: datetime) -> View:
+        """Facts, wants and standings of one scan."""
+        policy = self.policy_of(scan.area)
+        wants = wants_of(scan, policy, area, now)
+        facts = facts_of(
+            scan,
+            now=now,
+            keep_after=timedelta(seconds=self.site.watch.keep_after_s),
+            wanted_tiers=policy.wanted_tiers(),
+            archive_wanted=self.copies_wanted(scan.area),
+        )
+        if scan.superseded_by and not facts.package:
+            wants = Wants(held=dict.fromkeys(Stage, "overwritten in place before it was packed"))
+        elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
+            wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
+        return View(scan, facts, wants, standings(facts, wants))
+
+    def copies_wanted(self, area: str) -> int:
+        """Archive copies that the area's policy asks for; never fewer than the law's."""
+        return max(self.policy_of(area).copies_wanted(), LEAST_COPIES)
+
+    def verified_within(self, area: str) -> dict[TierClass, timedelta]:
+        """How recently a copy must have been re-read to be relied on, by class of tier."""
+        policy = self.policy_of(area)
+        disk, archive = policy.verified_within()
+        return {
+            TierClass.FAST: disk,
+            TierClass.SERVER: disk,
+            TierClass.ARCHIVE: archive,
+            TierClass.REMOTE: archive,
+        }
+
+
+def open_catalogue(site: Site) -> Catalogue:
+    """The site's catalogue, as it is. Raises UserError where it cannot be used, Transient where not now."""
+    return Catalogue.open(site.catalogue, manifests=str(Path(site.folder) / "manifests"))
+
+
+def _by_file_system(conf: Area, used: int) -> tuple[int, int]:
+    from tomovault.watch.area import disk_space
+
+    space = disk_space(conf.path)
+    if space is None:
+        return 0, used
+    return space.total, max(used, space.total - space.free)

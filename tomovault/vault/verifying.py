@@ -1,0 +1,75 @@
+"""Re-reading copies on a person's request, and telling which are bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tomovault.catalog.work import list_overdue, reasons_of
+from tomovault.core.known import KnownScan
+from tomovault.core.replica import ReplicaState
+from tomovault.vault.asking import ask, find_scan, raise_if_failed
+from tomovault.vault.pages import name_of
+from tomovault.vault.vault import Vault
+
+_READABLE = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
+
+
+def choose_replicas(
+    vault: Vault, names: Sequence[str], *, everything: bool, due: bool, now: datetime
+) -> Mapping[str, tuple[str, ...]]:
+    """Replica ids to re-read, by scan id; an empty tuple is all of that scan's."""
+    with vault.catalogue.reading() as tx:
+        if everything:
+            scans = vault.catalogue.list_scans(tx)
+            return {s.id: () for s in scans if _readable(s)}
+        if due:
+            chosen: dict[str, tuple[str, ...]] = {}
+            for area in vault.site.areas:
+                for scan_id, replica in list_overdue(tx, area, vault.verified_within(area), now, limit=100_000):
+                    chosen[scan_id] = (*chosen.get(scan_id, ()), replica)
+            return chosen
+        return {find_scan(vault, tx, name).id: () for name in names}
+
+
+def _readable(scan: KnownScan) -> bool:
+    return any(r.state in _READABLE for r in scan.replicas)
+
+
+def verify_replicas(
+    vault: Vault,
+    chosen: Mapping[str, tuple[str, ...]],
+    *,
+    by: str,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """Each copy was re-read now; the page of `tomovault verify`."""
+    checked = 0
+    bad = []
+    for scan_id, replicas in chosen.items():
+        with vault.catalogue.reading() as tx:
+            before = vault.catalogue.known(tx, scan_id)
+        wanted = [r for r in before.replicas if r.state in _READABLE and (not replicas or r.id in replicas)]
+        if not wanted:
+            continue
+        wish = {"replicas": [r.id for r in wanted]}
+        raise_if_failed(ask(vault, "verify", scan_id, wish, by=by, wait=True, progress=progress))
+        with vault.catalogue.reading() as tx:
+            after = vault.catalogue.known(tx, scan_id)
+            reasons = reasons_of(tx, scan_id)
+        states = {r.id: r.state for r in after.replicas}
+        for replica in wanted:
+            checked += 1
+            if states.get(replica.id) is ReplicaState.SUSPECT:
+                bad.append(
+                    {
+                        "replica": replica.id,
+                        "scan": scan_id,
+                        "name": name_of(before.name),
+                        "tier": replica.tier,
+                        "location": name_of(replica.location),
+                        "reason": name_of(reasons.get(replica.id, "it does not re-read to its digest")),
+                    }
+                )
+    return {"checked": checked, "ok": checked - len(bad), "bad": bad}

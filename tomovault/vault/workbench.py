@@ -1,0 +1,112 @@
+"""What a job process has at hand: tiers, engine, formats, its share of bandwidth, its claim."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomovault.core.ports import Engine, FormatFamily, Throttle, Tier
+from tomovault.vault.checkpoints import checkpoint
+from tomovault.vault.plugins import load_plugin
+
+if TYPE_CHECKING:
+    from tomovault.catalog.catalogue import Catalogue
+    from tomovault.vault.site import Site
+
+
+class Workbench:
+    """Implements `tomovault.core.ports.Bench` for one attempt of a job."""
+
+    def __init__(self, order: Mapping[str, Any], folder: Path) -> None:
+        self._order = order
+        self._folder = folder
+        self._progress_at = 0.0
+
+    @cached_property
+    def _site(self) -> Site:
+        from tomovault.vault.site import load_site
+
+        return load_site(self._order["site"])
+
+    @property
+    def job(self) -> str:
+        """The attempt's id."""
+        return str(self._order["attempt"])
+
+    @property
+    def folder(self) -> str:
+        """The job's folder."""
+        return str(self._folder)
+
+    @cached_property
+    def formats(self) -> FormatFamily:
+        """Inspection in limited child processes."""
+        from tomovault.formats.limits import LimitedFormats
+
+        return LimitedFormats()
+
+    def tier(self, name: str) -> Tier:
+        """A tier of the site. Raises UserError if the site has none of that name."""
+        return open_tier(self._site, name)
+
+    def engine(self) -> Engine:
+        """The site's reconstruction engine."""
+        engine: Engine = load_plugin("engines", self._site.engine.kind)()
+        return engine
+
+    def throttle(self, place: str) -> Throttle:
+        """The share of the server of `place`; unlimited where no share is set."""
+        from tomovault.watch.guard import NoThrottle, SharedBucket, share_path
+
+        if not place:
+            return NoThrottle()
+        path = share_path(str(guard_folder(self._site)), place)
+        return SharedBucket(path, max_pause_s=self._site.guard.max_pause_s)
+
+    def checkpoint(self, name: str) -> None:
+        """See `tomovault.vault.checkpoints`."""
+        checkpoint(name)
+
+    def progress(self, done: int, total: int) -> None:
+        """The progress file is at most a fifth of a second old."""
+        from tomovault.vault.job import PROGRESS, write_json
+
+        now = time.monotonic()
+        if now - self._progress_at >= 0.2:
+            self._progress_at = now
+            write_json(self._folder / PROGRESS, {"done": done, "total": total})
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        return datetime.now(UTC)
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        from tomovault.vault.vault import open_catalogue
+
+        return open_catalogue(self._site)
+
+    def token_is_current(self) -> bool:
+        """Whether the claim under which this attempt runs still stands, read from the catalogue now."""
+        with self._catalogue.reading() as tx:
+            return self._catalogue.token_is_current(tx, self._order["job"], self._order["token"])
+
+
+def open_tier(site: Site, name: str) -> Tier:
+    """A tier of the site by name. Raises UserError if there is none."""
+    from tomovault.core.errors import UserError
+
+    if name not in site.tiers:
+        raise UserError(f"there is no tier {name!r}", hint=f"the site has: {', '.join(sorted(site.tiers)) or 'none'}")
+    conf = site.tiers[name]
+    tier: Tier = load_plugin("tiers", conf.kind)(name, conf.options, now=lambda: datetime.now(UTC))
+    return tier
+
+
+def guard_folder(site: Site) -> Path:
+    """Where the daemon writes each area's bandwidth share."""
+    return Path(site.folder) / "run" / "guard"
