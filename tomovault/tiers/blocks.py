@@ -9,7 +9,6 @@ import hashlib
 import os
 import stat
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, SourceChanged, Transient
@@ -123,9 +122,12 @@ def sync_folder(path: str) -> None:
 
 
 def replace_file(path: str, data: bytes, *, sync: bool = True) -> None:
-    """`path` holds `data`, or after a crash what it held before. Raises OSError with no temporary left."""
-    temporary = f"{path}.{uuid.uuid4().hex[:12]}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    """`path` holds `data`, or after a crash what it held before. Raises OSError with no temporary left.
+
+    The caller sees to it that nobody else writes `path` now; so a temporary left by a crash is written over.
+    """
+    temporary = f"{path}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:
             write_all(fd, data)
@@ -159,8 +161,10 @@ def deliver(
     if _holds(target, stored):
         moved(stored.size)
         return result
-    temporary = os.path.join(destination, f".{stored.sha256[:16]}.{uuid.uuid4().hex[:8]}.part")
+    temporary = os.path.join(destination, f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.part")
     with translating(shown(target)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # of a fetch into this folder that was killed
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -212,7 +216,7 @@ def _holds(target: str, stored: StoredFile) -> bool:
 def _occupied(target: str) -> Refused:
     return Refused(
         f"{shown(target)} exists and is something else",
-        by="law 5: nothing of others is overwritten",
+        by="law 5",
         hint="fetch into an empty folder",
     )
 

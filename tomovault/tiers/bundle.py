@@ -6,6 +6,7 @@
     ...
     TRAILER.json                  bundle, bytes before this member, their sha256
 
+The manifest ends with its last record, so that damage to a package's record never hides what else is there.
 Headers are those of the standard library's tarfile in pax format, so `tar` reads a bundle. A bundle without a valid
 trailer does not exist.
 """
@@ -27,6 +28,7 @@ from tomovault.core.ports import Checkpoint, Parcel, Throttle
 from tomovault.core.replica import StoredFile
 from tomovault.core.wire import from_plain, to_plain
 from tomovault.tiers.blocks import BLOCK, source_blocks
+from tomovault.tiers.cartridge import RECORD
 
 MANIFEST = "MANIFEST.json"
 TRAILER = "TRAILER.json"
@@ -160,7 +162,7 @@ def plan_bundle(
 
 
 def _placed(bundle: Bundle) -> Bundle:
-    """Offsets filled in. The manifest's own length does not depend on them: its text is padded."""
+    """Offsets filled in. The manifest's own length does not depend on them: its text is padded with spaces."""
     position = _end_of(MANIFEST, _manifest_size(bundle), bundle, 0)
     packages = []
     for package in bundle.packages:
@@ -195,7 +197,8 @@ def _manifest_size(bundle: Bundle) -> int:
         for p in bundle.packages
     )
     offsets = 1 + sum(1 for _ in bundle.members())
-    return len(_manifest_text(replace(bundle, packages=bare, trailer=0))) + _OFFSET_DIGITS * offsets
+    least = len(_manifest_text(replace(bundle, packages=bare, trailer=0))) + _OFFSET_DIGITS * offsets
+    return least + -(least + _TAR_BLOCK) % RECORD
 
 
 def bundle_size(bundle: Bundle) -> int:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from tomovault.core.errors import IntegrityError, Transient
-from tomovault.tiers.blocks import BLOCK, sync_folder, translating, write_all
+from tomovault.tiers.blocks import BLOCK, drop_cache, sync_folder, translating, write_all
 from tomovault.tiers.faults import Faults
 
 MAGIC = b"TOMOVAULT TAPE1\n"
@@ -70,13 +70,16 @@ class _Frame:
 
 
 def create_cartridge(path: str, barcode: str, generation: str, capacity: int) -> CartridgeHeader:
-    """A blank cartridge lies at `path`, or nothing does. Raises Transient where one is there already, NoSpace."""
+    """A blank cartridge lies at `path`, or nothing does. Raises Transient where one is there already, NoSpace.
+
+    The caller sees to it that nobody else makes this one now.
+    """
     header = CartridgeHeader(barcode, uuid.uuid4().hex, generation, capacity)
     body = MAGIC + json.dumps(asdict(header)).encode("ascii")
     body = body.ljust(HEADER - 4, b"\0")
-    temporary = f"{path}.{header.uuid[:12]}.tmp"
+    temporary = f"{path}.tmp"
     with translating(f"cartridge {barcode}"):
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             write_all(fd, body + struct.pack("<I", zlib.crc32(body)))
             os.fsync(fd)
@@ -133,7 +136,8 @@ class Cartridge:
 
     def drop_cache(self) -> None:
         """What is read next comes from the disk."""
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        with translating(f"cartridge {self.header.barcode}"):
+            drop_cache(self._fd)
 
     def begin(self) -> TapeWriter:
         """A writer of the next tape file, at the end of data. Whatever lay behind it is gone."""

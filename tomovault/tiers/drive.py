@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from tomovault.core.errors import IntegrityError, Transient
+from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.tiers.blocks import holding, replace_file, translating, try_lock, waiting, write_all
 from tomovault.tiers.cartridge import HEADER, Cartridge, TapeReader, TapeWriter
 from tomovault.tiers.faults import Faults
@@ -78,9 +78,12 @@ class Timing:
 def timing_of(tier: str, options: Mapping[str, Any]) -> Timing:
     """The timing with the coefficients that a tier's options name instead of the published ones. Raises UserError."""
     known = Timing()
-    return replace(
+    timing = replace(
         known, **{f.name: number_option(tier, options, f.name, getattr(known, f.name)) for f in fields(known)}
     )
+    if min(timing.stream_rate, timing.wraps, timing.bands, timing.last_position - timing.first_position) <= 0:
+        raise UserError(f"tier {tier}: stream_rate, wraps, bands and the length of a wrap must be more than 0")
+    return timing
 
 
 @dataclass(frozen=True)

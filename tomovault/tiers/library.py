@@ -100,7 +100,7 @@ class Shelf:
         try:
             with open(self._file, "rb") as stream:
                 plain = json.loads(stream.read())
-            if plain.pop(_KIND) != 1:
+            if plain.pop(_KIND) != 1 or "cartridges" not in plain:
                 return None
             return from_plain(Stock, plain)
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):

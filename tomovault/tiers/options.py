@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -48,10 +49,12 @@ def count_option(tier: str, options: Mapping[str, Any], key: str, default: int, 
 
 
 def number_option(tier: str, options: Mapping[str, Any], key: str, default: float) -> float:
-    """A number that is not negative, or negative where its default is. Raises UserError."""
+    """A finite number, not negative unless its default is. Raises UserError."""
     value = options.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise UserError(f"tier {tier}: {key} must be a number, not {value!r}")
+    if value < 0 <= default:
+        raise UserError(f"tier {tier}: {key} must not be negative, it is {value!r}")
     return float(value)
 
 

@@ -1,0 +1,153 @@
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.ports import Parcel
+from tomovault.core.replica import StoredFile
+from tomovault.tiers.bundle import (
+    MANIFEST,
+    TRAILER,
+    bundle_size,
+    check_bundle,
+    next_member,
+    parcel_key,
+    plan_bundle,
+    read_manifest,
+    write_bundle,
+)
+from tomovault.tiers.cartridge import RECORD
+
+
+class Stream:
+    """A tape file in memory."""
+
+    def __init__(self, data):
+        self.data, self.position = data, 0
+
+    def read(self, count):
+        part = self.data[self.position : self.position + count]
+        self.position += len(part)
+        return part
+
+    def skip_to(self, position):
+        self.position = position
+
+
+@pytest.fixture
+def bundled(now, bucket):
+    def build(*parcels):
+        plan = plan_bundle(parcels, bundle="b" * 32, job="j", tier="tape", pool="A", copy=1, now=now)
+        out = bytearray()
+        write_bundle(plan, parcels, out.extend, bucket, lambda _name: None)
+        return plan, bytes(out)
+
+    return build
+
+
+def test_the_manifest_says_where_every_byte_is(bundled, parcel, bucket):
+    one, two = parcel("one", os.urandom(1000), b""), parcel("two", os.urandom(600_000))
+    plan, data = bundled(one, two)
+    assert read_manifest(Stream(data)) == plan
+    assert check_bundle(Stream(data + bytes(RECORD)), bucket) == plan
+    for package, sent in zip(plan.packages, (one, two), strict=True):
+        assert data[package.manifest.offset :].startswith(sent.manifest.encode())
+        for file in package.files:
+            stored = data[file.offset : file.offset + file.size]
+            assert hashlib.sha256(stored).hexdigest() == file.sha256
+    assert plan.packages[0].manifest.offset > RECORD - 1
+    assert len(data) <= bundle_size(plan)
+
+
+def test_the_standard_library_reads_it(bundled, parcel):
+    plan, data = bundled(parcel("one", b"abc"), parcel("two", b"de", b"f"))
+    with tarfile.open(fileobj=io.BytesIO(data + bytes(RECORD)), mode="r|") as tar:
+        found = [(m.name, tar.extractfile(m).read()) for m in tar]
+    assert found[0][0] == MANIFEST
+    assert [name for name, _ in found[1:-1]] == [f.member for f in plan.members()]
+    trailer = json.loads(found[-1][1])
+    assert found[-1][0] == TRAILER
+    assert trailer["sha256"] == hashlib.sha256(data[: trailer["bytes"]]).hexdigest()
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="no tar program here")
+def test_the_tar_program_reads_it(bundled, parcel, tmp_path):
+    odd = os.fsdecode(b"n\xc3\xa9\nw'\xff.h5")
+    path = tmp_path / odd
+    path.write_bytes(b"odd")
+    stored = StoredFile(str(path), 3, hashlib.sha256(b"odd").hexdigest())
+    _, data = bundled(dataclasses.replace(parcel("one", b"abc"), files=(stored,)))
+    out = tmp_path / "out"
+    out.mkdir()
+    subprocess.run(["tar", "-x", "-b", "512", "-f", "-", "-C", out], input=data + bytes(RECORD), check=True, timeout=60)
+    assert (out / "packages" / "0001" / odd).read_bytes() == b"odd"
+    assert json.loads((out / "MANIFEST.json").read_bytes())["bundle"] == "b" * 32
+
+
+@pytest.mark.parametrize("where", ["manifest", "header", "content", "padding", "trailer"])
+def test_a_flipped_byte_anywhere_is_found(bundled, parcel, bucket, where):
+    plan, data = bundled(parcel("one", b"abc" * 1000))
+    file = plan.packages[0].files[0]
+    at = {
+        "manifest": 600,
+        "header": file.offset - 500,
+        "content": file.offset + 5,
+        "padding": file.offset + file.size + 1,
+        "trailer": data.index(b'"sha256": "', plan.trailer) + 12,
+    }[where]
+    damaged = bytearray(data)
+    damaged[at] ^= 1
+    with pytest.raises(IntegrityError):
+        check_bundle(Stream(bytes(damaged)), bucket)
+
+
+def test_a_bundle_cut_short_anywhere_does_not_exist(bundled, parcel, bucket):
+    plan, data = bundled(parcel("one", b"abc" * 1000))
+    for size in (0, 100, RECORD, plan.packages[0].files[0].offset + 3, plan.trailer, plan.trailer + 512):
+        with pytest.raises(IntegrityError):
+            check_bundle(Stream(data[:size]), bucket)
+        with pytest.raises(IntegrityError):
+            check_bundle(Stream(data[:size].ljust(len(data), b"\0")), bucket)
+
+
+@given(st.integers(0, 1 << 45), st.text(max_size=300).filter(lambda t: t and "\0" not in t and t.strip("/")))
+def test_any_size_and_name_is_read_back(size, name):
+    name = "p/" + name.replace("/", "_").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
+    info = tarfile.TarInfo(name)
+    info.size = size
+    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    assert next_member(Stream(header).read) == (name, size)
+
+
+def test_a_file_that_would_not_fit_a_name_is_refused(bundled, parcel):
+    sent = parcel("one", b"x")
+    for location in ("/x/" + "é" * 130, "/x/..", "/x/"):
+        wrong = dataclasses.replace(sent, files=(StoredFile(location, 1, "0"),))
+        with pytest.raises(UserError):
+            bundled(wrong)
+
+
+def test_a_key_depends_on_content_and_not_on_place(parcel):
+    sent = parcel("one", b"x")
+    (file,) = sent.files
+    moved = dataclasses.replace(sent, files=(dataclasses.replace(file, location="/a/one.0.h5"),), group="elsewhere")
+    assert parcel_key(moved) == parcel_key(sent)
+    for other in (
+        dataclasses.replace(sent, scan="two"),
+        dataclasses.replace(sent, product="volume"),
+        dataclasses.replace(sent, digest="0"),
+        dataclasses.replace(sent, manifest="0"),
+        dataclasses.replace(sent, files=(dataclasses.replace(file, size=2),)),
+        dataclasses.replace(sent, files=(dataclasses.replace(file, location="/a/two.h5"),)),
+    ):
+        assert parcel_key(other) != parcel_key(sent)
+    assert isinstance(sent, Parcel)
