@@ -141,15 +141,36 @@ def kit():
     return Kit
 
 
+def real_file(path):
+    """A file of the real data; skips where it is not there."""
+    root = Path(os.environ.get("TOMOVAULT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+    if not (root / path).exists():
+        pytest.skip(f"real data is not at {root} (TOMOVAULT_DATA)")
+    return root / path
+
+
 @pytest.fixture(scope="session")
-def tooth():
-    """The scan of a tooth as a source; skips where the real data is not there."""
+def full_turn():
+    """A BLISS scan of 16 x 16 frames over a full turn, its beam off: flats and projections are noise about the dark."""
     import h5py
 
-    root = Path(os.environ.get("TOMOVAULT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    path = root / "aps-dx" / "tooth.h5"
-    if not path.exists():
-        pytest.skip(f"real data is not at {root} (TOMOVAULT_DATA)")
+    frames = []
+    name = "TestEwoksTomo_0010"
+    with h5py.File(real_file(f"bliss/RAW_DATA/TestEwoksTomo/{name}/{name}.h5"), "r", locking=False) as file:
+        for entry, kind in (("2.1", FrameKind.DARK), ("3.1", FrameKind.FLAT), ("4.1", FrameKind.PROJECTION)):
+            images = file[f"{entry}/measurement/edgetwinmic"][()]
+            turn = file.get(f"{entry}/measurement/srot_eh2")
+            angles = [None] * len(images) if turn is None else turn[()].tolist()
+            frames += [(kind, image, angle, 1) for image, angle in zip(images, angles, strict=True)]
+    return FakeSource(frames)
+
+
+@pytest.fixture(scope="session")
+def tooth():
+    """The scan of a tooth as a source."""
+    import h5py
+
+    path = real_file("aps-dx/tooth.h5")
     with h5py.File(path, "r", locking=False) as file:
         angles = file["exchange/theta"][()].tolist()
         frames = [(FrameKind.DARK, f, None, 1) for f in file["exchange/data_dark"][()]]

@@ -22,11 +22,11 @@ from tomovault.engines.fourier.resolving import flat_plan, projections_of, resol
 ALGORITHM = 1
 
 #: Interpreter and libraries, before any data.
-_AT_REST_BYTES = 150_000_000
+_AT_REST_BYTES = 190_000_000
 
 #: Processor time for a point of the polar grid in one transform, and to correct one pixel of a projection.
-_POINT_S = 62e-9
-_PIXEL_S = 12e-9
+_POINT_S = 80e-9
+_PIXEL_S = 15e-9
 
 
 class FourierEngine:
