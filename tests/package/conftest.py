@@ -45,9 +45,18 @@ class Bench:
     frames: dict[int, np.ndarray] = field(default_factory=dict)
     layouts: list[FileLayout] = field(default_factory=list)
     roles: dict[str, FileRole] = field(default_factory=dict)
-    nx: dict = field(default_factory=lambda: {"energy_kev": 20.0, "distance_m": 0.1, "x_pixel_m": 1e-6,
-                                             "y_pixel_m": 1e-6, "exposure_s": 0.5, "sample": "bone",
-                                             "start_time": "2026-05-04T01:00:00Z", "end_time": "2026-05-04T02:00:00Z"})
+    nx: dict = field(
+        default_factory=lambda: {
+            "energy_kev": 20.0,
+            "distance_m": 0.1,
+            "x_pixel_m": 1e-6,
+            "y_pixel_m": 1e-6,
+            "exposure_s": 0.5,
+            "sample": "bone",
+            "start_time": "2026-05-04T01:00:00Z",
+            "end_time": "2026-05-04T02:00:00Z",
+        }
+    )
     seed: int = 0
 
     def noise(self, shape=(32, 40), dtype="<u2", level=900):
@@ -80,7 +89,9 @@ class Bench:
         for order in range(first, first + count):
             frame = self.noise(shape, dtype)
             body += bytes(gap)
-            segments.append(FrameSegment(len(body), frame.nbytes, frame.dtype.str, frame.shape, kind, order, order * 1.0))
+            segments.append(
+                FrameSegment(len(body), frame.nbytes, frame.dtype.str, frame.shape, kind, order, order * 1.0)
+            )
             body += frame.tobytes()
             self.frames[order] = frame
         body += b"end of file"
@@ -101,8 +112,9 @@ class Bench:
         s = os.lstat(self.path(name))
         full = self.path(name)
         target = os.fsdecode(os.readlink(full)) if os.path.islink(full) else None
-        return FileState(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev, s.st_mode, s.st_uid,
-                         s.st_gid, target)
+        return FileState(
+            name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev, s.st_mode, s.st_uid, s.st_gid, target
+        )
 
     def files(self) -> list[ScanFile]:
         return [ScanFile(self.state(n), r) for n, r in self.roles.items()]
@@ -112,9 +124,18 @@ class Bench:
 
     def pack(self, **changes):
         files = changes.pop("files", None) or self.files()
-        arguments = {"files": files, "layout": self.layout(), "folder": str(self.vault), "stem": "scan",
-                     "scan": {"name": "scan"}, "job": "job1", "now": NOW, "throttle": Meter(),
-                     "checkpoint": no_checkpoint, "progress": no_progress} | changes
+        arguments = {
+            "files": files,
+            "layout": self.layout(),
+            "folder": str(self.vault),
+            "stem": "scan",
+            "scan": {"name": "scan"},
+            "job": "job1",
+            "now": NOW,
+            "throttle": Meter(),
+            "checkpoint": no_checkpoint,
+            "progress": no_progress,
+        } | changes
         return write_package(str(self.root), **arguments)
 
     def verify(self, written):

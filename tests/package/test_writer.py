@@ -80,10 +80,16 @@ def test_the_view_reads_with_h5py_alone(series):
         import sys, h5py, hdf5plugin, numpy as np
         with h5py.File(sys.argv[1], "r") as f:
             d = f["/entry/instrument/detector/data"]
-            print(d.shape, d.dtype, f["/entry/instrument/detector/image_key"][()].tolist(), int(d[3].sum()), int(d[0].sum()))
+            keys = f["/entry/instrument/detector/image_key"][()].tolist()
+            print(d.shape, d.dtype, keys, int(d[3].sum()), int(d[0].sum()))
     """)
-    out = subprocess.run([sys.executable, "-c", script, written.files[0].location], capture_output=True, text=True,
-                         check=True, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
+    out = subprocess.run(
+        [sys.executable, "-c", script, written.files[0].location],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
     expected = int(series.frames[3].sum())
     divided = int((series.frames[0] // 10).sum())
     assert out.stdout.strip() == f"(8, 32, 40) uint16 [2, 1, 0, 0, 0, 0, 0, 0] {expected} {divided}"
@@ -289,8 +295,12 @@ def test_an_unreadable_file_is_named(series, monkeypatch):
 def test_paths_that_leave_the_root_are_refused(bench, path):
     bench.side("a", b"x")
     (file,) = bench.files()
-    bad = type(file)(type(file.state)(path, *[getattr(file.state, n) for n in
-                     ("size", "mtime_ns", "ctime_ns", "inode", "device", "mode")]), file.role)
+    bad = type(file)(
+        type(file.state)(
+            path, *[getattr(file.state, n) for n in ("size", "mtime_ns", "ctime_ns", "inode", "device", "mode")]
+        ),
+        file.role,
+    )
     _fails(bench, UserError, files=[bad])
 
 
@@ -442,14 +452,16 @@ def test_a_resumed_attempt_starts_over_if_a_file_changed(bench):
 
 def test_kill_minus_nine_leaves_only_temporary_names(series, tmp_path):
     script = tmp_path / "pack.py"
-    script.write_text(textwrap.dedent("""
+    script.write_text(
+        textwrap.dedent("""
         import importlib.util, os, signal, sys
         from pathlib import Path
         spec = importlib.util.spec_from_file_location("c", sys.argv[1])
         c = importlib.util.module_from_spec(spec); sys.modules["c"] = c; spec.loader.exec_module(c)
         b = c.Bench(Path(sys.argv[2]), Path(sys.argv[3])).series()
         b.pack(checkpoint=lambda n: os.kill(os.getpid(), signal.SIGKILL) if n == "pack.synced" else None)
-    """))
+    """)
+    )
     conftest = os.path.join(os.path.dirname(__file__), "conftest.py")
     done = subprocess.run([sys.executable, str(script), conftest, str(series.root), str(series.vault)], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -472,7 +484,9 @@ def test_a_package_of_something_else_is_never_replaced(series):
     assert leftovers(str(series.vault), "job3") == []
 
 
-@pytest.mark.parametrize(("key", "value"), [("stem", "a/b"), ("stem", ""), ("stem", ".hidden"), ("job", "a.b"), ("job", "../x")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("stem", "a/b"), ("stem", ""), ("stem", ".hidden"), ("job", "a.b"), ("job", "../x")]
+)
 def test_names_that_cannot_be_are_refused(series, key, value):
     _fails(series, UserError, **{key: value})
 

@@ -24,6 +24,7 @@ from tomovault.package.store import ChunkStore
 from tomovault.package.tree import TargetTree, shown, split_path
 
 _STEP = 4 << 20
+_TEMPORARY = ".tomovault."
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ class _Restorer:
     def run(self, chosen: list[PackedFile], threads: int) -> Restored:
         before = self._store.read_bytes
         self._checkpoint("restore.begin")
+        for parts in {split_path(f.meta.path)[:-1] for f in chosen}:
+            self._sweep(parts)
         kept = [f.meta.path for f in chosen if self._stands(f)]
         missing = [f for f in chosen if f.meta.path not in set(kept)]
         total = sum(f.meta.size for f in missing)
@@ -143,8 +146,10 @@ class _Restorer:
             else:
                 whole.append(file)
         self._write_whole(whole, threads, total)
+        stands = {*kept, *self._written}
         for file in hard:
-            self._link_hard(file)
+            if file.meta.hardlink_of in stands:
+                self._link_hard(file)
         for file in soft:
             self._link_soft(file)
         self._tree.sync()
@@ -237,17 +242,22 @@ class _Restorer:
         parts = split_path(file.meta.path)
         folder = self._tree.folder(parts[:-1])
         temporary = self._temporary()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
         with _problems(file.meta.path):
             handle = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
             )
         return _Open(file, parts, temporary, handle)
 
+    def _sweep(self, parts: tuple[str, ...]) -> None:
+        """Remove what a killed attempt of this job left in a folder."""
+        folder = self._tree.folder(parts)
+        for name in os.listdir(folder):
+            if name.startswith(_TEMPORARY) and name.endswith(f".{self._job}{PART}"):
+                os.unlink(name, dir_fd=folder)
+
     def _temporary(self) -> str:
         self._count += 1
-        return f".tomovault.{self._count}.{self._job}{PART}"
+        return f"{_TEMPORARY}{self._count}.{self._job}{PART}"
 
     def _append(self, entry: _Open, data: memoryview) -> None:
         entry.digest.update(data)
@@ -321,33 +331,33 @@ class _Restorer:
 
     def _link_hard(self, file: PackedFile) -> None:
         first, parts = split_path(file.meta.hardlink_of or ""), split_path(file.meta.path)
-        if self._damage and file.meta.hardlink_of not in self._written:
-            return
         source, folder = self._tree.folder(first[:-1]), self._tree.folder(parts[:-1])
         temporary = self._temporary()
         with _problems(file.meta.path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=folder)
             os.link(first[-1], temporary, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
-            os.rename(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
-        self._finish_link(file, parts)
+        self._place_link(file, parts, temporary)
 
     def _link_soft(self, file: PackedFile) -> None:
-        parts = split_path(file.meta.path)
+        meta, parts = file.meta, split_path(file.meta.path)
         folder = self._tree.folder(parts[:-1])
         temporary = self._temporary()
-        with _problems(file.meta.path):
+        with _problems(meta.path):
+            os.symlink(meta.link_target or "", temporary, dir_fd=folder)
+            with self._noted("owners are not what they were"):
+                if meta.uid is not None and meta.gid is not None:
+                    os.chown(temporary, meta.uid, meta.gid, dir_fd=folder, follow_symlinks=False)
+            os.utime(temporary, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=folder, follow_symlinks=False)
+        self._place_link(file, parts, temporary)
+
+    def _place_link(self, file: PackedFile, parts: tuple[str, ...], temporary: str) -> None:
+        folder = self._tree.folder(parts[:-1])
+        try:
+            with _problems(file.meta.path):
+                os.rename(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            # After a success nothing has that name; a rename of two names of one file does nothing and leaves it.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)
-            os.symlink(file.meta.link_target or "", temporary, dir_fd=folder)
-            with self._noted("owners are not what they were"):
-                if file.meta.uid is not None and file.meta.gid is not None:
-                    os.chown(temporary, file.meta.uid, file.meta.gid, dir_fd=folder, follow_symlinks=False)
-            os.utime(temporary, ns=(file.meta.mtime_ns, file.meta.mtime_ns), dir_fd=folder, follow_symlinks=False)
-            os.rename(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
-        self._finish_link(file, parts)
-
-    def _finish_link(self, file: PackedFile, parts: tuple[str, ...]) -> None:
         self._tree.touched.add(parts[:-1])
         self._written.append(file.meta.path)
 
@@ -359,6 +369,6 @@ def _problems(path: str) -> Iterator[None]:
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{shown(path)}: {problem.strerror}", hint="free space in the target") from problem
-        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
+        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR):
             raise UserError(f"{shown(path)}: {problem.strerror}", hint="choose another folder") from problem
         raise Transient(f"{shown(path)}: {problem.strerror}") from problem
