@@ -40,7 +40,7 @@ def spec_header(
         "dir            = /data/visitor/ma1234/id19/x ;",
         "title          = CCD = Image ;",
     ]
-    text = ("{\n" + "\n".join(lines) + "\n" + extra).encode("latin-1")
+    text = ("{\n" + "\n".join(lines) + "\n" + extra).encode("latin-1", "surrogateescape")
     return text.ljust(length - 2) + b"}\n"
 
 
@@ -88,7 +88,7 @@ class EdfFolder:
             "Comment": "a=b caf\xe9",
         } | changes
         text = "".join(f"{k}= {v}\r\n" for k, v in values.items() if v is not None)
-        return self.put(f"{self.prefix}.info", text.encode("latin-1"))
+        return self.put(f"{self.prefix}.info", text.encode("latin-1", "surrogateescape"))
 
     def xml(self, tomo_n: int | None = None, cut: int | None = None) -> Path:
         n = self.tomo_n if tomo_n is None else tomo_n
@@ -98,7 +98,7 @@ class EdfFolder:
             "<machineCurrentStart>-1</machineCurrentStart><listMotors>motors</listMotors>"
             "</acquisition></tomodb2>\n"
         )
-        return self.put(f"{self.prefix}.xml", text.encode()[:cut])
+        return self.put(f"{self.prefix}.xml", text.encode("utf-8", "surrogateescape")[:cut])
 
     def flats(self, angle: int) -> None:
         for frame in range(self.ref_n):

@@ -16,19 +16,24 @@ def test_a_whole_scan_is_complete(edf_folder):
     assert report.certificate.verdict is Verdict.COMPLETE, report.certificate
     assert report.certificate.expected == report.certificate.found == FrameCounts(10, 6, 3)
     assert report.certificate.problems == ()
-    assert report.name == "scan_" and report.entry == ""
+    assert report.name == "scan_"
+    assert report.entry == ""
     assert (report.beamline, report.proposal) == ("ID19", "ma1234")
     roles = {f.state.path: f.role for f in report.files}
-    assert roles["scan_0012.edf"] is FileRole.PROJECTION and roles["scan_.info"] is FileRole.METADATA
-    assert roles["ref0001_0010.edf"] is FileRole.FLAT and roles["darkend0000.edf"] is FileRole.DARK
+    assert roles["scan_0012.edf"] is FileRole.PROJECTION
+    assert roles["scan_.info"] is FileRole.METADATA
+    assert roles["ref0001_0010.edf"] is FileRole.FLAT
+    assert roles["darkend0000.edf"] is FileRole.DARK
 
 
 def test_conditions_have_unit_and_source(edf_folder):
     conditions = edf_folder().write().report().conditions
     assert (conditions["energy"].value, conditions["energy"].unit) == (20.5, "keV")
     assert conditions["energy"].source == "scan_.info:energy"
-    assert conditions["scan_range"].value == 180.5 and conditions["n_projections"].value == 10
-    assert conditions["current"].value == 190.5 and conditions["pixel_size"].unit == "um"
+    assert conditions["scan_range"].value == 180.5
+    assert conditions["n_projections"].value == 10
+    assert conditions["current"].value == 190.5
+    assert conditions["pixel_size"].unit == "um"
 
 
 def test_an_unsettled_scan_is_never_complete(edf_folder):
@@ -52,7 +57,8 @@ def test_short_files_are_incomplete(edf_folder, cut, word):
     os.utime(file, (scan.clock, scan.clock))
     report = scan.report()
     assert report.certificate.verdict is Verdict.INCOMPLETE
-    assert "scan_0009.edf" in problems(report) and word in problems(report)
+    assert "scan_0009.edf" in problems(report)
+    assert word in problems(report)
 
 
 def test_a_long_file_is_a_warning(edf_folder):
@@ -146,7 +152,8 @@ def test_swapped_flat_names_are_understood(edf_folder):
         for frame in range(2):
             os.rename(scan.path / f"t{frame}_{angle}", scan.path / f"ref{angle:04d}_{frame:04d}.edf")
     report = scan.report()
-    assert report.certificate.verdict is Verdict.COMPLETE and "angle first" in problems(report)
+    assert report.certificate.verdict is Verdict.COMPLETE
+    assert "angle first" in problems(report)
     flats = {f.path: f.frames[0] for f in family.load("edf").layout(report).files if f.path.startswith("ref")}
     assert flats["ref0005_0001.edf"].angle_deg == pytest.approx(90.25)
 
@@ -156,7 +163,8 @@ def test_undecidable_flat_names_assume_no_angle(edf_folder):
     report = scan.report()
     assert "no angle is assumed" in problems(report)
     flats = [f.frames[0] for f in family.load("edf").layout(report).files if f.path.startswith("ref")]
-    assert len(flats) == 16 and all(f.angle_deg is None and f.kind is FrameKind.FLAT for f in flats)
+    assert len(flats) == 16
+    assert all(f.angle_deg is None and f.kind is FrameKind.FLAT for f in flats)
 
 
 def test_info_and_xml_disagree(edf_folder):
@@ -165,7 +173,8 @@ def test_info_and_xml_disagree(edf_folder):
     assert "all of the larger number" in problems(scan.report())
     scan.xml(tomo_n=20)
     report = scan.report()
-    assert report.certificate.verdict is Verdict.UNDECIDED and ".xml 20" in problems(report)
+    assert report.certificate.verdict is Verdict.UNDECIDED
+    assert ".xml 20" in problems(report)
 
 
 @pytest.mark.parametrize("count", ["1e12", "-5", "0", "many"])
@@ -325,11 +334,13 @@ def test_layout_is_in_acquisition_order_and_reads_back(edf_folder):
     by_name = {path: s for s, path in segments}
     assert by_name["scan_0005.edf"].angle_deg == pytest.approx(90.25)
     assert by_name["scan_0011.edf"].kind is FrameKind.ALIGNMENT
-    assert by_name["darkend0000.edf"].summed == 3 and by_name["darkend0000.edf"].kind is FrameKind.DARK
+    assert by_name["darkend0000.edf"].summed == 3
+    assert by_name["darkend0000.edf"].kind is FrameKind.DARK
     frame = by_name["scan_0004.edf"]
     raw = (scan.path / "scan_0004.edf").read_bytes()[frame.offset : frame.offset + frame.length]
     assert np.frombuffer(raw, frame.dtype).reshape(frame.shape)[0, 0] == 5
-    assert layout.nx["energy_kev"] == 20.5 and layout.nx["x_pixel_m"] == pytest.approx(7e-7)
+    assert layout.nx["energy_kev"] == 20.5
+    assert layout.nx["x_pixel_m"] == pytest.approx(7e-7)
 
 
 def test_angles_of_a_moving_motor_are_used(edf_folder):

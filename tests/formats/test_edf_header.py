@@ -43,14 +43,17 @@ def test_latin1_bytes_and_crlf(parse):
     raw = b"{\r\nComment = \xe9t\xe9 = un ;\r\nDim_1 = 2 ;\r\n".ljust(510) + b"}\n"
     header = parse(raw)
     assert header.keys["comment"] == "été = un"
-    assert header.dtype is None and header.body is None
+    assert header.dtype is None
+    assert header.body is None
 
 
 def test_size_may_be_padded_and_a_compressed_block_is_no_array(parse):
     raw = b"{\nDim_1 = 2 ;\nDim_2 = 1 ;\nDataType = UnsignedShort ;\nSize = 512 ;\n"
     assert parse(raw.ljust(510) + b"}\n").body == 512
     packed = parse((raw + b"Compression = GzipCompression ;\n").ljust(510) + b"}\n")
-    assert packed.dtype is None and packed.body == 512 and packed.frame_bytes is None
+    assert packed.dtype is None
+    assert packed.body == 512
+    assert packed.frame_bytes is None
 
 
 @pytest.mark.parametrize(
@@ -83,4 +86,5 @@ def test_the_real_frame_is_read_as_fabio_reads_it(real_data):
         common = {k.lower(): v for k, v in theirs.header.items() if k.lower() in ours.keys}
         assert len(common) > 20
         assert {k: v.strip() for k, v in common.items()} == {k: ours.keys[k] for k in common}
-    assert len(ours.motors()) == 83 and len(ours.counters()) == 25  # 29, of which 4 are -nan
+    assert len(ours.motors()) == 83
+    assert len(ours.counters()) == 25

@@ -15,9 +15,11 @@ def test_a_prefix_of_another_scan_does_not_mix():
     names = ["a_0000.edf", "a_0001.edf", "a_1_0000.edf", "a_.info", "a_1_.info", "ref0000_0000.edf", "a_1_.par"]
     assert prefixes("x", names) == ("a_", "a_1_")
     first, second = (sort_names(p, names, ("a_", "a_1_")) for p in ("a_", "a_1_"))
-    assert sorted(first.projections) == [0, 1] and sorted(second.projections) == [0]
+    assert sorted(first.projections) == [0, 1]
+    assert sorted(second.projections) == [0]
     assert [f.name for f in first.flats] == [f.name for f in second.flats] == ["ref0000_0000.edf"]
-    assert list(first.side) == [] and list(second.side) == ["a_1_.par"]
+    assert list(first.side) == []
+    assert list(second.side) == ["a_1_.par"]
 
 
 def test_five_digits_continue_four_unless_the_prefix_ends_in_a_digit():
@@ -34,13 +36,15 @@ def test_what_is_no_projection():
 
 def test_metadata_alone_is_a_candidate():
     assert prefixes("a_", ["a_.info"]) == ("a_",)
-    assert prefixes("a_", ["a_.xml"]) == ("a_",) and prefixes("b", ["a_.xml"]) == ()
+    assert prefixes("a_", ["a_.xml"]) == ("a_",)
+    assert prefixes("b", ["a_.xml"]) == ()
     assert prefixes("a_", ["a_.abo"]) == ("a_",)
 
 
 def test_pco_info_belongs_to_its_prefix():
     names = ["a_0000.edf", "a_0000.info"]
-    assert prefixes("x", names) == ("a_",) and prefixes("x", ["a_0000.info"]) == ("a_",)
+    assert prefixes("x", names) == ("a_",)
+    assert prefixes("x", ["a_0000.info"]) == ("a_",)
     assert sort_names("a_", names).info == "a_0000.info"
 
 
@@ -57,7 +61,8 @@ def test_recognise_and_members_work_on_names(listing):
     seen = listing("/data/a_", ["a_0000.edf", "a_.info", "ref0000_0000.edf", "notes.txt", "a_.par"])
     assert list(edf.recognise(seen)) == [Candidate("edf", "/data/a_", "a_")]
     files, folders = edf.members(Candidate("edf", "/data/a_", "a_"), seen)
-    assert list(files) == ["a_.info", "a_0000.edf", "ref0000_0000.edf"] and list(folders) == []
+    assert list(files) == ["a_.info", "a_0000.edf", "ref0000_0000.edf"]
+    assert list(folders) == []
 
 
 def test_names_may_be_any_bytes(listing):

@@ -12,8 +12,18 @@ def test_info_is_read_tolerantly():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1500.0", 1500), (" 7 projections", 7), ("-1", None), ("1.5", None), ("nan", None), ("", None), (None, None)]
-    + [("1e400", None), ("inf", None), ("10000000000000", None)],
+    [
+        ("1500.0", 1500),
+        (" 7 projections", 7),
+        ("-1", None),
+        ("1.5", None),
+        ("nan", None),
+        ("", None),
+        (None, None),
+        ("1e400", None),
+        ("inf", None),
+        ("10000000000000", None),
+    ],
 )
 def test_whole(text, value):
     assert whole(text) == value
@@ -29,19 +39,22 @@ def test_xml_below_any_root():
         b"<motorName>sx</motorName><motorPosition>1.5</motorPosition></motor></listMotors></acquisition></tomo>"
     )
     assert found.whole
-    assert found.values["tomo_n"] == "5" and found.values["dim_1"] == "7"
+    assert found.values["tomo_n"] == "5"
+    assert found.values["dim_1"] == "7"
     assert found.motors == {"sx": "1.5"}
 
 
 def test_half_an_xml_keeps_only_closed_elements():
     found = parse_xml(b"<tomodb2><acquisition><ref_N>3</ref_N><tomo_N>15")
-    assert not found.whole and "XML" in found.problem
+    assert not found.whole
+    assert "XML" in found.problem
     assert found.values == {"ref_n": "3"}
 
 
 def test_latin1_without_declaration():
     found = parse_xml(b"<t><acquisition><scanName>\xe9</scanName></acquisition></t>")
-    assert found.whole and found.values["scanname"] == "\xe9"
+    assert found.whole
+    assert found.values["scanname"] == "\xe9"
 
 
 def test_entities_are_refused():

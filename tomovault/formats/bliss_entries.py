@@ -177,10 +177,19 @@ def virtual_runs(dataset: h5py.Dataset) -> tuple[Mapped, ...]:
     for source in dataset.virtual_sources():
         if "%b" in source.file_name or "%b" in source.dset_name:
             raise ValueError("its sources are a pattern of names without an end")
-        start, end = source.vspace.get_select_bounds()
-        at, count = int(start[0]), int(end[0]) - int(start[0]) + 1
-        low, high = source.src_space.get_select_bounds()
-        first, needed = int(low[0]), int(high[0]) - int(low[0]) + 1
-        whole = source.vspace.get_select_npoints() == count * rows * columns and needed == count
+        at, count = _frames_selected(source.vspace, int(dataset.shape[0]))
+        # Where a whole source is selected, its extent is not stored: it starts at 0 and must hold what is mapped.
+        first, needed = _frames_selected(source.src_space, count)
+        everything = source.vspace.get_select_type() == h5py.h5s.SEL_ALL
+        points = count * rows * columns if everything else source.vspace.get_select_npoints()
+        whole = points == count * rows * columns and needed == count
         runs.append(Mapped(source.file_name, source.dset_name, at, first, max(count, needed), plain=whole))
     return tuple(sorted(runs, key=lambda run: run.at))
+
+
+def _frames_selected(space: Any, otherwise: int) -> tuple[int, int]:
+    """The first frame of a selection and their number; (0, otherwise) where everything is selected."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return 0, otherwise
+    low, high = space.get_select_bounds()
+    return int(low[0]), int(high[0]) - int(low[0]) + 1

@@ -1,0 +1,152 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tomovault.core.errors import UserError
+from tomovault.core.layout import Layout
+from tomovault.core.scan import Candidate, Verdict
+from tomovault.formats import family, limits
+from tomovault.formats.limits import LimitedFormats, Limits
+
+
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """Replace the child's program by a few lines of Python."""
+
+    def install(code: str) -> None:
+        package = tmp_path / "programs"
+        package.mkdir(exist_ok=True)
+        (package / "odd_child.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(package))
+        monkeypatch.setattr(limits, "_PROGRAM", "odd_child")
+
+    return install
+
+
+ANY = Candidate("edf", "/data/x", "scan_")
+
+
+def test_it_answers_as_the_format_itself(edf_folder, bliss_folder):
+    ours = LimitedFormats()
+    for scan in (edf_folder().write(), bliss_folder().write()):
+        kind = scan.candidate().format
+        (report,) = ours.inspect(scan.candidate(), settled=True)
+        assert report.certificate.verdict is Verdict.COMPLETE
+        (direct,) = family.load(kind).inspect(scan.candidate(), settled=True)
+        assert report == direct
+        assert ours.layout(report) == family.load(kind).layout(report)
+
+
+def test_odd_names_survive_both_ways(edf_folder):
+    scan = edf_folder("o\udce9'\"\n_").write()
+    (report,) = LimitedFormats().inspect(scan.candidate(), settled=True)
+    assert report.certificate.verdict is Verdict.COMPLETE
+    assert os.path.exists(os.path.join(report.root, report.files[-1].state.path))
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("import time; time.sleep(60)", "longer than 1 s"),
+        ("print('{' * 100)", "no readable answer"),
+        ("print('[]')", "no readable answer"),
+        ("print('{}')", "no readable answer"),
+        ("""print('{"reports": [{"format": 3}]}')""", "no readable answer"),
+        ("import sys; sys.exit('it broke')", "it broke"),
+        ("import sys; sys.stdout.write('x' * 3000000)", "more than 1000000 bytes"),
+        ("import os; os.close(0); print('{}')", "no readable answer"),
+    ],
+)
+def test_a_dead_or_mad_child_is_an_error_that_names_the_file(child, code, word):
+    child(code)
+    ours = LimitedFormats(Limits(wall_s=1.0 if "sleep" in code else 30.0, output_bytes=1_000_000))
+    with pytest.raises(UserError, match=word) as caught:
+        ours.inspect(ANY, settled=True)
+    assert "/data/x/scan_" in caught.value.message
+
+
+def test_a_child_that_fails_leaves_files_whole(child, edf_folder):
+    report = edf_folder().write().report()
+    child("import os; os.abort()")
+    assert LimitedFormats().layout(report) == Layout()
+
+
+def test_grandchildren_die_with_it(child, tmp_path):
+    mark = tmp_path / "pid"
+    child(
+        "import subprocess, sys, time\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(mark)!r}, 'w').write(str(p.pid))\n"
+        "time.sleep(60)\n"
+    )
+    with pytest.raises(UserError):
+        LimitedFormats(Limits(wall_s=3.0)).inspect(ANY, settled=True)
+    pid = int(mark.read_text())
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and _alive(pid):
+        time.sleep(0.02)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_memory_and_files_are_limited(tmp_path):
+    code = (
+        "import signal, resource\n"
+        "from tomovault.formats.child import limit_self\n"
+        "limit_self(300 << 20, 5)\n"
+        "try:\n    bytearray(400 << 20)\nexcept MemoryError:\n    print('memory')\n"
+        f"try:\n    f = open({str(tmp_path / 'f')!r}, 'w'); f.write('x'); f.flush()\nexcept OSError as e:\n    print('files')\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split()[:2] == ["memory", "files"]
+    assert (tmp_path / "f").stat().st_size == 0
+
+
+def test_the_child_is_told_not_to_lock_and_gets_no_detours(child, monkeypatch):
+    monkeypatch.setenv("HDF5_VDS_PREFIX", "/elsewhere")
+    child(
+        "import json, os, sys\n"
+        "env = {k: v for k, v in os.environ.items() if k.startswith(('HDF5', 'OPENBLAS'))}\n"
+        "print(json.dumps({'error': {'message': json.dumps(env)}}))\n"
+    )
+    with pytest.raises(UserError) as caught:
+        LimitedFormats().inspect(ANY, settled=True)
+    text = caught.value.message
+    assert '"HDF5_USE_FILE_LOCKING": "FALSE"' in text
+    assert '"OPENBLAS_NUM_THREADS": "1"' in text
+    assert "VDS_PREFIX" not in text
+
+
+def test_the_caller_loads_no_hdf5_library():
+    code = (
+        "import sys\n"
+        "from tomovault.formats.family import load_all, LimitedFormats\n"
+        "print([f.name for f in load_all()], [m for m in ('h5py', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "['bliss', 'edf'] []"
+
+
+def test_an_unknown_kind_is_said():
+    with pytest.raises(UserError, match="no format is called"):
+        family.load("../edf")
+    with pytest.raises(UserError, match="no format is called 'nonsense'"):
+        LimitedFormats().inspect(Candidate("nonsense", "/data", ""), settled=True)
+
+
+def test_signal_names_are_known():
+    assert limits._obituary(-signal.SIGSEGV, "") == "crashed with SIGSEGV"
+    assert "CPU" in limits._obituary(-signal.SIGXCPU, "")
