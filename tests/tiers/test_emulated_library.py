@@ -34,7 +34,7 @@ def flip(path, offset):
 def test_every_copy_has_a_pool_of_its_own(library, put, parcel, shelf, bucket):
     tier, sent = library(copies=3), parcel("s", b"x" * MIB)
     assert list(tier.domains()) == ["tape:A", "tape:B", "tape:C"]
-    placed = [put(tier, sent, pool=pool)[0] for pool in "ABC"]
+    placed = [put(tier, sent, pool=pool)[0] for pool in tier_pools(tier)]
     assert [p.location for p in placed] == ["A00001L9#1", "B00001L9#1", "C00001L9#1"]
     assert placed[0].files[0].location == "A00001L9#1/packages/0001/s.0.h5"
     assert shelf.barcodes() == ["A00001L9", "B00001L9", "C00001L9"]
@@ -43,6 +43,29 @@ def test_every_copy_has_a_pool_of_its_own(library, put, parcel, shelf, bucket):
     assert [bool(p) for p in problems] == [True, False, False]
     assert not tier.health().ok
     assert "A00001L9" in tier.health().detail
+
+
+def tier_pools(tier):
+    return [domain.rpartition(":")[2] for domain in tier.domains()]
+
+
+def test_cartridges_that_are_all_away_are_not_read_as_lost(library, put, parcel, shelf, bucket, tmp_path):
+    tier = library()
+    (placed,) = put(tier, parcel("s", b"s"))
+    os.rename(shelf.path / "cartridges", tmp_path / "unmounted")
+    for act in (
+        lambda: tier.verify([placed], throttle=bucket),
+        lambda: tier.fetch(placed, str(tmp_path), throttle=bucket, progress=lambda *_: None),
+        lambda: tier.poll(tier.stage([placed.location])),
+        lambda: put(tier, parcel("t", b"t")),
+    ):
+        with pytest.raises(Transient, match="none of its 1 cartridges"):
+            act()
+    assert shelf.barcodes() == []
+    os.rmdir(shelf.path / "cartridges")
+    os.rename(tmp_path / "unmounted", shelf.path / "cartridges")
+    assert list(tier.verify([placed], throttle=bucket)) == [""]
+    assert states(shelf) == {"A00001L9": "filling"}
 
 
 def test_memory_is_bounded_by_blocks(library, put, parcel, bucket):

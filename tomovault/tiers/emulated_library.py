@@ -97,6 +97,7 @@ class EmulatedLibrary:
                 hint="archive fewer scans at once, make smaller packages or use larger cartridges",
             )
         self._stock()
+        self._present()
         with holding(os.path.join(self._path, "locks", f"pool-{pool}"), f"pool {domain}", self._wait_s):
             self._recover(pool)
             found = self._found(pool, keys, throttle)
@@ -260,7 +261,7 @@ class EmulatedLibrary:
     @contextlib.contextmanager
     def _mounted(self, barcode: str, *, fresh: bool = False) -> Iterator[Drive]:
         """As `Robot.mount`; a cartridge that is not in the library is an IntegrityError of its own."""
-        if barcode not in self._shelf.present():
+        if barcode not in self._present():
             raise IntegrityError(f"cartridge {barcode} is not in the library", hint="put it back, or use another copy")
         with self._robot.mount(barcode, self.faults, fresh=fresh) as drive:
             yield drive
@@ -283,7 +284,7 @@ class EmulatedLibrary:
                 locations = json.loads(stream.read())["locations"]
         except FileNotFoundError as problem:
             raise UserError(f"nothing is staged under ticket {ticket!r}") from problem
-        stock, present = self._stock(), set(self._shelf.present())
+        stock, present = self._stock(), self._present()
         return {location: staged_state(stock, present, read_place(location)) for location in locations}
 
     def release(self, ticket: str) -> None:
@@ -397,6 +398,17 @@ class EmulatedLibrary:
         with translating(f"tier {self.name}"):
             for folder in _FOLDERS:
                 os.makedirs(os.path.join(self._path, folder), exist_ok=True)
+
+    def _present(self) -> set[str]:
+        """Barcodes of the cartridges that are here. Raises Transient where every known one is away at once."""
+        present = set(self._shelf.present())
+        known = [c.barcode for c in (self._shelf.read() or Stock()).cartridges if c.files]
+        if known and not present.intersection(known):
+            raise Transient(
+                f"tier {self.name}: none of its {len(known)} cartridges is in {self._path}",
+                hint="mount what they are on, or put them back; nothing is read as lost",
+            )
+        return present
 
     def _stock(self) -> Stock:
         """What is where; read out of the cartridges where library.json is lost."""
