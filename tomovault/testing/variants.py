@@ -141,7 +141,11 @@ BLISS_VARIANTS: tuple[Variant, ...] = (
     _bliss("overlap", "each subscan starts 70 ms before the one before it ends", overlap=True),
     _bliss("units-s", "exposure in seconds, distance in metres", units="s"),
     _bliss("no-energy", "no energy", energy=False),
-    _bliss("collection", "a collection file links to the master, and the master back", collection=True),
+    _bliss(
+        "collection",
+        "collection and proposal files link to the master and to each other",
+        collection=True,
+    ),
 )
 
 VARIANTS: tuple[Variant, ...] = EDF_VARIANTS + BLISS_VARIANTS
