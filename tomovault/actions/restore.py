@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
 from tomovault.core.layout import FrameKind
-from tomovault.core.ports import Action, Bench, Placed
-from tomovault.core.record import GivenBack, Outcome, Record, Result, Stored
+from tomovault.core.ports import Action, Bench, Placed, Tier
+from tomovault.core.record import GivenBack, Outcome, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
 
@@ -33,13 +33,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Recall:
-    """Where a recalled package is put, and until when it stays there."""
+    """Where a recalled package is put, and until when it stays there; not `keep` where a good one is there already."""
 
     area: str
     domain: str
     folder: str
     floor_bytes: int
     pinned_until: datetime
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,51 +85,71 @@ class Restore:
 
 
 def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
-    records: list[Record] = []
-    files: Sequence[StoredFile] = source.files
-    if not source.on_disk:
-        stored = _recall(source, wanted, bench)
-        records.append(stored)
-        files = stored.files
+    if source.on_disk:
+        return Result(Outcome.SUCCEEDED, (_give(source.files, source, wanted, bench),))
+    where = wanted.recall
+    if where is None:
+        raise UserError(f"{wanted.scan_name}: no area has room for what is recalled")
+    arriving = Path(where.folder, f".recall.{bench.job}")
+    try:
+        fetched = _fetch(source, wanted, where, arriving, bench)
+        if not where.keep:
+            return Result(Outcome.SUCCEEDED, (_give(fetched, source, wanted, bench),))
+        stored = _keep(fetched, wanted, where, bench)
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
+    return Result(Outcome.SUCCEEDED, (stored, _give(stored.files, source, wanted, bench)))
+
+
+def _give(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> GivenBack:
     bench.checkpoint("restore.begin")
     if wanted.product is ProductKind.ORIGINAL:
         given = _give_original(files, source, wanted, bench)
     else:
         given = _give_copy(files, source, wanted, bench)
     bench.checkpoint("restore.done")
-    return Result(Outcome.SUCCEEDED, (*records, given))
+    return given
 
 
-def _recall(source: Source, wanted: Order, bench: Bench) -> Stored:
-    """The package stands on disk again, re-read to its digests, with a pin so that it stays."""
-    where = wanted.recall
-    if where is None:
-        raise UserError(f"{wanted.scan_name}: no area has room for what is recalled")
+def _fetch(source: Source, wanted: Order, where: Recall, arriving: Path, bench: Bench) -> list[StoredFile]:
+    """The package's files are in the folder `arriving`, each with the digest it was stored with."""
     tier = bench.tier(source.tier)
-    _wait_for_stage(tier, source, bench)
-    folder = Path(where.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    need = sum(f.size for f in source.files)
-    free = shutil.disk_usage(folder).free
-    if free - need < where.floor_bytes:
-        raise NoSpace(f"recalling {wanted.scan_name} needs {need} bytes in {folder}, {free} are free above the floor")
-    arriving = folder / f".recall.{bench.job}"
+    ticket = _wait_for_stage(tier, source, bench)
     shutil.rmtree(arriving, ignore_errors=True)
-    arriving.mkdir()
+    arriving.mkdir(parents=True)
+    need = sum(f.size for f in source.files)
+    free = shutil.disk_usage(arriving).free
+    if free - need < where.floor_bytes:
+        raise NoSpace(
+            f"recalling {wanted.scan_name} needs {need} bytes in {where.folder}, {free} are free above the floor"
+        )
     placed = Placed(source.location, source.domain, source.files)
-    try:
-        fetched = tier.fetch(placed, str(arriving), throttle=bench.throttle(where.area), progress=bench.progress)
-        bench.checkpoint("recall.fetched")
-        final = []
-        for file in fetched:
-            target = folder / Path(file.location).name
-            os.replace(file.location, target)
-            final.append(StoredFile(str(target), file.size, file.sha256))
-        _sync_folder(folder)
-    finally:
-        shutil.rmtree(arriving, ignore_errors=True)
+    fetched = tier.fetch(placed, str(arriving), throttle=bench.throttle(where.area), progress=bench.progress)
+    tier.release(ticket)
+    bench.checkpoint("recall.fetched")
+    if wanted.product is ProductKind.ORIGINAL:
+        from tomovault.package.verify import verify_package
+
+        problem = verify_package(fetched, throttle=bench.throttle(where.area), threads=2, progress=bench.progress)
+        if problem:
+            raise IntegrityError(f"what came back does not re-read: {problem}")
+    return list(fetched)
+
+
+def _keep(fetched: Sequence[StoredFile], wanted: Order, where: Recall, bench: Bench) -> Stored:
+    """The package stands in its place on disk again, with a pin so that it stays."""
+    final = []
+    for file in fetched:
+        target = Path(where.folder, Path(file.location).name)
+        os.replace(file.location, target)
+        final.append(StoredFile(str(target), file.size, file.sha256))
+    if wanted.product is ProductKind.ORIGINAL:
+        from tomovault.package.beside import write_beside
+
+        write_beside(final[0].location, bench.job)
+    _sync_folder(Path(where.folder))
     bench.checkpoint("recall.placed")
-    written_at = bench.now()
+    now = bench.now()
     return Stored(
         kind=wanted.product,
         digest=wanted.digest,
@@ -137,26 +158,15 @@ def _recall(source: Source, wanted: Order, bench: Bench) -> Stored:
         domain=where.domain,
         location=final[0].location,
         files=tuple(final),
-        bytes=need,
+        bytes=sum(f.size for f in final),
         sha256=final[0].sha256,
-        written_at=written_at,
-        verified_at=_verified_at(wanted, final, bench),
+        written_at=now,
+        verified_at=now if wanted.product is ProductKind.ORIGINAL else None,
         pinned_until=where.pinned_until,
     )
 
 
-def _verified_at(wanted: Order, files: Sequence[StoredFile], bench: Bench) -> datetime | None:
-    if wanted.product is not ProductKind.ORIGINAL:
-        return None
-    from tomovault.package.verify import verify_package
-
-    problem = verify_package(files, throttle=bench.throttle(""), threads=2, progress=bench.progress)
-    if problem:
-        raise IntegrityError(f"what came back from the archive does not re-read: {problem}")
-    return bench.now()
-
-
-def _wait_for_stage(tier: Any, source: Source, bench: Bench) -> None:
+def _wait_for_stage(tier: Tier, source: Source, bench: Bench) -> str:
     ticket = tier.stage([source.location])
     state = tier.poll(ticket)[source.location]
     if state == "pending":
@@ -164,6 +174,7 @@ def _wait_for_stage(tier: Any, source: Source, bench: Bench) -> None:
     if state != "ready":
         raise IntegrityError(f"{source.tier} cannot bring {source.location} back: {state}")
     bench.checkpoint("recall.staged")
+    return ticket
 
 
 def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> GivenBack:

@@ -130,9 +130,11 @@ def site_folder() -> Path:
 
 def open_vault() -> Any:
     """The site of this command, live; closed when the command ends."""
+    from tomovault.vault.logs import start_log
     from tomovault.vault.vault import Vault
 
     vault = Vault.open(site_folder())
+    start_log(vault.run_folder / "commands.log")
     click.get_current_context().call_on_close(vault.close)
     return vault
 

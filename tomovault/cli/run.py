@@ -17,9 +17,9 @@ def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
     Ctrl-C or SIGTERM stops gracefully: running jobs are ended and queued again, nothing is left half done.
     A second daemon on the same catalogue exits 75 and names the one that leads.
     """
-    from tomovault.daemon.logs import start_log
     from tomovault.daemon.loop import run_daemon
     from tomovault.daemon.screen import open_screen
+    from tomovault.vault.logs import start_log
 
     vault = open_vault()
     start_log(vault.run_folder / "daemon.log")

@@ -126,11 +126,12 @@ LIFE: tuple[Step, ...] = (
     Step(
         Stage.REPLICATED,
         "original",
-        (Stage.COMPLETE,),
+        (Stage.PACKED,),
         lambda f: f.tiers_wanted > 0 and f.tiers_lacking == 0 and f.package,
         "replicate",
-        "complete",
+        "complete; what is copied is its package",
         "replicas on the wanted tiers, each verified once and not suspect",
+        also=lambda f: "" if f.tiers_wanted else "no tier is wanted",
     ),
     Step(
         Stage.ARCHIVED,
@@ -213,7 +214,10 @@ class Wants:
 
 def step_of(stage: Stage, life: tuple[Step, ...] = LIFE) -> Step:
     """The row of a stage."""
-    return next(step for step in life if step.stage is stage)
+    for step in life:
+        if step.stage is stage:
+            return step
+    raise KeyError(stage)
 
 
 def lacking(stage: Stage, facts: Facts, life: tuple[Step, ...] = LIFE) -> tuple[Stage, ...]:

@@ -18,7 +18,8 @@ from tomovault.core.known import JobStatus
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
-from tomovault.vault.job import ORDER, PROGRESS, RESULT, result_of_failure, write_json
+from tomovault.vault.job import result_of_failure
+from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
 from tomovault.vault.orders import Moot, Request, build_order
 from tomovault.vault.vault import Vault
 

@@ -20,10 +20,8 @@ from typing import Any
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient
 from tomovault.core.record import Outcome, Result
 from tomovault.core.wire import to_plain
+from tomovault.vault.job_folder import ORDER, RESULT, write_json
 
-ORDER = "order.json"
-RESULT = "result.json"
-PROGRESS = "progress.json"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -85,16 +83,6 @@ def result_to_plain(result: Result) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(result)
     plain["records"] = [{"type": type(r).__name__, "record": to_plain(r)} for r in result.records]
     return plain
-
-
-def write_json(path: Path, value: Any) -> None:
-    """The file holds `value` completely, or is as it was before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _end_with(parent: int) -> None:

@@ -363,6 +363,7 @@ def _restore(request: Request) -> dict[str, Any]:
             "folder": place["folder"],
             "floor_bytes": vault.site.areas[scan.area].floor,
             "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
+            "keep": disk_package(vault, scan, kind) is None,
         },
         "files": list(wish.get("files", ())),
         "frames": list(frames) if frames else None,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tomovault.vault.job import write_json
+from tomovault.vault.job_folder import write_json
 from tomovault.vault.vault import Vault
 
 _NAME = "daemon.json"

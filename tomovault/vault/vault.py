@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tomovault.vault.site import Area
 
 #: A file name may have 255 bytes; what we append to a stem needs up to 40.
-_STEM_BYTES = 200
+_STEM_BYTES = 150
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ class Vault:
     def stem_of(self, scan: KnownScan) -> str:
         """The name of a scan's files in the vault, short enough for a file system."""
         stem = scan.name.replace("/", "_")
+        if stem.startswith("."):
+            stem = "_" + stem
         raw = os.fsencode(stem)
         if len(raw) <= _STEM_BYTES:
             return stem

@@ -73,7 +73,7 @@ class Workbench:
 
     def progress(self, done: int, total: int) -> None:
         """The progress file is at most a fifth of a second old."""
-        from tomovault.vault.job import PROGRESS, write_json
+        from tomovault.vault.job_folder import PROGRESS, write_json
 
         now = time.monotonic()
         if now - self._progress_at >= 0.2:

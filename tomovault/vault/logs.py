@@ -1,4 +1,4 @@
-"""The daemon's log: JSON lines in a file, one event a line."""
+"""Logs of daemon and commands: JSON lines in a file, one event a line."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def start_log(path: Path) -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
