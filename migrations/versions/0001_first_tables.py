@@ -151,7 +151,11 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text()),
         sa.Column("sources", sa.Text(), nullable=False),
         sa.Column("set_id", sa.String(32), sa.ForeignKey("scan_set.id", name="fk_scan_set_id")),
-        sa.Column("superseded_by", sa.String(32), sa.ForeignKey("scan.id", name="fk_scan_superseded_by", deferrable=True, initially="DEFERRED")),
+        sa.Column(
+            "superseded_by",
+            sa.String(32),
+            sa.ForeignKey("scan.id", name="fk_scan_superseded_by", deferrable=True, initially="DEFERRED"),
+        ),
         sa.Column("declared_verdict", sa.String(16)),
         sa.Column("declared_by", sa.Text()),
         sa.Column("declared_reason", sa.Text()),

@@ -82,7 +82,7 @@ def test_every_field_of_a_known_scan_comes_back(site, make, now):
         assert getattr(scan, field) == getattr(report, field), field
     assert isinstance(scan.conditions["n_projections"].value, int)
     assert scan.proposal == "from-path"
-    assert scan.sources == {n: "metadata" for n in ("beamline", "sample", "owner")} | {"proposal": "path"}
+    assert scan.sources == dict.fromkeys(("beamline", "sample", "owner"), "metadata") | {"proposal": "path"}
     assert (scan.area, scan.bytes, scan.files, scan.settled) == ("inhouse", 150, 2, True)
     assert scan.first_seen_at == scan.changed_at == now
     assert scan.first_seen_at.utcoffset() == timedelta(0)

@@ -72,13 +72,15 @@ def verify_audit(tx: Tx, exported: tuple[int, str] | None = None) -> AuditState:
     """
     prev, seq = GENESIS, 0
     met = exported is None or exported[0] == 0
-    for row in tx.run(select(audit).order_by(audit.c.seq).execution_options(yield_per=2000)):
-        expected = _hash(prev, seq + 1, row.at, row.actor, row.op, row.scan_id, row.body)
-        if row.seq != seq + 1 or row.prev_hash != prev or row.hash != expected:
-            return AuditState(False, seq, prev, f"audit row {row.seq}, expected as {seq + 1}, breaks the chain")
-        seq, prev = row.seq, row.hash
-        if exported is not None and seq == exported[0]:
-            met = prev == exported[1]
+    # Closed at the end of the block: a server-side cursor must not outlive a broken chain.
+    with tx.run(select(audit).order_by(audit.c.seq).execution_options(yield_per=2000)) as rows:
+        for row in rows:
+            expected = _hash(prev, seq + 1, row.at, row.actor, row.op, row.scan_id, row.body)
+            if row.seq != seq + 1 or row.prev_hash != prev or row.hash != expected:
+                return AuditState(False, seq, prev, f"audit row {row.seq}, expected as {seq + 1}, breaks the chain")
+            seq, prev = row.seq, row.hash
+            if exported is not None and seq == exported[0]:
+                met = prev == exported[1]
     if not met:
         return AuditState(False, seq, prev, "the audit log does not hold the exported head")
     return AuditState(True, seq, prev)
