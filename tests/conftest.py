@@ -1,0 +1,194 @@
+"""What every test has: the real data with a count of what was read of it, and the system components.
+
+`TOMOVAULT_DATA` names the folder of real files, by default `../shared/data` beside the checkout. What is missing
+skips a test with the reason and what to install; what `TOMOVAULT_REQUIRE` asks for fails it instead: `all` (every
+component of `.ci/components`, and the data where it is there) or names separated by commas, `data` among them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COMPONENTS = REPOSITORY / ".ci" / "components"
+
+
+# --- the real data -----------------------------------------------------------------------------------
+
+
+def _data_place() -> Path:
+    return Path(os.environ.get("TOMOVAULT_DATA") or REPOSITORY.parent / "shared" / "data").absolute()
+
+
+class ReadFiles:
+    """Paths below one folder that this process opened, by Python or by the HDF5 library."""
+
+    def __init__(self, folder: Path) -> None:
+        self._prefixes = tuple({f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}"})
+        self._paths: set[str] = set()
+
+    def add(self, path: object) -> None:
+        """Count an absolute path if it lies below the folder."""
+        if isinstance(path, (str, bytes, os.PathLike)):
+            text = os.path.normpath(os.fsdecode(path))
+            if text.startswith(self._prefixes):
+                self._paths.add(text)
+
+    def files(self) -> list[str]:
+        """Regular files among them, sorted."""
+        return sorted(p for p in self._paths if os.path.isfile(p))
+
+
+def _count_reads(read: ReadFiles) -> None:
+    """From now on every open in this process is seen; those inside the HDF5 library through h5py's one door."""
+    sys.addaudithook(lambda event, details: read.add(details[0]) if event == "open" else None)
+    from h5py import h5f
+
+    opened = h5f.open
+
+    @functools.wraps(opened)
+    def counted(name, *rest, **named):
+        read.add(name)
+        return opened(name, *rest, **named)
+
+    h5f.open = counted
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real files; the test is skipped, or fails where it is asked for, if it is not there."""
+    folder = _data_place()
+    if not folder.is_dir():
+        problem = f"the real data is not at {folder}; TOMOVAULT_DATA names another place"
+        if "data" in _required():
+            pytest.fail(problem)
+        pytest.skip(problem)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_file(data_folder) -> Callable[[str], Path]:
+    """Called with a name below the data folder for the path of a file that must be there."""
+
+    def find(name: str) -> Path:
+        path = data_folder / name
+        assert path.is_file(), f"the real data has no {name}"
+        return path
+
+    return find
+
+
+# --- system components -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Component:
+    """A line of `.ci/components`."""
+
+    name: str
+    check: str
+    install: str
+
+    def problem(self) -> str:
+        """'' if it can be used, else why not and what to install."""
+        folders = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+        tried = subprocess.run(
+            ["/bin/sh", "-c", self.check],
+            env=os.environ | {"PATH": folders},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if tried.returncode == 0:
+            return ""
+        said = (tried.stderr or tried.stdout).strip().splitlines() or [f"exit status {tried.returncode}"]
+        tool, _, packages = self.install.partition(" ")
+        command = {"apt": "apt-get install", "pip": "pip install"}[tool]
+        return f"{self.name} is not here ({said[-1]}); {command} {packages}"
+
+
+def read_components(text: str) -> dict[str, Component]:
+    """The components of a file by name; comments and empty lines are left out."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    rows = [Component(*(part.strip() for part in line.split("|"))) for line in lines]
+    return {row.name: row for row in rows}
+
+
+@functools.cache
+def _components() -> dict[str, Component]:
+    return read_components(COMPONENTS.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _problem(name: str) -> str:
+    if name not in _components():
+        raise pytest.UsageError(f"there is no component {name!r} in .ci/components")
+    return _components()[name].problem()
+
+
+def _required() -> frozenset[str]:
+    return frozenset(filter(None, os.environ.get("TOMOVAULT_REQUIRE", "").split(",")))
+
+
+@pytest.fixture(scope="session")
+def components() -> dict[str, Component]:
+    """Every component by name."""
+    return _components()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose component is missing, or fail it where the component is asked for."""
+    for mark in item.iter_markers("component"):
+        name = mark.args[0]
+        if problem := _problem(name):
+            if _required() & {"all", name}:
+                pytest.fail(f"TOMOVAULT_REQUIRE asks for it: {problem}", pytrace=False)
+            pytest.skip(problem)
+
+
+# --- one count over all processes --------------------------------------------------------------------
+
+_READ = pytest.StashKey[ReadFiles]()
+_READ_BY_WORKERS = pytest.StashKey[set[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start counting before any test module is imported."""
+    config.stash[_READ] = ReadFiles(_data_place())
+    config.stash[_READ_BY_WORKERS] = set()
+    _count_reads(config.stash[_READ])
+    if unknown := _required() - {"all", "data"} - set(_components()):
+        raise pytest.UsageError(f"TOMOVAULT_REQUIRE: no such component: {', '.join(sorted(unknown))}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells the controller what it read."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["real_files"] = session.config.stash[_READ].files()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """The controller keeps what a worker read; a worker that crashed tells nothing."""
+    node.config.stash[_READ_BY_WORKERS].update(getattr(node, "workeroutput", {}).get("real_files", ()))
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Say how many real files the run read."""
+    place = _data_place()
+    if not place.is_dir():
+        terminalreporter.write_line(f"real data: 0 files read, there is none at {place}")
+        return
+    read = config.stash[_READ_BY_WORKERS] | set(config.stash[_READ].files())
+    there = sum(len(files) for _, _, files in os.walk(place))
+    terminalreporter.write_line(f"real data: {len(read)} of {there} files read below {place}")
