@@ -1,0 +1,189 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tomovault.core.known import Declared, KnownScan, Permit, Pin, Product, RemovalPhase, facts_of
+from tomovault.core.life import Facts
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
+from tomovault.core.scan import Certificate, Verdict
+
+NOW = datetime(2030, 1, 10, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def product(kind=ProductKind.ORIGINAL, digest="d", created_at=NOW - DAY):
+    return Product(f"{kind}-{digest}", kind, digest, 1, 1, True, kind is not ProductKind.ORIGINAL, created_at)
+
+
+def copy(name, form=Form.PACKAGE, tier="inhouse", tier_class=TierClass.SERVER, **change):
+    made = Replica(
+        name,
+        ProductKind.ORIGINAL,
+        "d",
+        True,
+        form,
+        tier,
+        tier_class,
+        name,
+        f"/{name}",
+        10,
+        ReplicaState.VERIFIED,
+        "s",
+        NOW - DAY,
+        NOW - DAY,
+    )
+    return replace(made, **change)
+
+
+FILES = copy("f", Form.FILES)
+PACKAGE = copy("p")
+TAPES = (copy("t1", tier="tape", tier_class=TierClass.ARCHIVE), copy("t2", tier="tape", tier_class=TierClass.ARCHIVE))
+
+
+def scan(*replicas, **change):
+    known = KnownScan(
+        "s",
+        "bone",
+        "/data/bone",
+        "inhouse",
+        "edf",
+        "",
+        "i",
+        Certificate(Verdict.COMPLETE),
+        True,
+        NOW - 9 * DAY,
+        NOW - 8 * DAY,
+        10,
+        2,
+        products=(product(),),
+        replicas=replicas,
+    )
+    return replace(known, **change)
+
+
+def facts(known, **kwargs):
+    return facts_of(known, **{"now": NOW, "keep_after": 7 * DAY, **kwargs})
+
+
+def test_a_scan_that_was_only_seen():
+    assert facts(scan(products=(), settled=False)) == Facts()
+
+
+def test_a_scan_that_is_done():
+    found = facts(scan(FILES, PACKAGE, *TAPES), wanted_tiers=frozenset({"tape", "far"}))
+    assert found.complete
+    assert found.package
+    assert found.archive_copies == 2
+    assert found.tiers_lacking == 1
+    assert not found.files_pruned
+
+
+@pytest.mark.parametrize(
+    ("verdict", "settled", "complete"),
+    [
+        (Verdict.COMPLETE, True, True),
+        (Verdict.COMPLETE, False, False),
+        (Verdict.ABORTED, True, True),
+        (Verdict.ACQUIRING, True, False),
+        (Verdict.INCOMPLETE, True, False),
+        (Verdict.UNDECIDED, True, False),
+        (Verdict.UNREADABLE, True, False),
+    ],
+)
+def test_only_a_settled_certificate_completes(verdict, settled, complete):
+    found = facts(scan(certificate=Certificate(verdict), settled=settled))
+    assert found.complete is complete
+    assert found.aborted is (verdict is Verdict.ABORTED)
+
+
+def test_a_person_overrules_the_certificate():
+    word = Declared(Verdict.ABORTED, "anna", "beam lost", NOW)
+    found = facts(scan(certificate=Certificate(Verdict.INCOMPLETE), declared=word))
+    assert found.complete
+    assert found.aborted
+    assert not facts(scan(declared=replace(word, verdict=Verdict.INCOMPLETE))).complete
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rested", "settled", "kept"),
+    [
+        (Verdict.INCOMPLETE, 7, True, True),
+        (Verdict.UNDECIDED, 9, True, True),
+        (Verdict.INCOMPLETE, 6, True, False),
+        (Verdict.INCOMPLETE, 9, False, False),
+        (Verdict.ACQUIRING, 9, True, False),
+        (Verdict.UNREADABLE, 9, True, False),
+        (Verdict.COMPLETE, 9, True, False),
+        (Verdict.INCOMPLETE, -300, True, False),
+    ],
+)
+def test_what_is_kept_as_found(verdict, rested, settled, kept):
+    known = scan(certificate=Certificate(verdict), settled=settled, changed_at=NOW - rested * DAY)
+    assert facts(known).kept_as_found is kept
+
+
+@pytest.mark.parametrize("state", [s for s in ReplicaState if s is not ReplicaState.VERIFIED])
+def test_a_copy_that_was_not_re_read_proves_nothing(state):
+    bad = [replace(r, state=state) for r in (PACKAGE, *TAPES)]
+    found = facts(scan(*bad), wanted_tiers=frozenset({"tape"}))
+    assert not found.package
+    assert found.archive_copies == 0
+    assert found.tiers_lacking == 1
+
+
+def test_copies_of_an_older_manifest_are_not_of_this_scan():
+    newer = product(digest="new", created_at=NOW)
+    found = facts(scan(PACKAGE, *TAPES, products=(product(), newer)))
+    assert not found.package
+    assert found.archive_copies == 0
+
+
+def test_packed_holds_while_any_tier_has_the_bytes():
+    assert facts(scan(TAPES[0])).package
+
+
+def test_two_copies_in_one_pool_are_one():
+    assert facts(scan(TAPES[0], replace(TAPES[1], domain="t1"))).archive_copies == 1
+
+
+def test_a_copy_on_an_emulated_library_archives_a_scan_of_a_real_site():
+    assert facts(scan(*(replace(t, counts=False) for t in TAPES))).archive_copies == 2
+
+
+@pytest.mark.parametrize("kind", [ProductKind.PREVIEW, ProductKind.VOLUME, ProductKind.REDUCED])
+def test_what_we_made(kind):
+    name = {"reduced": "reduced", "volume": "volume", "preview": "preview"}[kind]
+    made = product(kind, "m")
+    good = replace(PACKAGE, product=kind, digest="m")
+    assert getattr(facts(scan(good, products=(product(), made))), name)
+    assert not getattr(facts(scan(replace(good, state=ReplicaState.SUSPECT), products=(product(), made))), name)
+    assert not getattr(facts(scan(products=(product(), made))), name)
+
+
+@pytest.mark.parametrize(
+    ("phase", "pruned"),
+    [
+        (RemovalPhase.GRANTED, False),
+        (RemovalPhase.QUARANTINED, True),
+        (RemovalPhase.LEAVING, True),
+        (RemovalPhase.GONE, True),
+        (RemovalPhase.UNDONE, False),
+    ],
+)
+def test_pruned_goes_by_the_permit(phase, pruned):
+    permit = Permit("x", "f", "r", phase, NOW, None, ())
+    assert facts(scan(FILES, PACKAGE, permits=(permit,))).files_pruned is pruned
+    both = scan(FILES, copy("f2", Form.FILES), permits=(permit,))
+    assert facts(both).files_pruned is False
+
+
+def test_files_that_vanished_without_a_permit_are_gone_too():
+    assert facts(scan(replace(FILES, state=ReplicaState.GONE), PACKAGE)).files_pruned
+    assert not facts(scan(PACKAGE)).files_pruned
+
+
+def test_pins_end():
+    known = scan(pins=(Pin("1", "anna", "thesis", NOW + DAY), Pin("2", "bob", "old", NOW - DAY)))
+    assert known.pinned_by(NOW).startswith("anna until 2030-01-11 (thesis)")
+    assert known.pinned_by(NOW + 2 * DAY) == ""
