@@ -34,6 +34,7 @@ class Lookout:
         self._told_missing: set[Candidate] = set()
         self.unsettled: dict[str, int] = {}
         self.trouble: dict[str, str] = {}
+        self.stopped: set[str] = set()
         self.swept: dict[str, int] = {}
 
     def take(self, area: str, sweep: Sweep, now: datetime) -> int:
@@ -41,7 +42,9 @@ class Lookout:
         self.unsettled[area] = len(sweep.unsettled)
         if sweep.stopped:
             self.trouble[area] = sweep.stopped
+            self.stopped.add(area)
             return 0
+        self.stopped.discard(area)
         self.trouble.pop(area, None)
         if sweep.unreadable:
             path, reason = sweep.unreadable[0]

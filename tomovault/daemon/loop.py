@@ -43,9 +43,17 @@ _IDLE_PATIENCE_S = 60.0
 class Daemon:
     """One running daemon of a site. `tell` is called with what a person at a terminal may want to see."""
 
-    def __init__(self, vault: Vault, *, tell: Callable[[str, dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        *,
+        tell: Callable[[str, dict[str, Any]], None] | None = None,
+        busy: Callable[[], bool] | None = None,
+    ) -> None:
+        """`busy` says whether somebody else still writes into the areas: then the daemon is never idle."""
         self.vault = vault
         self.holder = holder_name(vault)
+        self._busy = busy or (lambda: False)
         self._tell = tell or (lambda _what, _facts: None)
         self._looks: queue.Queue[Look] = queue.Queue()
         self._timers: queue.Queue[str] = queue.Queue()
@@ -58,6 +66,7 @@ class Daemon:
         self._absent: dict[str, str] = {}
         self._shares: dict[str, float] = {}
         self._room_due = True
+        self._at_rest_since: dict[str, int] = {}
         self._renewed_at = 0.0
         self.failed = 0
 
@@ -120,16 +129,22 @@ class Daemon:
 
     def is_idle(self) -> bool:
         """Nothing is due, running or settling. What only waits does not count."""
-        if self.workers.running or not self._looks.empty():
+        if self._busy():
+            self._at_rest_since = dict(self.lookout.swept)
             return False
-        for area in self._watches:
-            if area in self._absent or self.lookout.trouble.get(area):
-                continue
-            if self.lookout.swept.get(area, 0) < 1 or self.lookout.unsettled.get(area, 0):
-                return False
-        soon = datetime.now(UTC) + timedelta(seconds=_IDLE_PATIENCE_S)
+        if self.workers.running or not self._looks.empty() or not all(map(self._is_at_rest, self._watches)):
+            return False
+        now = datetime.now(UTC)
         with self.vault.catalogue.reading() as tx:
-            return not has_work_before(tx, soon, datetime.now(UTC))
+            return not has_work_before(tx, now + timedelta(seconds=_IDLE_PATIENCE_S), now)
+
+    def _is_at_rest(self, area: str) -> bool:
+        """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""
+        if area in self._absent or area in self.lookout.stopped:
+            return True
+        if self.lookout.swept.get(area, 0) > self._at_rest_since.get(area, 0):
+            return self.lookout.unsettled.get(area, 0) == 0
+        return False
 
     # --- parts of a cycle ----------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from ruamel.yaml.nodes import MappingNode, Node
 
 from tomovault.core.errors import UserError
 from tomovault.policy.yaml_text import parse_word
-from tomovault.vault.site import POLICIES, SITE_FILE, Area, shipped_policies
 from tomovault.vault.site_file import parse_site, read_site
+from tomovault.vault.site_settings import POLICIES, SITE_FILE, Area, shipped_policies
 
 _SITE = """\
 # A tomovault site. `tomovault doctor` checks it; unknown keys and bad values are reported with their line.

@@ -7,18 +7,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tomovault.core.errors import UserError
+from tomovault.vault.editing import change_site
 from tomovault.vault.site import add_area, init_site, load_site
 from tomovault.vault.vault import Vault
 from tomovault.watch.area import write_marker
 
 
-def set_up_site(folder: Path, areas: Mapping[str, str], *, simulated: bool) -> dict[str, Any]:
-    """A site stands in `folder`, its areas marked and recorded. Raises UserError, leaving nothing, if it cannot."""
-    for name, path in areas.items():
-        if not Path(path).is_dir():
-            raise UserError(f"area {name}: {path} is not a folder", hint="mount or make it first")
+def set_up_site(
+    folder: Path, areas: Mapping[str, str], *, simulated: bool, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A site stands in `folder`, its areas marked and recorded, with `settings` in place of the defaults.
+
+    Raises UserError if it cannot be.
+    """
     init_site(folder, areas, simulated=simulated)
+    if settings:
+        change_site(folder, settings)
     vault = Vault.open(folder)
     try:
         marked = [_mark(vault, name) for name in vault.site.areas]
@@ -29,8 +33,6 @@ def set_up_site(folder: Path, areas: Mapping[str, str], *, simulated: bool) -> d
 
 def set_up_area(folder: Path, name: str, path: str) -> dict[str, Any]:
     """The site watches one more folder, which is marked and recorded."""
-    if not Path(path).is_dir():
-        raise UserError(f"area {name}: {path} is not a folder", hint="mount or make it first")
     site = load_site(folder)
     if name not in site.areas or str(site.areas[name].path) != path:
         add_area(folder, name, path)

@@ -1,4 +1,4 @@
-"""A site: the folder with `tomovault.yaml`, and what that file says, with every default filled in.
+"""A site: the folder with `tomovault.yaml`. Finding, loading and making one, and adding an area to it.
 
 The parser and its models are imported when a file is read, so that the command line starts light.
 """
@@ -7,182 +7,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tomovault.core.errors import UserError
-from tomovault.core.replica import TierClass
+from tomovault.vault.site_settings import (
+    POLICIES,
+    SITE_FILE,
+    Area,
+    GuardSettings,
+    JobSettings,
+    PackageSettings,
+    PluginSettings,
+    QuarantineSettings,
+    RestoreSettings,
+    RetrySettings,
+    Site,
+    TierSettings,
+    WatchSettings,
+    find_policy,
+    shipped_policies,
+)
 
-if TYPE_CHECKING:
-    from tomovault.policy.document import Policy
-
-SITE_FILE = "tomovault.yaml"
-POLICIES = "policies"
-
-#: The share of a file system kept free for the acquisition, the least of it in bytes, and the most of it.
-FLOOR_SHARE, FLOOR_LEAST, FLOOR_MOST_SHARE = 0.01, 10**9, 0.1
-
-#: What a file server is taken to deliver, in bytes per second, where `guard.full` does not say: a tenth of what one
-#: 8192 x 8192 16-bit camera at 30 frames a second writes, so a share of it stays out of any acquisition's way.
-ASSUMED_SERVER_BPS = 400e6
-
-
-@dataclass(frozen=True)
-class WatchSettings:
-    """How often areas are looked at, how long a scan must rest, and when an unfinished one is kept as found."""
-
-    poll_s: float
-    quiet_s: float
-    keep_after_s: float
-
-
-@dataclass(frozen=True)
-class Area:
-    """A watched folder. `quota` is None where the size of its file system is the quota.
-
-    `template` is a path below the area with named groups, such as '{proposal}/{sample}'; `metadata_root` is the
-    second root of scans whose metadata is written elsewhere.
-    """
-
-    name: str
-    path: str
-    vault: str
-    tier_class: TierClass
-    quota: int | None
-    high: float
-    low: float
-    beamline: str | None
-    policy: str
-    prune: bool
-    reduce: bool
-    host: str | None
-    template: str | None
-    metadata_root: str | None
-    floor_given: int | None
-
-    @property
-    def floor(self) -> int:
-        """Bytes kept free for the acquisition, by default from the file system's size as it is now.
-
-        1 % of it, at least 1 GB, but never more than a tenth of it; 1 GB while the area cannot be read.
-        """
-        if self.floor_given is not None:
-            return self.floor_given
-        try:
-            found = os.statvfs(self.path)
-        except OSError:
-            return FLOOR_LEAST
-        total = found.f_frsize * found.f_blocks
-        return int(min(max(FLOOR_SHARE * total, FLOOR_LEAST), FLOOR_MOST_SHARE * total))
-
-
-@dataclass(frozen=True)
-class TierSettings:
-    """A tier that is no area. `options` has every key but `kind`, paths made absolute."""
-
-    name: str
-    kind: str
-    tier_class: TierClass
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """What jobs may use together, and how many reconstructions may run at once."""
-
-    cpus: int
-    memory_bytes: int
-    reconstructions: int
-
-
-@dataclass(frozen=True)
-class QuarantineSettings:
-    """How long pruned bytes can be taken back, and how many of an area's quota may wait there."""
-
-    hold_s: float
-    limit_share: float | None
-    limit_bytes: int | None
-
-    def limit_of(self, quota_bytes: int) -> int:
-        """The most bytes in an area's quarantine."""
-        if self.limit_bytes is not None:
-            return self.limit_bytes
-        return int((self.limit_share or 0.0) * quota_bytes)
-
-
-@dataclass(frozen=True)
-class GuardSettings:
-    """Our share of a server's bandwidth while a scan is written there. `full_bytes_per_s`: None is unlimited."""
-
-    share: float
-    max_pause_s: float
-    full_bytes_per_s: int | None
-
-    @property
-    def full_bps(self) -> float | None:
-        """Bytes per second of all our jobs on one server while nothing is written there; None is no limit."""
-        return None if self.full_bytes_per_s is None else float(self.full_bytes_per_s)
-
-    @property
-    def shrunk_bps(self) -> float:
-        """Bytes per second while a scan is written there: the share of `full`, or of what a server is taken to do."""
-        return self.share * (ASSUMED_SERVER_BPS if self.full_bytes_per_s is None else self.full_bytes_per_s)
-
-
-@dataclass(frozen=True)
-class RetrySettings:
-    """How often a job is tried, and how long after a failure; the wait doubles up to `most_s`."""
-
-    attempts: int
-    after_s: float
-    most_s: float
-
-
-@dataclass(frozen=True)
-class PackageSettings:
-    """Above `part_bytes` a package is numbered parts."""
-
-    part_bytes: int
-
-
-@dataclass(frozen=True)
-class RestoreSettings:
-    """How long a recalled package stays on disk."""
-
-    pin_s: float
-
-
-@dataclass(frozen=True)
-class PluginSettings:
-    """An engine or executor: its kind and its own options."""
-
-    kind: str
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Site:
-    """Everything that `tomovault.yaml` says. `catalogue` is a database URL with an absolute path.
-
-    `policies` has the policy of each name that an area uses, parsed.
-    """
-
-    folder: str
-    catalogue: str
-    simulated: bool
-    watch: WatchSettings
-    areas: Mapping[str, Area]
-    tiers: Mapping[str, TierSettings]
-    jobs: JobSettings
-    quarantine: QuarantineSettings
-    guard: GuardSettings
-    retries: RetrySettings
-    package: PackageSettings
-    restore: RestoreSettings
-    engine: PluginSettings
-    executor: PluginSettings
-    policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)
+__all__ = [
+    "POLICIES",
+    "SITE_FILE",
+    "Area",
+    "GuardSettings",
+    "JobSettings",
+    "PackageSettings",
+    "PluginSettings",
+    "QuarantineSettings",
+    "RestoreSettings",
+    "RetrySettings",
+    "Site",
+    "TierSettings",
+    "WatchSettings",
+    "add_area",
+    "find_policy",
+    "find_site",
+    "init_site",
+    "load_site",
+    "shipped_policies",
+]
 
 
 def load_site(folder: str | os.PathLike[str]) -> Site:
@@ -243,19 +109,3 @@ def add_area(folder: str | os.PathLike[str], name: str, path: str | os.PathLike[
     from tomovault.vault.init import write_area
 
     return write_area(Path(os.path.abspath(folder)), name, os.fspath(path))
-
-
-def shipped_policies() -> Path:
-    """The folder of the policies that come with tomovault: inside the wheel, or the checkout's own."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "_shipped" / POLICIES
-    return inside if inside.is_dir() else package.parent / POLICIES
-
-
-def find_policy(folder: str | os.PathLike[str], name: str) -> Path | None:
-    """The file of a policy: the site's own, else the shipped one."""
-    for place in (Path(folder) / POLICIES, shipped_policies()):
-        path = place / f"{name}.yaml"
-        if path.is_file():
-            return path
-    return None

@@ -27,7 +27,7 @@ from tomovault.policy.yaml_text import (
     nearest,
     parse,
 )
-from tomovault.vault.site import (
+from tomovault.vault.site_settings import (
     POLICIES,
     SITE_FILE,
     Area,

@@ -1,0 +1,5 @@
+"""`python -m tomovault` is the command `tomovault`."""
+
+from tomovault.cli import main
+
+main()
