@@ -36,25 +36,22 @@ $(BIN)/python: | python
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo '-- install'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.installed-postgresql: pyproject.toml | $(BIN)/python
 	@echo '-- install with the driver of PostgreSQL'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgresql]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[postgresql]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@echo '-- install with what the tests need'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.installed
 
 # --- the two commands -----------------------------------------------------------------------------------
 
 demo: $(VENV)/.installed$(if $(filter postgresql%,$(CATALOGUE)),-postgresql)
-	@if [ -n "$$(ls -A demo 2>/dev/null)" ] && ! grep -qs '^simulated: true' demo/tomovault.yaml demo/site/tomovault.yaml; then \
-	  echo "./demo is there and is not a demo's site; move it away" >&2; exit 1; fi
-	@rm -rf demo
 	@$(BIN)/tomovault dev demo --folder demo $(if $(CATALOGUE),--catalogue '$(CATALOGUE)')
 
 test: check
