@@ -100,6 +100,7 @@ class LimaWriter:
     def _make_dataset(self, camera: h5py.Group) -> None:
         shape = self._acquisition.shape
         plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_obj_track_times(False)
         plist.set_chunk((1, *shape))
         if self._compression == "gzip":
             plist.set_shuffle()
@@ -144,7 +145,9 @@ def virtual_layout(files: list[tuple[str, CameraFile]], shape: tuple[int, int]) 
     total = sum(file.count for _, file in files)
     layout = h5py.VirtualLayout((total, *shape), np.dtype("<u2"), maxshape=(None, None, None))
     for name, file in files:
-        layout[file.first : file.first + file.count] = h5py.VirtualSource(name, DATA, (file.count, *shape), np.uint16)
+        source = h5py.VirtualSource(name, DATA, (file.count, *shape), np.uint16)
+        # A selection, not "all": only then does the layout itself say how many frames it wants, as BLISS's does.
+        layout[file.first : file.first + file.count] = source[0 : file.count]
     return layout
 
 

@@ -47,7 +47,7 @@ def info_bytes(a: Acquisition, switches: EdfSwitches, *, folder: str, ref_on: in
     if switches.info_text == "latin1":
         text += "Comment= échantillon à 20 µm\n".encode("latin-1")
     if switches.info_text == "equals":
-        text += b"Comment= filter=Al 2 mm, gap=11.3\n"
+        text += b"Comment= gap=11.3\n"
     return text.replace(b"\n", b"\r\n") if switches.info_text == "crlf" else text
 
 
