@@ -125,6 +125,16 @@ def test_a_pin_holds_removal_and_reduction(archived, area, policy, now):
     assert next_look(pinned, policy(PRUNE), area(**FULL), now) > now + DAY
 
 
+def test_what_holds_back_a_prune_of_packages_alone(archived, area, policy, now):
+    rules = policy("{name: room, do: prune, with: {forms: [package]}}")
+    assert wants_of(archived(), rules, area(prune_on=False), now).held == {Stage.PRUNED: "prune: off for area inhouse"}
+    scan = archived()
+    pinned = type(scan)(**{**vars(scan), "pins": (Pin("1", "anna", "thesis", now + DAY),)})
+    assert "pinned by anna" in wants_of(pinned, rules, area(), now).held[Stage.PRUNED]
+    assert not wants_of(archived(), rules, area(), now).held
+    assert not wants_of(archived(), rules, area(), now).by
+
+
 def test_forbid(archived, area, policy, now):
     rules = policy(
         PRUNE, "{name: keep, do: forbid, when: 'proposal in (ma1234, ma5678)', with: {actions: [prune, reduce]}}"

@@ -181,7 +181,7 @@ def wants_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) ->
             why = rules[0].verdict.explain(holding=False) or rules[0].rule.when
             held[stage] = f"{policy.cite(rules[0].rule)} does not apply: {why}"
     for stage, reason in _forbidden(matches, policy).items():
-        if stage in by:
+        if stage in by or (stage is Stage.PRUNED and _wanted(matches, "prune")):
             held[stage] = reason
     held.update(_held_back(scan, policy, area, now, by, matches))
     return Wants(by=by, held=held, later=later)
@@ -321,7 +321,7 @@ def _held_back(
         (Stage.PRUNED, area.prune_on, "prune"),
         (Stage.REDUCED, area.reduce_on, "reduce"),
     ):
-        if stage not in by:
+        if stage not in by and not (stage is Stage.PRUNED and _wanted(matches, "prune")):
             continue
         if not on:
             held[stage] = f"{word}: off for area {area.name}"
