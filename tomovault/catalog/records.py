@@ -49,16 +49,18 @@ def apply_records(
     `scan_id` is the scan that Made, Stored and GivenBack speak of; without it a Stored is of the one scan that
     has such a product. `area` is that of Inspected. Raises UserError for a record that fits nothing known.
     """
-    ordered = sorted(records, key=lambda record: not isinstance(record, Made))
-    for record in ordered:
+    by_scan: dict[str, list[Record]] = {}
+    for record in records:
         if isinstance(record, Inspected):
             if area is None:
                 raise UserError("an inspection without the area it was made in")
             record_inspected(tx, area, record, now, whose)
-            continue
-        about = _scan_about(tx, record, scan_id)
+        else:
+            by_scan.setdefault(_scan_about(tx, record, scan_id), []).append(record)
+    for about, group in by_scan.items():
         with accounted(tx, about):
-            _apply_one(tx, about, record, now)
+            for record in sorted(group, key=lambda record: not isinstance(record, Made)):
+                _apply_one(tx, about, record, now)
 
 
 def _apply_one(tx: Tx, scan_id: str, record: Record, now: datetime) -> None:
