@@ -190,11 +190,11 @@ def test_a_float_count(edf_folder):
     assert scan.report().certificate.verdict is Verdict.COMPLETE
 
 
-def test_a_rescan_over_more_old_files_is_undecided(edf_folder):
-    scan = edf_folder(tomo_n=60, ref_on=30).write()
+def test_a_rescan_over_more_old_files_without_an_end_mark_is_undecided(edf_folder):
+    scan = edf_folder(tomo_n=60, ref_on=30).write(xml=False)
     scan.tomo_n = 40
     scan.clock += 100
-    scan.write()
+    scan.write(xml=False)
     report = scan.report()
     assert report.certificate.verdict is Verdict.UNDECIDED
     assert "written over an earlier one" in problems(report)
@@ -357,3 +357,43 @@ def test_no_file_descriptor_is_left_open(edf_folder):
     before = len(os.listdir("/proc/self/fd"))
     scan.report()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_finished_rescan_leaves_the_older_tail_aside(edf_folder):
+    scan = edf_folder(tomo_n=60, ref_on=30).write()
+    before = scan.report().identity
+    scan.tomo_n, scan.ref_on = 40, 20
+    scan.clock += 100
+    report = scan.write().report()
+    assert report.certificate.verdict is Verdict.COMPLETE, report.certificate
+    assert "kept as side files" in problems(report)
+    assert report.certificate.found == FrameCounts(40, 6, 3)
+    roles = {f.state.path: f.role for f in report.files}
+    assert roles["scan_0050.edf"] is FileRole.SIDE
+    assert roles["ref0000_0030.edf"] is FileRole.SIDE
+    assert roles["scan_0042.edf"] is FileRole.PROJECTION
+    assert report.identity != before
+
+
+@pytest.mark.parametrize("stale", ["scan_.xml", "darkend0000.edf", "ref0000_0020.edf"])
+def test_an_unfinished_rescan_is_never_complete(edf_folder, stale):
+    """What the earlier scan left must not end the later one."""
+    scan = edf_folder(tomo_n=60, ref_on=20).write()
+    old = (scan.path / stale).stat().st_mtime
+    scan.tomo_n = 40
+    scan.clock += 100
+    scan.write()
+    os.utime(scan.path / stale, (old, old))
+    assert scan.report().certificate.verdict in (Verdict.UNDECIDED, Verdict.INCOMPLETE)
+
+
+def test_an_announcement_without_a_frame_is_no_scan(edf_folder):
+    scan = edf_folder()
+    scan.info()
+    assert list(family.load("edf").inspect(scan.candidate(), settled=True)) == []
+
+
+def test_a_local_disk_has_its_texts_on_the_server(listing):
+    seen = listing("/lbsram/data/id19/scan_", ["scan_0000.edf"])
+    (found,) = family.load("edf").recognise(seen)
+    assert found.metadata_folder == "/data/id19/scan_"

@@ -76,3 +76,10 @@ def test_every_numbered_frame_belongs_to_exactly_one_prefix(names):
     found = prefixes("a_1", names)
     owned = [n for p in found for n in sort_names(p, names, found).projections.values()]
     assert len(owned) == len(set(owned))
+
+
+def test_indices_padded_to_five_digits():
+    names = [f"a_{i:05d}.edf" for i in range(3)]
+    assert prefixes("x", names) == prefixes("x", [*names, "a_.info"]) == ("a_",)
+    assert sorted(sort_names("a_", names).projections) == [0, 1, 2]
+    assert prefixes("a_0", names) == ("a_0",)  # here the folder says otherwise

@@ -107,7 +107,8 @@ def test_memory_and_files_are_limited(tmp_path):
         "from tomovault.formats.child import limit_self\n"
         "limit_self(300 << 20, 5)\n"
         "try:\n    bytearray(400 << 20)\nexcept MemoryError:\n    print('memory')\n"
-        f"try:\n    f = open({str(tmp_path / 'f')!r}, 'w'); f.write('x'); f.flush()\nexcept OSError as e:\n    print('files')\n"
+        f"f = open({str(tmp_path / 'f')!r}, 'w')\n"
+        "try:\n    f.write('x'); f.flush()\nexcept OSError:\n    print('files')\n"
         "print(resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
     )
     done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -16,6 +16,7 @@ from tomovault.core.scan import Candidate, FileRole, FileState, ScanFile, ScanRe
 from tomovault.formats.edf_certificate import certify
 from tomovault.formats.edf_conditions import acquired_at, read_conditions, read_metadata
 from tomovault.formats.edf_layout import lay_out_frames
+from tomovault.formats.edf_leftovers import set_aside_leftovers
 from tomovault.formats.edf_names import SeriesNames, prefixes, sort_names
 from tomovault.formats.edf_series import Series, frame_names, read_series
 from tomovault.formats.origin import nx_facts, origin_of
@@ -23,6 +24,9 @@ from tomovault.formats.scan_folder import ScanFolder
 
 #: Larger files beside the frames are data of another kind, and are left out with a warning.
 LARGEST_SIDE_FILE = 256 * 1024 * 1024
+
+#: ESRF's name for the fast disk of a detector computer, as a part of the path.
+_LOCAL_DISK = "lbsram"
 
 
 class EdfSeries:
@@ -33,7 +37,8 @@ class EdfSeries:
     def recognise(self, listing: Listing) -> Sequence[Candidate]:
         """One candidate a prefix, by names only."""
         found = prefixes(_folder_name(listing.folder), listing.files)
-        return [Candidate(self.name, listing.folder, prefix) for prefix in found]
+        metadata = _server_folder(listing.folder)
+        return [Candidate(self.name, listing.folder, prefix, metadata) for prefix in found]
 
     def members(self, candidate: Candidate, listing: Listing) -> tuple[Sequence[str], Sequence[str]]:
         """Frames and metadata of the prefix; side files come and go without a change of the scan."""
@@ -41,12 +46,12 @@ class EdfSeries:
         return sorted({*frame_names(names), *_texts(names)}), ()
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
-        """The scan of one prefix; none where the names turn out to hold neither frames nor an announcement."""
+        """The scan of one prefix; none where there is no frame at all, whatever is announced."""
         with ExitStack() as stack:
             folder = stack.enter_context(ScanFolder(candidate.folder))
             metadata = _open_metadata(stack, candidate)
-            series = read_series(folder, candidate.key, settled=settled, metadata=metadata)
-        if not series.names.projections and series.announced.tomo_n is None:
+            series = set_aside_leftovers(read_series(folder, candidate.key, settled=settled, metadata=metadata))
+        if not series.frames:
             return []
         return [_report(candidate, series, settled=settled)]
 
@@ -64,7 +69,7 @@ class EdfSeries:
         with ExitStack() as stack:
             folder = stack.enter_context(ScanFolder(candidate.folder))
             metadata = _open_metadata(stack, candidate)
-            series = read_series(folder, prefix, settled=False, metadata=metadata)
+            series = set_aside_leftovers(read_series(folder, prefix, settled=False, metadata=metadata))
         wanted = {file.state.path for file in report.files}
         files = [replace(f, path=inner + f.path) for f in lay_out_frames(series)]
         return Layout(tuple(f for f in files if f.path in wanted), nx_facts(report))
@@ -72,6 +77,12 @@ class EdfSeries:
 
 def _folder_name(folder: str) -> str:
     return os.path.basename(folder.rstrip("/"))
+
+
+def _server_folder(folder: str) -> str | None:
+    """Where the texts of a scan on a local disk are: under the same path without its part `lbsram`."""
+    parts = folder.split("/")
+    return "/".join(part for part in parts if part != _LOCAL_DISK) if _LOCAL_DISK in parts else None
 
 
 def _texts(names: SeriesNames) -> Iterator[str]:
@@ -89,10 +100,13 @@ def _report(candidate: Candidate, series: Series, *, settled: bool) -> ScanRepor
     root = folder
     if series.metadata_states and candidate.metadata_folder is not None:
         root = os.path.commonpath([folder, os.path.normpath(candidate.metadata_folder)])
+    apart = root == "/"
+    if apart:
+        root = folder
     inner = _inner(root, folder)
     places = {"prefix": candidate.key, "folder": inner}
     files = [replace(f, state=replace(f.state, path=inner + f.state.path)) for f in _closure(series)]
-    if series.metadata_states and candidate.metadata_folder is not None:
+    if series.metadata_states and candidate.metadata_folder is not None and not apart:
         outer = _inner(root, os.path.normpath(candidate.metadata_folder))
         places["metadata_folder"] = outer
         files += [
@@ -100,6 +114,9 @@ def _report(candidate: Candidate, series: Series, *, settled: bool) -> ScanRepor
             for name, state in series.metadata_states.items()
         ]
     certificate = certify(series, settled=settled)
+    if apart:
+        text = f"the texts in {candidate.metadata_folder} share no folder with the frames and are not kept with them"
+        certificate = replace(certificate, problems=(*certificate.problems, text))
     large = [s.path for s in _side_states(series) if s.size > LARGEST_SIDE_FILE]
     if large:
         certificate = replace(certificate, problems=(*certificate.problems, _too_large(large)))

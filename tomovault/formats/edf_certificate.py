@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 
 from tomovault.core.scan import Certificate, FrameCounts, Verdict
 from tomovault.formats.edf_flats import FlatGroups, FlatOrder, FlatPlan, group_flats, missing_flats, plan_flats
+from tomovault.formats.edf_leftovers import MOST_RETURN_IMAGES
 from tomovault.formats.edf_rescan import find_rescan
 from tomovault.formats.edf_series import FrameFile, Series
 from tomovault.formats.index_ranges import in_ranges, in_words, missing_ranges
 
-#: Return and alignment images after the last projection: 3 to 5 in real layouts.
-_MOST_RETURN_IMAGES = 32
 #: So many single files are named in a problem.
 _NAMED = 20
 
@@ -38,6 +37,11 @@ def certify(series: Series, *, settled: bool) -> Certificate:
     """The certificate of a series. Unsettled is never COMPLETE; every problem is named with its files."""
     found = _Findings(refused=list(series.refused), warnings=list(series.problems))
     tomo_n = series.announced.tomo_n
+    if series.leftovers:
+        found.warnings.append(
+            f"{len(series.leftovers)} older files of a scan of the same name are left here, kept as side files: "
+            f"{series.leftovers[0]} and on"
+        )
     whole = {i for i, name in series.names.projections.items() if _is_whole(series.frames.get(name))}
     _judge_files(series, found)
     expected, counts = FrameCounts(), FrameCounts(projections=len(whole))
@@ -90,7 +94,7 @@ def _nothing_announced(series: Series) -> str:
 
 def _judge_files(series: Series, found: _Findings) -> None:
     """Files that are short, unreadable, over-long or zero, whatever the plan says of them."""
-    frames = series.frames
+    frames = {name: frame for name, frame in series.frames.items() if name not in series.leftovers}
     found.refused += [f"{name} {f.problem}" for name, f in _named(frames, lambda f: f.refused)]
     found.missing += [f"{n}: {f.problem}" for n, f in _named(frames, lambda f: bool(f.problem) and not f.refused)]
     found.doubts += [f"{name}: every data byte is zero" for name, f in _named(frames, lambda f: f.zero)]
@@ -130,7 +134,7 @@ def _judge_projections(series: Series, tomo_n: int, whole: set[int], found: _Fin
     if extra:
         words = in_words(in_ranges(extra))
         found.evidence.append(f"{len(extra)} images after the last projection: {words}")
-        if len(extra) > _MOST_RETURN_IMAGES:
+        if len(extra) > MOST_RETURN_IMAGES:
             found.doubts.append(f"{len(extra)} images more than the {tomo_n} announced: {words}")
     times = {i: series.frames[n].mtime_ns for i, n in series.names.projections.items() if n in series.frames}
     rescan = find_rescan(times)

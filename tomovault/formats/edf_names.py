@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _NUMBERED = re.compile(r"^(?P<prefix>.*?)(?P<digits>\d{4,})\.edf$", re.DOTALL)
@@ -15,6 +15,9 @@ _VOLUME = re.compile(r"(\.(vol|raw|rec)(\.info|\.xml)?|\.h5\.info)$")
 _NOISE = re.compile(r"^\.|~$|\.(swp|swo|tmp|temp|part|partial|lock|filepart)$|^(Thumbs\.db|desktop\.ini|core)$|^#.*#$")
 #: Made and removed again by the reduction of flats in the raw folder.
 _REDUCTION = frozenset({"ref.par", "ref_median.edf", "ref.vol", "ref.vol.info", "ref.vol.xml"})
+
+#: Indices are read up to ten million.
+_MOST_DIGITS = 7
 
 _METADATA = (".info", ".xml", ".abo")
 
@@ -69,52 +72,90 @@ def _is_slice(name: str) -> bool:
 
 
 def prefixes(folder_name: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The scan prefixes that a folder's names speak of, sorted; () where it holds no such scan."""
-    listed = [n for n in names if not is_noise(n)]
-    frames = [n for n in listed if is_frame_name(n)]
-    known = {p for p in (_stem(n, frames) for n in listed) if p is not None}
-    known |= {folder_name} if f"{folder_name}.xml" in listed else set()
-    short = {m["prefix"] for n in frames if (m := _NUMBERED.match(n)) and len(m["digits"]) == 4}
-    known |= {p for p in (*short, folder_name) if any(_index(n, p) is not None for n in frames)}
-    for name in frames:
-        if not any(_index(name, prefix) is not None for prefix in known):
-            match = _NUMBERED.match(name)
-            if match:
-                known.add(match["prefix"] + match["digits"][:-4])
+    """The scan prefixes that a folder's names speak of, sorted; () where it holds no such scan.
+
+    Prefixes that metadata or the folder's name confirm come first; the others are what stands before four digits.
+    """
+    listed = {n for n in names if not is_noise(n)}
+    splits = {n: list(_splits(n)) for n in listed if is_frame_name(n)}
+    widths: dict[str, int] = {}
+    for found in splits.values():
+        for prefix, digits in found:
+            widths[prefix] = min(widths.get(prefix, len(digits)), len(digits))
+    known = {p for p in (_stem(n, widths) for n in listed) if p is not None}
+    known |= {folder_name} if f"{folder_name}.xml" in listed or folder_name in widths else set()
+    padded = {p for p in known if widths.get(p, 4) > 4}
+    for found in splits.values():
+        prefix, digits = found[0]
+        if len(digits) == 4 and not any(_zeros_of(prefix, p) for p in padded):
+            known.add(prefix)
+    for found in splits.values():
+        if not any(p in known and _read_index(digits, widths[p]) is not None for p, digits in found):
+            prefix, digits = found[0]
+            known.add(prefix if digits.startswith("0") else prefix + digits[:-4])
     return tuple(sorted(known))
 
 
-def _stem(name: str, frames: Sequence[str]) -> str | None:
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Every way to read a frame's name as prefix and at least four digits, the shortest prefix first."""
+    match = _NUMBERED.match(name)
+    if match is not None:
+        digits = match["digits"]
+        for at in range(max(0, len(digits) - _MOST_DIGITS), len(digits) - 3):
+            yield match["prefix"] + digits[:at], digits[at:]
+
+
+def _stem(name: str, widths: Mapping[str, int]) -> str | None:
     """The prefix that a `.info` or `.abo` file belongs to (a PCO writes `prefix0000.info`)."""
     if not name.endswith((".info", ".abo")) or _VOLUME.search(name):
         return None
     stem = name.rpartition(".")[0]
-    if stem.endswith("0000") and not any(_index(f, stem) is not None for f in frames):
+    if stem.endswith("0000") and stem not in widths:
         stem = stem[:-4]
     return stem or None
 
 
-def _index(name: str, prefix: str) -> int | None:
-    """The index of a projection of `prefix`, None if the name is not one: 4 digits, or more without a zero first."""
+def _zeros_of(longer: str, prefix: str) -> bool:
+    """True where a prefix is another one and the zeros that pad its indices."""
+    return longer.startswith(prefix) and longer != prefix and not longer[len(prefix) :].strip("0")
+
+
+def _width(prefix: str, frames: Iterable[str]) -> int:
+    """The number of digits that a prefix's indices are padded to: 4, or more where no index has fewer."""
+    lengths = {
+        len(n) - len(prefix) - 4
+        for n in frames
+        if n.startswith(prefix) and n[len(prefix) : -4].isascii() and n[len(prefix) : -4].isdigit()
+    }
+    fitting = [width for width in lengths if width >= 4]
+    return min(fitting, default=4)
+
+
+def _index(name: str, prefix: str, width: int = 4) -> int | None:
+    """The index of a projection of `prefix`, None if the name is not one."""
     if not name.startswith(prefix) or not name.endswith(".edf"):
         return None
-    digits = name[len(prefix) : -4]
-    if not (digits.isascii() and digits.isdigit()) or not 4 <= len(digits) <= 7:
+    return _read_index(name[len(prefix) : -4], width)
+
+
+def _read_index(digits: str, width: int) -> int | None:
+    """`width` digits, or more without a zero first."""
+    if not (digits.isascii() and digits.isdigit()) or not width <= len(digits) <= _MOST_DIGITS:
         return None
-    if len(digits) > 4 and digits[0] == "0":
-        return None
-    return int(digits)
+    return None if len(digits) > width and digits[0] == "0" else int(digits)
 
 
 def sort_names(prefix: str, names: Iterable[str], others: Iterable[str] = ()) -> SeriesNames:
     """Sort a folder's names for the scan `prefix`; `others` are the other prefixes in the same folder."""
     rivals = [other for other in others if other != prefix]
+    listed = sorted(names)
+    width = _width(prefix, [n for n in listed if is_frame_name(n)])
     projections: dict[int, str] = {}
     rest: list[str] = []
-    for name in sorted(names):
+    for name in listed:
         if is_noise(name) or name in _REDUCTION or _is_slice(name) or _VOLUME.search(name):
             continue
-        index = None if _is_calibration(name) else _index(name, prefix)
+        index = None if _is_calibration(name) else _index(name, prefix, width)
         if index is None:
             rest.append(name)
         elif _owner(name, index, rivals):

@@ -23,24 +23,27 @@ _FEWEST = 4
 _TRIED = 8
 
 
-def find_rescan(times_ns: Mapping[int, int]) -> str | None:
-    """Say so if the first files of a series are all newer than all that follow, each run being in order itself.
+def find_split(times_ns: Mapping[int, int]) -> int | None:
+    """The first index of an older run, if all files before it are newer than all from it on, each run in order.
 
     That is what a second scan leaves that writes over the first from index 0: while it runs, and
     afterwards where it had fewer projections.
     """
     indices = sorted(times_ns)
-    times = [times_ns[i] for i in indices]
-    if len(times) < _FEWEST:
+    if len(indices) < _FEWEST:
         return None
-    split = _split(times)
+    split = _split([times_ns[i] for i in indices])
+    return None if split is None else indices[split]
+
+
+def find_rescan(times_ns: Mapping[int, int]) -> str | None:
+    """Say so if a series looks as `find_split` describes."""
+    split = find_split(times_ns)
     if split is None:
         return None
-    older = in_words(in_ranges(indices[split:]), 5)
-    return (
-        f"projections {in_words(in_ranges(indices[:split]), 5)} are newer than {older}: "
-        "the scan was written over an earlier one of the same name"
-    )
+    newer = in_words(in_ranges(i for i in times_ns if i < split), 5)
+    older = in_words(in_ranges(i for i in times_ns if i >= split), 5)
+    return f"projections {newer} are newer than {older}: the scan was written over an earlier one of the same name"
 
 
 def _split(times: Sequence[int]) -> int | None:

@@ -72,10 +72,7 @@ class Series:
     refused: tuple[str, ...] = ()
     left_out: frozenset[str] = field(default_factory=frozenset)
     metadata_states: Mapping[str, FileState] = field(default_factory=dict)
-
-    def frame(self, name: str) -> FrameFile | None:
-        """The frame file that a name stands for, through a link inside the folder."""
-        return self.frames.get(name)
+    leftovers: tuple[str, ...] = ()
 
 
 def read_series(folder: ScanFolder, prefix: str, *, settled: bool, metadata: ScanFolder | None = None) -> Series:
