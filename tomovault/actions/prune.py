@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.ports import Action, Bench
+from tomovault.core.ports import Action, Bench, Checkpoint
 from tomovault.core.record import Outcome, Quarantined, Result
 from tomovault.core.replica import Form, StoredFile
 from tomovault.core.wire import from_plain
@@ -56,7 +56,7 @@ class Prune:
             checkpoint=bench.checkpoint,
         )
         if wanted.form is Form.FILES and outcome.moved:
-            write_readme(wanted.root, wanted.readme, bench.job)
+            write_readme(wanted.root, wanted.readme, bench.job, bench.checkpoint)
         bench.checkpoint("prune.done")
         record = Quarantined(
             permit=wanted.permit,
@@ -90,11 +90,12 @@ def _package_of(wanted: Order) -> list[Victim]:
     return [Victim(os.path.relpath(f.location, wanted.root), f.size, f.sha256) for f in wanted.files]
 
 
-def write_readme(folder: str, text: str, job: str) -> None:
+def write_readme(folder: str, text: str, job: str, checkpoint: Checkpoint) -> None:
     """The scan's folder tells where its data went, and how to get it back."""
     target = Path(folder, README_NAME)
     temporary = target.with_name(f".{README_NAME}.{job}")
     temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    checkpoint("prune.readme")
     temporary.replace(target)
 
 

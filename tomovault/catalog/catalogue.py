@@ -113,6 +113,11 @@ class Catalogue:
         """
         return leases.hold_life_lock(leases.life_path(self._life, holder)) if self._life else None
 
+    def bury_the_dead(self) -> None:
+        """On SQLite, remove what holders left that are not alive. Only for one who has the leases that they had."""
+        if self._life:
+            leases.remove_dead_locks(self._life)
+
     def manifest_path(self, digest: str) -> str:
         """Where the manifest text of a digest is, or would be."""
         return manifests.manifest_path(self._manifests, digest)

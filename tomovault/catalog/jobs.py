@@ -25,7 +25,7 @@ _UNFINISHED = (JobStatus.TODO.value, JobStatus.DOING.value)
 
 @dataclass(frozen=True)
 class ClaimedJob:
-    """A job that its holder may do while `token` is current. `attempt` is in every temporary name."""
+    """A job that its holder may do while `token` is current. `id` is in every temporary name."""
 
     id: str
     attempt: str

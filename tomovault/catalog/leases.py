@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+import time
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +14,9 @@ from sqlalchemy import Double, Row, delete, insert, literal_column, select, upda
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx
 from tomovault.core.errors import UserError
+
+#: A life lock is made and locked within this.
+_YOUNG_S = 2.0
 
 
 class LifeLock:
@@ -52,6 +57,18 @@ def hold_life_lock(path: str) -> LifeLock | None:
         if _is_at(handle, path):
             return LifeLock(path, handle)
         os.close(handle)
+
+
+def remove_dead_locks(prefix: str) -> None:
+    """Remove the life locks that nobody holds, but for those made just now, which their makers are about to lock."""
+    for path in glob.glob(f"{glob.escape(prefix)}.life-*"):
+        try:
+            age_s = time.time() - os.stat(path, follow_symlinks=False).st_mtime
+            lock = hold_life_lock(path) if age_s > _YOUNG_S else None
+        except FileNotFoundError:
+            continue
+        if lock is not None:
+            lock.close()
 
 
 def life_path(prefix: str, holder: str) -> str:

@@ -52,6 +52,17 @@ def list_claims(tx: Tx) -> list[Claim]:
     ]
 
 
+def last_attempts(tx: Tx) -> list[tuple[str, JobStatus]]:
+    """The last attempt of every job that is being done or has failed, with that status."""
+    job, attempt = tables.job, tables.attempt
+    query = (
+        select(attempt.c.id, job.c.status)
+        .join(job, (attempt.c.job_id == job.c.id) & (attempt.c.token == job.c.token))
+        .where(job.c.status.in_([JobStatus.DOING.value, JobStatus.FAILED.value]))
+    )
+    return [(row.id, JobStatus(row.status)) for row in tx.rows(query)]
+
+
 def has_work_before(tx: Tx, moment: datetime, now: datetime) -> bool:
     """Whether a job is being done or may start before `moment`, or a scan is due to be looked at now."""
     job, scan = tables.job, tables.scan

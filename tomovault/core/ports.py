@@ -244,7 +244,7 @@ class Bench(Protocol):
 
     @property
     def job(self) -> str:
-        """The attempt's id; in every temporary name."""
+        """The job's id; in every temporary name, so that the next attempt finds and removes what one left."""
 
     @property
     def folder(self) -> str:

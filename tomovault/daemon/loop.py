@@ -258,6 +258,7 @@ class Daemon:
             return
         with catalogue.reading() as tx:
             holder = catalogue.lease_holder(tx, LEADER)
+        self._drop_life()
         raise Transient(
             f"another daemon leads this site: {holder}",
             hint="stop it first, or look at it with `tomovault status`",
@@ -276,6 +277,11 @@ class Daemon:
     def _drop_lead(self) -> None:
         with contextlib.suppress(TomovaultError), self.vault.catalogue.writing() as tx:
             self.vault.catalogue.drop_lease(tx, LEADER, self.holder)
+        self._drop_life()
+
+    def _drop_life(self) -> None:
+        if self._life is not None:
+            self._life.close()
 
     # --- areas ---------------------------------------------------------------------------------------
 

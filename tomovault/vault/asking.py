@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -89,47 +90,55 @@ def ask(
 def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None]) -> Answer:
     """The job is over. Done by the leading daemon if there is one, else by this process."""
     holder = holder_name(vault)
-    while True:
-        if take_lead(vault, holder):
-            try:
-                return _do_it_here(vault, job, holder, progress)
-            finally:
-                with vault.catalogue.writing() as tx:
-                    vault.catalogue.drop_lease(tx, LEADER, holder)
-        answer = _ended(vault, job)
-        if answer is not None:
-            return answer
-        progress("waiting for the daemon", 0, 0)
-        time.sleep(_POLL_S)
+    with vault.catalogue.hold_life(holder) or contextlib.nullcontext():
+        while True:
+            if take_lead(vault, holder):
+                try:
+                    return _do_it_here(vault, job, holder, progress)
+                finally:
+                    with vault.catalogue.writing() as tx:
+                        vault.catalogue.drop_lease(tx, LEADER, holder)
+            answer = _ended(vault, job)
+            if answer is not None:
+                return answer
+            progress("waiting for the daemon", 0, 0)
+            time.sleep(_POLL_S)
 
 
 def take_lead(vault: Vault, holder: str) -> bool:
-    """Whether this holder leads the site now."""
+    """Whether this holder leads the site now; then nothing is left of leaders that died."""
     with vault.catalogue.writing() as tx:
-        return bool(vault.catalogue.take_lease(tx, LEADER, holder, _LEASE_S))
+        leads = bool(vault.catalogue.take_lease(tx, LEADER, holder, _LEASE_S))
+    if leads:
+        vault.catalogue.bury_the_dead()
+    return leads
 
 
 def _do_it_here(vault: Vault, job: str, holder: str, progress: Callable[[str, int, int], None]) -> Answer:
+    """The job is over; interrupted, it is cancelled and nothing of it is left half done."""
     foreman = Foreman(vault, holder)
-    foreman.take_up_orphans()
-    while True:
-        answer = _ended(vault, job)
-        if answer is not None:
-            return answer
-        claimed = foreman.claim(datetime.now(UTC), actions=None, only=job)
-        if claimed is None:
-            time.sleep(_POLL_S)
-            continue
-        running = foreman.start(claimed)
-        if running is None:
-            continue
-        try:
-            _watch(vault, running, holder, progress)
-        except BaseException:
-            foreman.abandon(running)
+    try:
+        foreman.take_up_orphans()
+        while (answer := _ended(vault, job)) is None:
+            claimed = foreman.claim(datetime.now(UTC), actions=None, only=job)
+            if claimed is None:
+                time.sleep(_POLL_S)
+            elif (running := foreman.start(claimed)) is not None:
+                _see_through(vault, foreman, running, progress)
+    except BaseException:
+        if _ended(vault, job) is None:
             _cancel(vault, job)
-            raise
-        foreman.reap(running)
+        raise
+    return answer
+
+
+def _see_through(vault: Vault, foreman: Foreman, running: Running, progress: Callable[[str, int, int], None]) -> None:
+    try:
+        _watch(vault, running, foreman.holder, progress)
+    except BaseException:
+        foreman.abandon(running)
+        raise
+    foreman.reap(running)
 
 
 def _watch(vault: Vault, running: Running, holder: str, progress: Callable[[str, int, int], None]) -> None:

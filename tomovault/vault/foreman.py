@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tomovault.catalog.work import list_claims
+from tomovault.catalog.work import last_attempts, list_claims
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.known import JobStatus
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
+from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
 from tomovault.vault.orders import Moot, Request, build_order
@@ -62,7 +63,10 @@ class Foreman:
         """A job that is ours now, or None."""
         catalogue = self.vault.catalogue
         with catalogue.writing() as tx:
-            return catalogue.claim_job(tx, self.holder, now=now, actions=actions, host=self.vault.host, only=only)
+            claimed = catalogue.claim_job(tx, self.holder, now=now, actions=actions, host=self.vault.host, only=only)
+        if claimed is not None:
+            checkpoint("daemon.claimed")
+        return claimed
 
     def start(self, claimed: ClaimedJob) -> Running | None:
         """The job's process runs, or None where it ended before it began (moot, refused, not now)."""
@@ -75,7 +79,7 @@ class Foreman:
         except TomovaultError as problem:
             self._end(claimed, result_of_failure(problem))
             return None
-        folder = self.vault.run_folder / "jobs" / claimed.attempt
+        folder = self._jobs / claimed.attempt
         folder.mkdir(parents=True, exist_ok=True)
         write_json(
             folder / ORDER,
@@ -88,8 +92,15 @@ class Foreman:
                 "token": claimed.token,
             },
         )
+        checkpoint("daemon.ordered")
+        process = start_job(folder)
+        checkpoint("daemon.started")
         log.info("job started", job=claimed.id, action=claimed.action, scan=scan_name, attempt=claimed.number)
-        return Running(claimed, start_job(folder), scan_name, now)
+        return Running(claimed, process, scan_name, now)
+
+    @property
+    def _jobs(self) -> Path:
+        return self.vault.run_folder / "jobs"
 
     def _order(self, claimed: ClaimedJob, now: datetime) -> tuple[dict[str, Any], str]:
         if claimed.action in _READY_MADE:
@@ -108,13 +119,15 @@ class Foreman:
                 raise Transient(f"{problem.filename}: {problem.strerror}") from problem
 
     def reap(self, running: Running) -> Result:
-        """What a finished process brought back is recorded, and its folder is removed if it succeeded."""
+        """What a finished process brought back is recorded; its folder stays only if the job has failed."""
         result = read_result(running.process.folder)
         if result is None:
             how = running.process.ended_how()
             result = Result(Outcome.TRANSIENT, error=f"the job process {how}", hint=_tail(running.process.folder))
-        self._end(running.claimed, result)
-        if result.outcome is Outcome.SUCCEEDED:
+        checkpoint("daemon.reaped")
+        status = self._end(running.claimed, result)
+        checkpoint("daemon.recorded")
+        if status is not JobStatus.FAILED:
             shutil.rmtree(running.process.folder, ignore_errors=True)
         return result
 
@@ -122,12 +135,15 @@ class Foreman:
         """The process is over and the job is as if it had not been tried."""
         running.process.stop()
         result = read_result(running.process.folder)
+        status = JobStatus.TODO
         if result is not None:
-            self._end(running.claimed, result)
-            return
-        catalogue = self.vault.catalogue
-        with catalogue.writing() as tx:
-            catalogue.release_job(tx, running.claimed.id, running.claimed.token, datetime.now(UTC))
+            status = self._end(running.claimed, result)
+        else:
+            catalogue = self.vault.catalogue
+            with catalogue.writing() as tx:
+                catalogue.release_job(tx, running.claimed.id, running.claimed.token, datetime.now(UTC))
+        if status is not JobStatus.FAILED:
+            shutil.rmtree(running.process.folder, ignore_errors=True)
 
     def take_up_orphans(self) -> int:
         """Jobs of holders that are not there any more: what they had finished is recorded, the rest queued again.
@@ -139,16 +155,28 @@ class Foreman:
         with catalogue.reading() as tx:
             claims = [c for c in list_claims(tx) if c.holder != self.holder]
         for claim in claims:
-            result = read_result(self.vault.run_folder / "jobs" / claim.job.attempt)
+            result = read_result(self._jobs / claim.job.attempt)
             if result is not None:
                 self._end(claim.job, result)
         with catalogue.writing() as tx:
             again = catalogue.requeue_orphans(tx, lambda holder: holder == self.holder, now)
         if claims:
             log.info("jobs of an earlier daemon taken up", jobs=len(claims), again=len(again))
+        self._sweep_folders()
         return len(claims)
 
-    def _end(self, claimed: ClaimedJob, result: Result) -> None:
+    def _sweep_folders(self) -> None:
+        """Folders of jobs that nobody does now are gone, but for those of failed ones, which hold the log."""
+        if not self._jobs.is_dir():
+            return
+        wanted = (JobStatus.DOING, JobStatus.FAILED)
+        with self.vault.catalogue.reading() as tx:
+            kept = {attempt for attempt, status in last_attempts(tx) if status in wanted}
+        for folder in self._jobs.iterdir():
+            if folder.is_dir() and folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _end(self, claimed: ClaimedJob, result: Result) -> JobStatus:
         retries = self.vault.site.retries
         catalogue = self.vault.catalogue
         now = datetime.now(UTC)
@@ -170,6 +198,7 @@ class Foreman:
             log.info("job ended", **told, **({"note": result.error} if result.error else {}))
         else:
             log.warning("job ended", **told, error=result.error, hint=result.hint)
+        return status
 
 
 def read_result(folder: Path) -> Result | None:

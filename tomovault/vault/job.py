@@ -8,33 +8,78 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import resource
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient
 from tomovault.core.record import Outcome, Result
 from tomovault.core.wire import to_plain
+from tomovault.vault.checkpoints import belong_to, checkpoint
 from tomovault.vault.job_folder import ORDER, RESULT, write_json
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_NOT_NOW = 75
+
+
+class Stopped(Exception):
+    """The daemon asks this process to end. Not an error of ours, so that no action takes it for one and goes on."""
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the order in a job folder; 0 once a result is written, whatever it says."""
-    folder = Path(arguments[0])
-    _end_with(int(arguments[1]))
+    """Carry out the order in a job folder; 0 once a result is written, whatever it says.
+
+    SIGTERM ends it as an exception would: what it holds half done is tidied up, and there is no result.
+    """
+    folder, daemon = Path(arguments[0]), int(arguments[1])
+    _end_with(daemon)
+    belong_to(daemon)
+    signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(OSError):
         os.nice(5)
-    order = json.loads((folder / ORDER).read_text("utf-8"))
-    result = carry_out(order, folder)
-    write_json(folder / RESULT, result_to_plain(result))
+    try:
+        order = json.loads((folder / ORDER).read_text("utf-8"))
+        with _alone(folder.parent, order["job"]):
+            checkpoint("job.begin")
+            result = carry_out(order, folder)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            checkpoint("job.done")
+            write_json(folder / RESULT, result_to_plain(result))
+            checkpoint("job.written")
+    except Stopped:
+        return _NOT_NOW
     return 0
+
+
+def _stop(_number: int, _frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped
+
+
+@contextlib.contextmanager
+def _alone(jobs: Path, job: str) -> Iterator[None]:
+    """No other process carries out this job, on whosoever's behalf: both would use the same temporary names.
+
+    One byte of one file is locked for each job, so nothing is left behind when this process dies.
+    """
+    place = int.from_bytes(hashlib.sha256(job.encode()).digest()[:7])
+    with (jobs / ".lock").open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except OSError as problem:
+            if problem.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            sys.stderr.write(f"another process works on {job} still\n")
+            sys.exit(_NOT_NOW)
+        yield
 
 
 def carry_out(order: dict[str, Any], folder: Path) -> Result:
@@ -46,6 +91,8 @@ def carry_out(order: dict[str, Any], folder: Path) -> Result:
         bench = Workbench(order, folder)
         action = load_plugin("actions", order["action"])()
         result: Result = action.perform(order["order"], bench)
+    except Stopped:
+        raise
     except Exception as problem:  # noqa: BLE001 - the border of a process: everything becomes a result
         result = result_of_failure(problem)
         if not isinstance(problem, TomovaultError):
@@ -90,7 +137,7 @@ def _end_with(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
-        sys.exit(75)
+        sys.exit(_NOT_NOW)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ class Workbench:
 
     @property
     def job(self) -> str:
-        """The attempt's id."""
-        return str(self._order["attempt"])
+        """The job's id, the same in every attempt: so each finds what the one before it left."""
+        return str(self._order["job"])
 
     @property
     def folder(self) -> str:
