@@ -183,8 +183,10 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def _obituary(code: int, said: str) -> str:
-    if code == -signal.SIGXCPU or code == -signal.SIGKILL:
+    if code == -signal.SIGXCPU:
         return "used more CPU time than it may and was ended"
+    if code == -signal.SIGKILL:
+        return "was killed: far over its CPU time, or this machine ran out of memory"
     if code < 0:
         return f"crashed with {signal.Signals(-code).name}"
     last = said.strip().splitlines()[-1:] or [f"exit code {code}"]
