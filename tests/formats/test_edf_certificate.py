@@ -242,7 +242,7 @@ def test_links_that_lead_out_are_left_out_and_said(edf_folder, tmp_path):
     secret.write_bytes((scan.path / "scan_0002.edf").read_bytes())
     (scan.path / "scan_0002.edf").unlink()
     (scan.path / "scan_0002.edf").symlink_to(secret)
-    (scan.path / "notes").symlink_to("/etc/passwd")
+    (scan.path / "notes").symlink_to(secret)
     (scan.path / "loop").symlink_to("loop")
     (scan.path / "dangling.txt").symlink_to("gone")
     report = scan.report()

@@ -70,7 +70,7 @@ class Bench:
     def side(self, name, data, role=FileRole.SIDE):
         full = self.path(name)
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        with open(full, "wb") as out:
+        with open(os.open(full, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb") as out:
             out.write(data)
         self.roles[name] = role
 

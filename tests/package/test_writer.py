@@ -257,8 +257,12 @@ def test_a_removed_file_a_link_in_its_place_and_a_replaced_folder_are_named(seri
     files = series.files()
     os.unlink(series.path("scan.info"))
     _fails(series, SourceChanged, "scan.info", files=files)
-    os.symlink("/etc/passwd", series.path("scan.info"))
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"not of this scan")
+    os.symlink(outside, series.path("scan.info"))
     _fails(series, SourceChanged, "scan.info", files=files)
+    assert outside.read_bytes() == b"not of this scan"
+    os.unlink(series.path("scan.info"))
     series.side("scan.info", b"again")
     os.rename(series.path("notes"), tmp_path / "moved")
     os.symlink(tmp_path / "moved", series.path("notes"))
