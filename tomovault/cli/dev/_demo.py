@@ -156,7 +156,7 @@ def _shrink_quota(site: Path, area: str) -> None:
         quota = int((facts.used_bytes - files - package / 2) / 0.6)
     finally:
         vault.close()
-    change_site(site, {"areas": {area: {"quota": quota, "high": "61%"}}})
+    change_site(site, {"areas": {area: {"quota": quota, "high": "61%", "low": "60%"}}})
 
 
 def _give_back(vault: Vault, folder: Path, truth: Mapping[str, str], quiet: bool) -> list[Back]:
