@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from tomovault.core.errors import UserError
 from tomovault.testing.detector import FRELON, SCMOS, Camera, illumination, named_detector
 from tomovault.testing.phantom import Cylinder, Ellipsoid, Phantom, sample_phantom

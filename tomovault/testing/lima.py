@@ -144,6 +144,10 @@ def virtual_layout(files: list[tuple[str, CameraFile]], shape: tuple[int, int]) 
     """The frames of all files one after the other; the text is the name that the layout keeps for a file."""
     total = sum(file.count for _, file in files)
     layout = h5py.VirtualLayout((total, *shape), np.dtype("<u2"), maxshape=(None, None, None))
+    # Without times of creation the same seed gives the same bytes; older h5py has no such attribute.
+    properties = getattr(layout, "dcpl", None)
+    if properties is not None:
+        properties.set_obj_track_times(False)
     for name, file in files:
         source = h5py.VirtualSource(name, DATA, (file.count, *shape), np.uint16)
         # A selection, not "all": only then does the layout itself say how many frames it wants, as BLISS's does.
