@@ -86,6 +86,8 @@ class Intake:
 
     def foresee(self, planned: PlannedFile) -> None:
         """Let the kernel fetch the beginning of a file that is read soon."""
+        if planned.file.state.link_target is not None:
+            return
         try:
             handle = self._tree.open_path(planned.file.state.path)
         except SourceChanged:

@@ -195,8 +195,8 @@ class _Packer:
             if state.link_target is not None:
                 self._contents.files.append(intake.link(entry))
                 continue
-            if position + 1 < len(todo) and todo[position + 1].file.state.link_target is None:
-                intake.foresee(todo[position + 1])
+            for later in todo[position + 1 : position + 4] if position == 0 else todo[position + 3 : position + 4]:
+                intake.foresee(later)
             stored = resumed.segments if resumed.current == state.path else ()
             for step in intake.read(entry, stored):
                 if isinstance(step, PackedFile):
