@@ -62,7 +62,7 @@ test: check
 
 check: $(VENV)/.installed-test
 	@echo '-- ruff check'
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@echo '-- ruff format'
 	@$(BIN)/ruff format --quiet --check . || { $(BIN)/ruff format --check . >&2; exit 1; }
 	@echo '-- mypy'

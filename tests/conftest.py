@@ -86,6 +86,12 @@ def real_file(data_folder) -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def read_files(pytestconfig) -> ReadFiles:
+    """What this process has read of the real data so far."""
+    return pytestconfig.stash[_READ]
+
+
 # --- system components -------------------------------------------------------------------------------
 
 
