@@ -190,6 +190,10 @@ def record_stored(tx: Tx, scan_id: str, stored: Stored, now: datetime) -> str:
     )
     state = ReplicaState.PRESENT if stored.verified_at is None else ReplicaState.VERIFIED
     values = _replica_values(tx, product_id, stored)
+    if row is None or row.sha256 != stored.sha256:
+        body = {"kind": stored.kind, "form": stored.form, "tier": stored.tier, "location": stored.location}
+        more = {"digest": stored.digest, "sha256": stored.sha256, "verified_at": stored.verified_at}
+        add_audit(tx, ACTOR, "replica stored", {**body, **more}, now, scan=scan_id)
     if row is None:
         replica_id = new_id("r")
         tx.run(

@@ -79,6 +79,21 @@ class EmulatedLibrary:
         """One domain a pool."""
         return tuple(f"{self.name}:{pool}" for pool in self._pools)
 
+    def cartridges(self) -> Sequence[Mapping[str, Any]]:
+        """Every cartridge as the library knows it: barcode, pool, generation, state, reason, path."""
+        stock = self._shelf.read()
+        return [
+            {
+                "barcode": c.barcode,
+                "pool": c.pool,
+                "generation": c.generation,
+                "state": c.state.value,
+                "reason": c.reason,
+                "path": os.path.join(self._path, "cartridges", c.barcode),
+            }
+            for c in (stock.cartridges if stock is not None else ())
+        ]
+
     # --- writing ---------------------------------------------------------------------------------
 
     def put(

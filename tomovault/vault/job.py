@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             checkpoint("job.done")
             write_json(folder / RESULT, result_to_plain(result))
-            checkpoint("job.written")
+            checkpoint(f"job.written.{order['action']}")
     except Stopped:
         return _NOT_NOW
     return 0
