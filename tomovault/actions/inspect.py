@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import TomovaultError
+from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Inspected, Outcome, Result
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
+
+#: A master that its writer holds in a state that cannot be read is tried again after these pauses.
+_PAUSES_S = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,18 @@ class Inspect:
 
 
 def _inspected(look: Look, bench: Bench) -> Inspected:
-    try:
-        reports = tuple(bench.formats.inspect(look.candidate, settled=look.settled))
-    except TomovaultError as problem:
-        return Inspected(look.candidate, look.snapshot, look.settled, problem=problem.message)
-    return Inspected(look.candidate, look.snapshot, look.settled, reports)
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            reports = tuple(bench.formats.inspect(look.candidate, settled=look.settled))
+        except Transient as problem:
+            if pause_s is None:
+                return Inspected(look.candidate, look.snapshot, look.settled, problem=problem.message)
+            time.sleep(pause_s)
+        except TomovaultError as problem:
+            return Inspected(look.candidate, look.snapshot, look.settled, problem=problem.message)
+        else:
+            return Inspected(look.candidate, look.snapshot, look.settled, reports)
+    raise AssertionError("unreachable")
 
 
 PLUGIN: type[Action] = Inspect

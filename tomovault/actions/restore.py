@@ -115,17 +115,19 @@ def _fetch(source: Source, wanted: Order, where: Recall, arriving: Path, bench: 
     """The package's files are in the folder `arriving`, each with the digest it was stored with."""
     tier = bench.tier(source.tier)
     ticket = _wait_for_stage(tier, source, bench)
-    shutil.rmtree(arriving, ignore_errors=True)
-    arriving.mkdir(parents=True)
-    need = sum(f.size for f in source.files)
-    free = shutil.disk_usage(arriving).free
-    if free - need < where.floor_bytes:
-        raise NoSpace(
-            f"recalling {wanted.scan_name} needs {need} bytes in {where.folder}, {free} are free above the floor"
-        )
-    placed = Placed(source.location, source.domain, source.files)
-    fetched = tier.fetch(placed, str(arriving), throttle=bench.throttle(where.area), progress=bench.progress)
-    tier.release(ticket)
+    try:
+        shutil.rmtree(arriving, ignore_errors=True)
+        arriving.mkdir(parents=True)
+        need = sum(f.size for f in source.files)
+        free = shutil.disk_usage(arriving).free
+        if free - need < where.floor_bytes:
+            raise NoSpace(
+                f"recalling {wanted.scan_name} needs {need} bytes in {where.folder}, {free} are free above the floor"
+            )
+        placed = Placed(source.location, source.domain, source.files)
+        fetched = tier.fetch(placed, str(arriving), throttle=bench.throttle(where.area), progress=bench.progress)
+    finally:
+        tier.release(ticket)
     bench.checkpoint("recall.fetched")
     if wanted.product is ProductKind.ORIGINAL:
         from tomovault.package.verify import verify_package
@@ -168,7 +170,11 @@ def _keep(fetched: Sequence[StoredFile], wanted: Order, where: Recall, bench: Be
 
 def _wait_for_stage(tier: Tier, source: Source, bench: Bench) -> str:
     ticket = tier.stage([source.location])
-    state = tier.poll(ticket)[source.location]
+    try:
+        state = tier.poll(ticket)[source.location]
+    except UserError as problem:
+        # Another restore of the same package has the same ticket, and was done with it just now.
+        raise Transient(f"{source.tier}: {problem.message}") from problem
     if state == "pending":
         raise Transient(f"{source.tier} is still bringing {source.location} back")
     if state != "ready":

@@ -50,8 +50,8 @@ def record_inspected(tx: Tx, area: str, inspected: Inspected, now: datetime, who
     A report of a new place makes a scan; one of the same identity updates it; another identity at the place
     of a scan that was once complete, or has a product, is a rescan: a new scan that supersedes the old one,
     whose `files` replica is gone then and whose package is left alone. A scan never complete is updated in
-    place. What a prune left of an old scan is not a rescan. Where the candidate could not be read, the reason
-    is kept and its scans become unreadable.
+    place. What a prune left of a scan, or has left so far, is neither a rescan nor a loss: the scan stays as it
+    was. Where the candidate could not be read, the reason is kept and its scans become unreadable.
     """
     candidate = inspected.candidate
     hashed = note_inspected(tx, area, candidate, inspected.snapshot, inspected.settled, inspected.problem, now)
@@ -67,10 +67,10 @@ def _record_report(tx: Tx, context: _Context, report: ScanReport) -> str:
     old = tx.first(select(scan).where(scan.c.place_hash == place, scan.c.superseded_by.is_(None)).with_for_update())
     if old is None:
         return _insert(tx, context, report, place)
-    if old.identity == report.identity or _never_over(tx, old):
-        return _update(tx, context, report, old)
     if _is_remains(tx, old, report):
         return str(old.id)
+    if old.identity == report.identity or _never_over(tx, old):
+        return _update(tx, context, report, old)
     return _supersede(tx, context, report, place, old)
 
 
@@ -83,14 +83,29 @@ def _never_over(tx: Tx, old: Row[Any]) -> bool:
 
 
 def _is_remains(tx: Tx, old: Row[Any], report: ScanReport) -> bool:
-    """A prune of the old scan is under way or over, and nothing that is there is newer than what it had."""
-    permit = tables.permit
-    phases = [p.value for p in RemovalPhase if p is not RemovalPhase.UNDONE]
-    pruned = tx.first(select(permit.c.id).where(permit.c.scan_id == old.id, permit.c.phase.in_(phases)))
-    if pruned is None or old.newest_mtime_ns is None:
+    """A prune of the old scan's files is under way or over, and what is there is of it: nothing is newer."""
+    if not _is_pruned(tx, old.id):
         return False
+    if old.identity == report.identity:
+        return True
     newest = _newest_mtime_ns(report)
-    return newest is None or newest <= old.newest_mtime_ns
+    return old.newest_mtime_ns is not None and (newest is None or newest <= old.newest_mtime_ns)
+
+
+def _is_pruned(tx: Tx, scan_id: str) -> bool:
+    """Whether the files where the scan was written are being moved away by us, or were."""
+    permit, replica = tables.permit, tables.replica
+    query = (
+        select(permit.c.id)
+        .join(replica, replica.c.id == permit.c.replica_id)
+        .where(
+            permit.c.scan_id == scan_id,
+            permit.c.phase != RemovalPhase.UNDONE.value,
+            replica.c.form == Form.FILES.value,
+            replica.c.state.in_([ReplicaState.LEAVING.value, ReplicaState.GONE.value]),
+        )
+    )
+    return tx.first(query) is not None
 
 
 def _insert(tx: Tx, context: _Context, report: ScanReport, place: str) -> str:
@@ -198,6 +213,8 @@ def _mark_unreadable(tx: Tx, candidate: str, problem: str, now: datetime) -> lis
     query = select(scan).where(scan.c.candidate == candidate, scan.c.superseded_by.is_(None)).with_for_update()
     marked = []
     for row in tx.rows(query.order_by(scan.c.entry)):
+        if _is_pruned(tx, row.id):
+            continue
         old = certificate_of(row.certificate)
         new: Certificate = replace(old, verdict=Verdict.UNREADABLE, problems=(problem,))
         marked.append(str(row.id))

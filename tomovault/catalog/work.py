@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 
 from tomovault.catalog import tables
+from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import candidate_hash, list_candidates
 from tomovault.catalog.jobs import ClaimedJob
 from tomovault.catalog.manifests import read_manifest
@@ -129,6 +130,27 @@ def record_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> N
     for replica_id, state in _files_of(tx, area, candidate):
         if state in _THERE:
             record_missing(tx, replica_id, "its files are not found in their place", now)
+
+
+_CONFIRMED = "missing, confirmed by "
+
+
+def confirm_missing(tx: Tx, area: str, candidate: Candidate, by: str, now: datetime) -> None:
+    """A person says that a candidate is gone for good: its absence stops nothing. Its copies stay as they are."""
+    record_vanished(tx, area, candidate, now)
+    table = tables.candidate
+    tx.run(
+        update(table)
+        .where(table.c.key_hash == candidate_hash(area, candidate))
+        .values(inspected_snapshot=None, inspected_settled=False, problem=_CONFIRMED + by)
+    )
+    add_audit(tx, by, "absence confirmed", {"area": area, "folder": candidate.folder, "key": candidate.key}, now)
+
+
+def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
+    """Candidates that a person said are gone, and that were not seen since."""
+    entries = list_candidates(tx, area)
+    return frozenset(e.candidate for e in entries if e.inspected_snapshot is None and e.problem.startswith(_CONFIRMED))
 
 
 def list_overdue(

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from tomovault.catalog.work import record_vanished
+from tomovault.catalog.work import confirmed_missing, record_vanished
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
 from tomovault.vault.vault import Vault
@@ -35,6 +35,7 @@ class Lookout:
         self.unsettled: dict[str, int] = {}
         self.trouble: dict[str, str] = {}
         self.stopped: set[str] = set()
+        self.to_forget: list[tuple[str, Candidate]] = []
         self.swept: dict[str, int] = {}
 
     def take(self, area: str, sweep: Sweep, now: datetime) -> int:
@@ -43,6 +44,8 @@ class Lookout:
         if sweep.stopped:
             self.trouble[area] = sweep.stopped
             self.stopped.add(area)
+            if sweep.vanished:
+                self._take_confirmed(area, sweep.vanished)
             return 0
         self.stopped.discard(area)
         self.trouble.pop(area, None)
@@ -66,6 +69,12 @@ class Lookout:
                 self._noted.pop(candidate, None)
         self.swept[area] = self.swept.get(area, 0) + 1
         return queued
+
+    def _take_confirmed(self, area: str, vanished: Sequence[Candidate]) -> None:
+        """What a person confirmed as gone need not be missed any longer."""
+        with self._vault.catalogue.reading() as tx:
+            confirmed = confirmed_missing(tx, area)
+        self.to_forget.extend((area, candidate) for candidate in vanished if candidate in confirmed)
 
     def _note(self, tx: Any, area: str, seen: Seen, now: datetime) -> bool:
         """Whether the candidate should be looked into now."""

@@ -163,6 +163,9 @@ class Daemon:
                 continue
             self._absent.pop(look.area, None)
             acted += self.lookout.take(look.area, look.sweep, now)
+            while self.lookout.to_forget:
+                area, candidate = self.lookout.to_forget.pop()
+                self._watches[area].forget([candidate])
 
     def _job_ended(self, running: Running, result: Result) -> None:
         self._room_due = True

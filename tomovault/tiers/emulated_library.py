@@ -12,6 +12,7 @@ Every copy has a pool of cartridges of its own, and each pool is a failure domai
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import string
@@ -282,11 +283,14 @@ class EmulatedLibrary:
             yield drive
 
     def stage(self, locations: Sequence[str]) -> str:
-        """The ticket of a list ordered by cartridge and tape file; `poll` and fetches follow that order."""
+        """The ticket of a list ordered by cartridge and tape file; `poll` and fetches follow that order.
+
+        The same list has the same ticket, so that who asks again after a crash leaves nothing behind.
+        """
         self._usable()
         places = sorted({read_place(location) for location in locations})
-        ticket = uuid.uuid4().hex
         plain = {"locations": [str(place) for place in places], "at": self._now().isoformat()}
+        ticket = hashlib.sha256("\n".join(plain["locations"]).encode()).hexdigest()[:32]
         with translating("the stage list"):
             replace_file(self._ticket_path(ticket), json.dumps(plain).encode("ascii"))
         return ticket

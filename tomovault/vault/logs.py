@@ -20,6 +20,8 @@ def start_log(path: Path) -> None:
     )
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("tomovault")
+    for earlier in log.handlers:
+        earlier.close()
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False

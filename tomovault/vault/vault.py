@@ -183,6 +183,8 @@ class Vault:
             wants = Wants(held=dict.fromkeys(Stage, "overwritten in place before it was packed"))
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
+        if not facts.complete:
+            wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants))
 
     def copies_wanted(self, area: str) -> int:
@@ -199,6 +201,13 @@ class Vault:
             TierClass.ARCHIVE: archive,
             TierClass.REMOTE: archive,
         }
+
+
+def _why_incomplete(scan: KnownScan) -> str:
+    if not scan.settled:
+        return "it is still being written, or settling"
+    problems = scan.certificate.problems
+    return f"the certificate says {scan.verdict}" + (f": {problems[0]}" if problems else "")
 
 
 def open_catalogue(site: Site) -> Catalogue:

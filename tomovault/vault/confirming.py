@@ -1,0 +1,45 @@
+"""A person's word that scans missing from an area were removed on purpose (law 3)."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from tomovault.catalog.work import confirm_missing
+from tomovault.core.errors import UserError
+from tomovault.core.scan import Candidate
+from tomovault.formats.family import load
+from tomovault.vault.vault import Vault
+from tomovault.watch.area import AreaIdentity, check_area
+from tomovault.watch.listing import list_folder
+
+
+def confirm_absence(vault: Vault, area: str, *, by: str, do_it: bool) -> list[str]:
+    """Folders of candidates that are not in an area any more; confirmed as gone if `do_it`.
+
+    Raises AreaAbsent where the area itself is not what was recorded: then nothing is missing, it is just not there.
+    """
+    if area not in vault.site.areas:
+        raise UserError(f"there is no area {area!r}", hint=f"the site has: {', '.join(sorted(vault.site.areas))}")
+    with vault.catalogue.reading() as tx:
+        row = next((a for a in vault.catalogue.list_areas(tx) if a.name == area), None)
+        entries = vault.catalogue.list_candidates(tx, area)
+    if row is None:
+        raise UserError(f"area {area} was never marked", hint=f"tomovault area add {area}=PATH")
+    path = str(vault.site.areas[area].path)
+    check_area(path, AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, area))
+    missing = [e.candidate for e in entries if e.inspected_snapshot is not None and not _is_there(e.candidate)]
+    if do_it:
+        with vault.catalogue.writing() as tx:
+            for candidate in missing:
+                confirm_missing(tx, area, candidate, by, datetime.now(UTC))
+    return [os.path.join(c.folder, c.key) for c in missing]
+
+
+def _is_there(candidate: Candidate) -> bool:
+    try:
+        listing = list_folder(candidate.folder)
+    except FileNotFoundError:
+        return False
+    found = load(candidate.format).recognise(listing)
+    return any((c.folder, c.key) == (candidate.folder, candidate.key) for c in found)
