@@ -1,0 +1,233 @@
+"""Small sites that live: real commands, a real daemon in a process of its own, real job processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tomovault.cli import main
+from tomovault.testing.bliss_scan import write_bliss_scan
+from tomovault.testing.edf_scan import write_edf_scan
+from tomovault.vault.editing import change_site
+
+#: Rules of the standard policy that cost most of the time; a site has them only where a test asks for them.
+COSTLY = ("preview", "reconstruct-small")
+
+_PATIENCE_S = 200.0
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TOMOVAULT_")}
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def page(self) -> Any:
+        """What `--json` printed."""
+        return json.loads(self.out)
+
+
+@dataclass
+class Site:
+    """A site in `folder` whose areas lie beside it."""
+
+    base: Path
+    areas: dict[str, Path] = field(default_factory=dict)
+    written: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.base / "site"
+
+    # --- commands ------------------------------------------------------------------------------------
+
+    def say(self, *arguments: str) -> Said:
+        """A command of a person, in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main(["--site", str(self.folder), *arguments])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Said(code, out.getvalue(), err.getvalue())
+
+    def ask(self, *arguments: str, code: int = 0) -> Any:
+        """The page of a command with `--json` that must end with `code`."""
+        said = self.say(*arguments, "--json")
+        assert said.code == code, f"{arguments}: exit {said.code}\n{said.out[-2000:]}\n{said.err}"
+        return said.page if said.out else None
+
+    def refuse(self, *arguments: str, code: int) -> str:
+        """What a command says that must fail with `code`."""
+        said = self.say(*arguments)
+        assert said.code == code, f"{arguments}: exit {said.code}\n{said.out[-2000:]}\n{said.err}"
+        return said.err
+
+    def start(self, *more: str, **settings: Any) -> subprocess.Popen[str]:
+        """A daemon in a process of its own."""
+        command = [sys.executable, "-m", "tomovault", "--site", str(self.folder), "run", *more]
+        with (self.base / "daemon.out").open("a", encoding="utf-8") as out:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, env=_ENVIRONMENT, **settings
+            )
+
+    def live(self, *, failed_ok: bool = False, **settings: Any) -> str:
+        """The daemon ran until nothing was left to do; returns what it said."""
+        before = len(self.told())
+        process = self.start("--until-idle", **settings)
+        try:
+            code = process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            pytest.fail(f"not idle after {_PATIENCE_S:.0f} s:\n{self.told()[-3000:]}")
+        said = self.told()[before:]
+        assert code == 0, f"exit {code}:\n{said[-3000:]}"
+        if not failed_ok:
+            failed = [j for j in self.ask("status")["failed"] if j["action"] != "restore"]
+            assert not failed, f"{failed}\n{said[-3000:]}"
+        return said
+
+    def told(self) -> str:
+        """What every daemon of this site has said so far."""
+        path = self.base / "daemon.out"
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def change(self, **changes: Any) -> None:
+        """The site's file says this now."""
+        change_site(self.folder, changes)
+
+    # --- what is known -------------------------------------------------------------------------------
+
+    def scans(self) -> dict[str, dict[str, Any]]:
+        """Every scan by name, as `scan list` tells it."""
+        return {s["name"]: s for s in self.ask("scan", "list")["scans"]}
+
+    def show(self, name: str) -> dict[str, Any]:
+        """A scan as `scan show` tells it."""
+        return self.ask("scan", "show", name)
+
+    def area_status(self, area: str) -> dict[str, Any]:
+        """What `status` tells of an area."""
+        return next(a for a in self.ask("status")["areas"] if a["area"] == area)
+
+    def actions(self) -> list[tuple[str, str]]:
+        """(action, status) of every job there ever was, in order."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/catalogue.db?mode=ro", uri=True)) as db:
+            return [tuple(row) for row in db.execute("SELECT action, status FROM job ORDER BY queued_at, id")]
+
+    def pruned(self, name: str) -> None:
+        """The area of a scan is given so little room that the originals of every scan in it have to go."""
+        area = self.show(name)["area"]
+        self.change(areas={area: {"prune": "on", "quota": "1kB", "high": "50%", "low": "20%"}})
+
+    # --- writing scans -------------------------------------------------------------------------------
+
+    def write(self, kind: str, name: str, *, area: str | None = None, **more: Any) -> Path:
+        """A tiny scan is written; returns its folder."""
+        settings: dict[str, Any] = {
+            "shape": (24, 32),
+            "projections": 8,
+            "flats": 2,
+            "darks": 2,
+            "started_at": datetime(2026, 3, 1, tzinfo=UTC),
+        }
+        write = write_edf_scan if kind == "edf" else write_bliss_scan
+        written = write(str(self.areas[area or kind]), name, **(settings | more))
+        return Path(written.scans[-1].folder)
+
+    def age(self, seconds: float = 3600.0) -> None:
+        """Every file of the areas is dated so many seconds earlier than it is."""
+        for area in self.areas.values():
+            for path in area.rglob("*"):
+                if ".tomovault" not in path.parts and path.is_file() and not path.is_symlink():
+                    state = path.stat()
+                    os.utime(path, (state.st_atime - seconds, state.st_mtime - seconds))
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """sha256 of every file below a folder, by its path there; of a link, where it points."""
+    found = {}
+    for at, _, files in os.walk(folder):
+        for name in files:
+            path = Path(at, name)
+            raw = os.readlink(path).encode("utf-8", "surrogateescape") if path.is_symlink() else path.read_bytes()
+            found[str(path.relative_to(folder))] = hashlib.sha256(raw).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="session")
+def digests() -> Callable[[Path], dict[str, str]]:
+    """See `digests_of`."""
+    return digests_of
+
+
+@pytest.fixture(scope="session")
+def replicas() -> Callable[..., list[Mapping[str, Any]]]:
+    """Called with a page and wanted values for the replicas of the page that have them."""
+
+    def choose(page: Mapping[str, Any], **wanted: str) -> list[Mapping[str, Any]]:
+        return [r for r in page["replicas"] if all(r[key] == value for key, value in wanted.items())]
+
+    return choose
+
+
+def _without(policy: Path, names: Sequence[str]) -> None:
+    rules = re.split(r"(?m)^(?=  - name: )", policy.read_text("utf-8"))
+    kept = [rule for rule in rules if not rule.startswith(tuple(f"  - name: {name}\n" for name in names))]
+    assert len(kept) == len(rules) - len(names)
+    policy.write_text("".join(kept), "utf-8")
+
+
+@pytest.fixture(scope="session")
+def new_site(tmp_path_factory) -> Iterator[Callable[..., Site]]:
+    """Called with the names of areas for a site that looks often and settles soon."""
+
+    def make(
+        *names: str,
+        simulated: bool = True,
+        without: Sequence[str] = COSTLY,
+        settings: Mapping[str, Any] | None = None,
+        base: Path | None = None,
+    ) -> Site:
+        site = Site(base or tmp_path_factory.mktemp("life"))
+        site.areas = {name: site.base / name for name in names}
+        for path in site.areas.values():
+            path.mkdir(exist_ok=True)
+        areas = [word for name, path in site.areas.items() for word in ("--area", f"{name}={path}")]
+        more = ["--simulated"] if simulated else []
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            main(["init", str(site.folder), *areas, *more, "--json"])
+        assert json.loads(out.getvalue())["simulated"] is simulated
+        _without(site.folder / "policies" / "standard.yaml", without)
+        site.change(
+            watch={"poll": "0.1s", "quiet": "0.4s"},
+            retries={"attempts": 3, "after": "0.2s"},
+            **({"quarantine": {"hold": "0s"}} if simulated else {}),
+        )
+        if settings:
+            site.change(**settings)
+        return site
+
+    yield make
