@@ -8,27 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.ports import Action, Bench, Checkpoint
+from tomovault.core.errors import Transient
+from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, Quarantined, Result
 from tomovault.core.replica import Form, StoredFile
 from tomovault.core.wire import from_plain
 from tomovault.package.manifest import read_text
-from tomovault.tiers.quarantine import Victim, move_in
-
-#: Written into a pruned scan's folder; the watcher ignores it.
-README_NAME = "TOMOVAULT-README.txt"
+from tomovault.tiers.quarantine import Place, Victim, leave_note, move_in
+from tomovault.watch.area import AreaIdentity, check_area, disk_space
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which replica goes, and where to. `below` is the area's root (files) or the vault (package)."""
+    """Which replica goes, and where to. The place is below the area's root (files) or its vault (package)."""
 
     permit: str
     form: Form
     area: str
-    below: str
-    root: str
-    quarantine: str
+    area_path: str
+    identity: AreaIdentity
+    place: Place
     manifest: str
     files: tuple[StoredFile, ...]
     keep: tuple[str, ...]
@@ -43,20 +42,21 @@ class Prune:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """What is as it was packed lies in quarantine; a text file in the scan's folder says where the data is."""
         wanted = from_plain(Order, dict(order))
+        check_area(wanted.area_path, wanted.identity)
+        if disk_space(wanted.place.below) is None:
+            raise Transient(f"{wanted.place.below}: its file system does not say how full it is in a way that can be")
         victims = _files_of(wanted) if wanted.form is Form.FILES else _package_of(wanted)
         bench.checkpoint("prune.begin")
         outcome = move_in(
-            wanted.below,
-            wanted.root,
+            wanted.place,
             victims,
-            wanted.quarantine,
             keep=frozenset(wanted.keep),
             may_continue=bench.token_is_current,
             throttle=bench.throttle(wanted.area),
             checkpoint=bench.checkpoint,
         )
-        if wanted.form is Form.FILES and outcome.moved:
-            write_readme(wanted.root, wanted.readme, bench.job, bench.checkpoint)
+        if wanted.form is Form.FILES:
+            leave_note(wanted.place.below, wanted.place.root, wanted.readme, bench.job, bench.checkpoint)
         bench.checkpoint("prune.done")
         record = Quarantined(
             permit=wanted.permit,
@@ -69,8 +69,7 @@ class Prune:
 
 
 def _files_of(wanted: Order) -> list[Victim]:
-    manifest = read_text(Path(wanted.manifest).read_text("utf-8"))
-    metas = [file.meta for file in manifest.contents.files]
+    metas = [file.meta for file in read_text(Path(wanted.manifest).read_text("utf-8")).contents.files]
     digests = {meta.path: meta.sha256 for meta in metas}
     return [
         Victim(
@@ -87,16 +86,7 @@ def _files_of(wanted: Order) -> list[Victim]:
 
 
 def _package_of(wanted: Order) -> list[Victim]:
-    return [Victim(os.path.relpath(f.location, wanted.root), f.size, f.sha256) for f in wanted.files]
-
-
-def write_readme(folder: str, text: str, job: str, checkpoint: Checkpoint) -> None:
-    """The scan's folder tells where its data went, and how to get it back."""
-    target = Path(folder, README_NAME)
-    temporary = target.with_name(f".{README_NAME}.{job}")
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    checkpoint("prune.readme")
-    temporary.replace(target)
+    return [Victim(os.path.relpath(f.location, wanted.place.root), f.size, f.sha256) for f in wanted.files]
 
 
 PLUGIN: type[Action] = Prune

@@ -1,26 +1,29 @@
-"""undo_prune: within the hold, put a pruned replica back where it was."""
+"""undo_prune: put a pruned replica back where it was, as far as it was not removed yet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, PutBack, Result
 from tomovault.core.wire import from_plain
-from tomovault.tiers.quarantine import put_back
+from tomovault.tiers.quarantine import Place, leave_note, put_back
+from tomovault.watch.area import AreaIdentity, check_area
 
 
 @dataclass(frozen=True)
 class Order:
-    """The quarantine folder of one permit, and where its files were."""
+    """Where the files of one permit are and were. `note`: the place may have a text file about pruned scans, which
+    says `readme` from then on, nothing if that is empty.
+    """
 
     permit: str
-    below: str
-    root: str
-    quarantine: str
+    area_path: str
+    identity: AreaIdentity
+    place: Place
+    note: bool
     readme: str
 
 
@@ -30,12 +33,13 @@ class UndoPrune:
     name: ClassVar[str] = "undo_prune"
 
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
-        """Every file is back, unless something else stands in its place, which is reported."""
+        """Every file is back, unless something else stands in its place or it is gone, which is reported."""
         wanted = from_plain(Order, dict(order))
+        check_area(wanted.area_path, wanted.identity)
         bench.checkpoint("undo.begin")
-        files, size, conflicts = put_back(wanted.below, wanted.root, wanted.quarantine, checkpoint=bench.checkpoint)
-        if not conflicts and wanted.readme:
-            Path(wanted.readme).unlink(missing_ok=True)
+        files, size, conflicts = put_back(wanted.place, checkpoint=bench.checkpoint)
+        if wanted.note and not conflicts:
+            leave_note(wanted.place.below, wanted.place.root, wanted.readme, bench.job, bench.checkpoint)
         bench.checkpoint("undo.done")
         return Result(Outcome.SUCCEEDED, (PutBack(wanted.permit, files, size, tuple(conflicts)),))
 

@@ -8,24 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, TomovaultError
-from tomovault.core.ports import Action, Bench, Placed
+from tomovault.core.errors import IntegrityError, TomovaultError, Transient
+from tomovault.core.manifest import ManifestFile
+from tomovault.core.ports import Action, Bench, Placed, Throttle
 from tomovault.core.record import Checked, Outcome, Result
-from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
+from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.core.wire import from_plain
-from tomovault.tiers.quarantine import hash_below, open_folder, split
+from tomovault.tiers.ground import Ground, hash_below, parts_below, split
+from tomovault.watch.area import AreaIdentity, check_area
+
+
+@dataclass(frozen=True)
+class Area:
+    """The area that a replica on disk is in."""
+
+    name: str
+    path: str
+    identity: AreaIdentity
 
 
 @dataclass(frozen=True)
 class Target:
-    """One replica to re-read. `manifest` is the path of its product's manifest text ('' if it has none)."""
+    """One replica to re-read: in an area, or else by its tier. `manifest` is the path of its product's manifest
+    text ('' if it has none).
+    """
 
     replica: str
     product: ProductKind
     form: Form
     tier: str
-    tier_class: TierClass
-    place: str
+    area: Area | None
     location: str
     domain: str
     digest: str
@@ -47,31 +59,43 @@ class Verify:
     name: ClassVar[str] = "verify"
 
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
-        """One `Checked` a replica. What cannot be reached now is left out, and the attempt is tried again."""
+        """One `Checked` a replica that could be reached. One that could not is left as it was, and if there is such
+        a one the outcome is transient: absence is never an order.
+        """
         wanted = from_plain(Order, dict(order))
         records = []
+        unreached: list[TomovaultError] = []
         for done, target in enumerate(wanted.targets):
             bench.progress(done, len(wanted.targets))
             try:
+                if target.area is not None:
+                    check_area(target.area.path, target.area.identity)
                 problem = _problem_of(target, wanted.threads, bench)
             except IntegrityError as damage:
                 problem = damage.message
             except FileNotFoundError as missing:
-                problem = f"not found: {missing.filename}"
-            except (OSError, TomovaultError) as other:
-                problem = f"cannot be read: {other}"
+                problem = f"not found: {os.fspath(missing.filename or target.location)}"
+            except TomovaultError as other:
+                unreached.append(other)
+                continue
+            except OSError as other:
+                problem = f"cannot be read: {other.strerror or other}"
             grown = problem.startswith("grown: ")
             records.append(Checked(target.replica, not problem or grown, bench.now(), problem))
+        if unreached:
+            first = unreached[0]
+            told = f"{len(unreached)} of {len(wanted.targets)} copies cannot be re-read now: {first.message}"
+            return Result(Outcome.TRANSIENT, tuple(records), error=told, hint=first.hint)
         return Result(Outcome.SUCCEEDED, tuple(records))
 
 
 def _problem_of(target: Target, threads: int, bench: Bench) -> str:
-    throttle = bench.throttle(target.place)
-    if target.tier_class is TierClass.ARCHIVE or target.tier != target.place:
+    if target.area is None:
         placed = Placed(target.location, target.domain, target.files)
-        return bench.tier(target.tier).verify([placed], throttle=throttle)[0]
+        return bench.tier(target.tier).verify([placed], throttle=bench.throttle(target.tier))[0]
+    throttle = bench.throttle(target.area.name)
     if target.form is Form.FILES:
-        return _problem_of_files(target, bench)
+        return _problem_of_files(target, target.area, throttle)
     if target.product is ProductKind.PREVIEW:
         from tomovault.package.preview import verify_preview
 
@@ -85,29 +109,44 @@ def _problem_of(target: Target, threads: int, bench: Bench) -> str:
     return verify_package(target.files, throttle=throttle, threads=threads, progress=bench.progress)
 
 
-def _problem_of_files(target: Target, bench: Bench) -> str:
+def _problem_of_files(target: Target, area: Area, throttle: Throttle) -> str:
     from tomovault.package.manifest import read_text
 
-    throttle = bench.throttle(target.place)
+    try:
+        text = Path(target.manifest).read_text("utf-8")
+    except OSError as problem:
+        raise Transient(f"the manifest {target.manifest} cannot be read: {problem.strerror}") from problem
     bad: list[str] = []
     grown: list[str] = []
-    for file in read_text(Path(target.manifest).read_text("utf-8")).contents.files:
-        meta = file.meta
-        if meta.link_target is not None or meta.hardlink_of is not None:
-            continue
-        parts, name = split(meta.path)
-        try:
-            with open_folder(target.location, parts) as fd:
-                if hash_below(fd, name, throttle) == meta.sha256:
-                    continue
-                longer = os.stat(name, dir_fd=fd, follow_symlinks=False).st_size > meta.size
-        except OSError as problem:
-            bad.append(f"{meta.path}: {problem.strerror}")
-            continue
-        (grown if longer else bad).append(meta.path + (" has grown" if longer else " has changed"))
+    above = parts_below(area.path, target.location)
+    with Ground(area.path) as ground:
+        for file in read_text(text).contents.files:
+            meta = file.meta
+            folders, name = split(meta.path)
+            try:
+                with ground.folder([*above, *folders]) as fd:
+                    wrong = _problem_of_file(fd, name, meta, throttle)
+            except OSError as failed:
+                wrong = failed.strerror or str(failed)
+            if wrong == "has grown":
+                grown.append(f"{meta.path} has grown")
+            elif wrong:
+                bad.append(f"{meta.path}: {wrong}")
     if bad:
         return f"{len(bad)} files, first {bad[0]}"
     return f"grown: {', '.join(grown[:3])}" if grown else ""
+
+
+def _problem_of_file(fd: int, name: str, meta: ManifestFile, throttle: Throttle) -> str:
+    if meta.link_target is not None:
+        return "" if os.readlink(name, dir_fd=fd) == meta.link_target else "points elsewhere"
+    if meta.hardlink_of is not None and not meta.sha256:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+        return ""
+    digest, state = hash_below(fd, name, throttle, length=meta.size)
+    if digest != meta.sha256:
+        return "has changed" if state.st_size >= meta.size else "has become shorter"
+    return "has grown" if state.st_size > meta.size else ""
 
 
 PLUGIN: type[Action] = Verify

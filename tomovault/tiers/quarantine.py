@@ -1,29 +1,30 @@
 """Moving a scan's files out of sight, back again, or away for good: file by file, on hostile ground.
 
-Every step works through directory file descriptors below the area's root and never follows a link. The journal
-beside the quarantined files is written before each rename, so that a run cut off anywhere can be taken up again.
+What is to go is in a journal on the disk before the first rename, so that a run cut off anywhere can be taken up
+again. Every step goes through descriptors below the area's root, opened once, and holds the area's lock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tomovault.core.errors import Refused, Transient, UserError
+from tomovault.core.errors import Refused, Transient
 from tomovault.core.ports import Checkpoint, Throttle
+from tomovault.tiers.ground import NOT_NOW, OWN_FOLDER, Ground, exists, hash_below, move, parts_below, split
+from tomovault.tiers.removal_journal import PRIVATE, Journal
 
-JOURNAL = "journal.jsonl"
 FILES = "files"
-_BLOCK = 1 << 20
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Written into a pruned scan's folder; the watcher ignores it.
+NOTE = "TOMOVAULT-README.txt"
+
+_MADE_AGAIN = 0o755
 
 
 @dataclass(frozen=True)
@@ -41,215 +42,201 @@ class Victim:
 
 @dataclass
 class Moved:
-    """What a move did: `left` says, for each file that stays, why."""
+    """What a move did: `left` says, for each file that stays, why; `errors` of these the file system refused."""
 
     moved: list[str] = field(default_factory=list)
     bytes: int = 0
     left: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    errors: int = 0
 
 
-@contextlib.contextmanager
-def open_folder(root: str, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
-    """A descriptor of `root`/parts, no component below `root` being a link.
+@dataclass(frozen=True)
+class Place:
+    """Where a removal happens: `below` (an area's root or a vault) holds both the files' root and their quarantine."""
 
-    Raises FileNotFoundError where a part is missing and `create` is off.
-    """
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in parts:
-            if part in ("", ".", "..") or "/" in part:
-                raise UserError(f"a manifest names the path part {part!r}, which is not allowed")
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o750, dir_fd=fd)
-            deeper = os.open(part, _FOLDER_FLAGS, dir_fd=fd)
-            os.close(fd)
-            fd = deeper
-        yield fd
-    finally:
-        os.close(fd)
+    below: str
+    root: str
+    quarantine: str
 
+    @property
+    def scan_parts(self) -> list[str]:
+        """From `below` to the files' root."""
+        return parts_below(self.below, self.root)
 
-def split(path: str) -> tuple[list[str], str]:
-    """Folder parts and name of a relative path."""
-    *parts, name = path.split("/")
-    return parts, name
+    @property
+    def own_parts(self) -> list[str]:
+        """From `below` to the folder of journal and files."""
+        return parts_below(self.below, self.quarantine)
+
+    def inside(self, folders: Sequence[str]) -> list[str]:
+        """From `below` to a folder of quarantined files."""
+        return [*self.own_parts, FILES, *folders]
 
 
-def relative_to(root: str, below: str) -> list[str]:
-    """The parts that lead from `root` down to `below`. Raises UserError if it is not below."""
-    root_parts = [p for p in root.split("/") if p]
-    parts = [p for p in below.split("/") if p]
-    if parts[: len(root_parts)] != root_parts:
-        raise UserError(f"{below} is not below {root}")
-    return parts[len(root_parts) :]
+def too_many(wrong: int, total: int) -> bool:
+    """More than max(1 %, 3) of the files, or half of them: so much difference means that something else is wrong."""
+    return wrong > max(3, total // 100) or (wrong > 0 and 2 * wrong >= total)
 
 
-def why_changed(fd: int, name: str, victim: Victim, throttle: Throttle) -> str:
-    """'' if the file is the one that was packed, else what is different. Raises FileNotFoundError if absent.
+def why_changed(fd: int, name: str, victim: Victim, throttle: Throttle) -> tuple[str, os.stat_result]:
+    """('' if the file is the one that was packed, else what is different; its state). FileNotFoundError if absent.
 
     Equal size, mtime, ctime and inode are enough; anything else is re-hashed.
     """
     state = os.stat(name, dir_fd=fd, follow_symlinks=False)
     if victim.link_target is not None:
         if not stat.S_ISLNK(state.st_mode):
-            return "is not the link that was packed"
-        return "" if os.readlink(name, dir_fd=fd) == victim.link_target else "points elsewhere now"
+            return "is not the link that was packed", state
+        return ("" if os.readlink(name, dir_fd=fd) == victim.link_target else "points elsewhere now"), state
     if not stat.S_ISREG(state.st_mode):
-        return "is not a regular file any more"
+        return "is not a regular file any more", state
     if state.st_size != victim.size:
-        return "has grown" if state.st_size > victim.size else "has become shorter"
+        return ("has grown" if state.st_size > victim.size else "has become shorter"), state
     if (state.st_mtime_ns, state.st_ctime_ns, state.st_ino) == (victim.mtime_ns, victim.ctime_ns, victim.inode):
-        return ""
-    return "" if hash_below(fd, name, throttle) == victim.sha256 else "has other content"
+        return "", state
+    digest, state = hash_below(fd, name, throttle)
+    return ("" if digest == victim.sha256 else "has other content"), state
 
 
-def hash_below(fd: int, name: str, throttle: Throttle) -> str:
-    """Hex sha256 of a regular file in the folder `fd`; '' if it changed while it was read."""
-    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
-    try:
-        before = os.fstat(file)
-        digest = hashlib.sha256()
-        while block := os.read(file, _BLOCK):
-            throttle.spend(len(block))
-            digest.update(block)
-        after = os.fstat(file)
-    finally:
-        os.close(file)
-    same = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-    )
-    return digest.hexdigest() if same else ""
+# --- phase one ---------------------------------------------------------------------------------------
 
 
 def move_in(
-    area_root: str,
-    root: str,
+    place: Place,
     victims: Sequence[Victim],
-    quarantine: str,
     *,
     keep: frozenset[str],
     may_continue: Callable[[], bool],
     throttle: Throttle,
     checkpoint: Checkpoint,
 ) -> Moved:
-    """Every victim that is as it was packed lies in `quarantine`, on the same file system; the rest stays.
+    """Every victim that is as it was packed lies in quarantine, on the same file system; the rest stays.
 
-    Paths in `keep` are needed by other scans and stay. Raises Refused, having moved nothing, if more than
-    max(1 %, 3) of the victims are missing or changed: so much difference means that something else is wrong.
-    Raises Transient if the claim on this job was lost.
+    Paths in `keep` are needed by other scans and stay. Raises Refused if too many of the victims are missing or
+    shorter, if the file system refuses too many, or if not one of them may go; Transient if the claim on this job
+    was lost or the file system does not answer. What was moved before that stays in the journal, for `put_back`.
     """
-    scan_parts = relative_to(area_root, root)
-    journal = _Journal(quarantine)
-    outcome = Moved()
-    wanted = []
-    for victim in victims:
-        if victim.path in keep:
-            outcome.left.append(f"{victim.path}: another scan needs it")
-        else:
-            wanted.append(victim)
-    _look_first(area_root, scan_parts, wanted, journal, throttle)
-    Path(quarantine, FILES).mkdir(parents=True, exist_ok=True)
-    with open_folder(area_root, scan_parts) as scan_fd:
-        if os.fstat(scan_fd).st_dev != os.stat(quarantine).st_dev:
-            raise Refused(f"{quarantine} is not on the file system of {root}", by="law 5: same file system")
-    for number, victim in enumerate(wanted):
-        if number % 64 == 0 and not may_continue():
-            raise Transient("the claim on this removal was lost; nothing more was moved")
-        checkpoint("prune.file")
-        _move_one(area_root, scan_parts, victim, quarantine, journal, outcome, throttle)
-    journal.sync()
-    checkpoint("prune.moved")
-    _remove_empty_folders(area_root, scan_parts, wanted)
+    outcome = Moved(left=[f"{v.path}: another scan needs it" for v in victims if v.path in keep])
+    wanted = [v for v in victims if v.path not in keep]
+    with Ground(place.below) as ground, ground.locked():
+        journal = Journal(ground, place.own_parts)
+        _plan(ground, place, wanted, journal)
+        checkpoint("prune.planned")
+        for victim in wanted:
+            if not may_continue():
+                raise Transient("the claim on this removal was lost; nothing more was moved")
+            checkpoint("prune.file")
+            _move_one(ground, place, victim, journal, outcome, throttle)
+            if outcome.errors > max(3, len(wanted) // 100):
+                raise Refused(
+                    f"{outcome.errors} files of {place.root} cannot be moved, last {outcome.left[-1]}",
+                    by="law 5: brake on errors",
+                    hint="tomovault doctor shows what may be done in the area",
+                )
+        if not outcome.moved:
+            why = (outcome.left or outcome.missing or ["it has no files"])[0]
+            raise Refused(f"nothing of {place.root} may be moved, first {why}", by="law 5: only what was packed goes")
+        journal.add((), sync=True)
+        for folders in {tuple(split(path)[0]) for path in outcome.moved}:
+            ground.sync(place.inside(folders))
+            ground.sync([*place.scan_parts, *folders])
+        checkpoint("prune.moved")
     return outcome
 
 
-def _look_first(
-    area_root: str, scan_parts: list[str], victims: Sequence[Victim], journal: _Journal, throttle: Throttle
-) -> None:
+def _plan(ground: Ground, place: Place, victims: Sequence[Victim], journal: Journal) -> None:
+    """Every victim that is there is in the journal, and the journal on the disk, before the first of them moves."""
     wrong = []
+    planned = []
     for victim in victims:
-        if victim.path in journal.paths:
-            continue
-        parts, name = split(victim.path)
+        folders, name = split(victim.path)
         try:
-            with open_folder(area_root, [*scan_parts, *parts]) as fd:
+            with ground.folder([*place.scan_parts, *folders]) as fd:
                 state = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except OSError as problem:
-            wrong.append(f"{victim.path}: {problem.strerror}")
+            _stop_if_not_now(problem, victim.path)
+            if not _is_inside(ground, place, victim.path):
+                wrong.append(f"{victim.path}: {problem.strerror}")
             continue
         if victim.link_target is None and state.st_size < victim.size:
             wrong.append(f"{victim.path}: has become shorter")
-    if len(wrong) > max(3, len(victims) // 100):
+        if victim.path not in journal.entries:
+            planned.append(_entry(victim.path, state, "planned", sha256=victim.sha256))
+    if too_many(len(wrong), len(victims)):
         raise Refused(
             f"{len(wrong)} of {len(victims)} files are missing or shorter than packed, first {wrong[0]}",
             by="law 3: absence is never an order",
             hint="see whether the area is the right one and mounted whole; tomovault verify SCAN re-reads its copies",
         )
+    with ground.folder(place.inside(()), create=PRIVATE) as inside, ground.folder(place.scan_parts) as scan:
+        if os.fstat(inside).st_dev != os.fstat(scan).st_dev:
+            raise Refused(f"{place.quarantine} is not on the file system of {place.root}", by="law 5: same file system")
+    journal.add(planned, sync=True)
+
+
+def _entry(path: str, state: os.stat_result, step: str, **more: Any) -> Mapping[str, Any]:
+    return {
+        "path": path,
+        "inode": state.st_ino,
+        "size": state.st_size,
+        "mtime_ns": state.st_mtime_ns,
+        "ctime_ns": state.st_ctime_ns,
+        "step": step,
+        **more,
+    }
 
 
 def _move_one(
-    area_root: str,
-    scan_parts: list[str],
-    victim: Victim,
-    quarantine: str,
-    journal: _Journal,
-    outcome: Moved,
-    throttle: Throttle,
+    ground: Ground, place: Place, victim: Victim, journal: Journal, outcome: Moved, throttle: Throttle
 ) -> None:
-    parts, name = split(victim.path)
+    folders, name = split(victim.path)
     try:
-        with (
-            open_folder(area_root, [*scan_parts, *parts]) as source,
-            open_folder(str(Path(quarantine, FILES)), parts, create=True) as target,
-        ):
-            if victim.path in journal.paths and _exists(target, name):
-                if not _exists(source, name):
-                    _count(outcome, victim)
-                else:
+        if _is_inside(ground, place, victim.path):
+            _count(outcome, victim)
+            with ground.folder([*place.scan_parts, *folders]) as source:
+                if exists(source, name):
                     outcome.left.append(f"{victim.path}: a new file stands in its place")
-                return
-            reason = why_changed(source, name, victim, throttle)
+            return
+        with (
+            ground.folder([*place.scan_parts, *folders]) as source,
+            ground.folder(place.inside(folders), create=PRIVATE) as target,
+        ):
+            reason, checked = why_changed(source, name, victim, throttle)
+            if not reason:
+                reason = _move_checked(source, target, name, victim, checked, journal)
             if reason:
                 outcome.left.append(f"{victim.path}: {reason}")
-                return
-            checked = os.stat(name, dir_fd=source, follow_symlinks=False)
-            journal.add({"path": victim.path, "inode": checked.st_ino, "size": checked.st_size, "step": "moving"})
-            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-            moved = os.stat(name, dir_fd=target, follow_symlinks=False)
-            if (moved.st_ino, moved.st_size, moved.st_mtime_ns) != (
-                checked.st_ino,
-                checked.st_size,
-                checked.st_mtime_ns,
-            ):
-                os.rename(name, name, src_dir_fd=target, dst_dir_fd=source)
-                journal.add({"path": victim.path, "step": "returned"})
-                outcome.left.append(f"{victim.path}: was replaced while it was checked")
-                return
-            journal.add(
-                {
-                    "path": victim.path,
-                    "inode": moved.st_ino,
-                    "size": moved.st_size,
-                    "mtime_ns": moved.st_mtime_ns,
-                    "ctime_ns": moved.st_ctime_ns,
-                    "step": "moved",
-                }
-            )
-            _count(outcome, victim)
+            else:
+                _count(outcome, victim)
     except FileNotFoundError:
-        if _in_quarantine(quarantine, victim.path):
-            _count(outcome, victim)
-        else:
+        if victim.path not in outcome.moved:
             outcome.missing.append(victim.path)
     except OSError as problem:
+        _stop_if_not_now(problem, victim.path)
         if problem.errno in (errno.ELOOP, errno.ENOTDIR):
             outcome.left.append(f"{victim.path}: a link or a file stands where a folder was")
         else:
+            outcome.errors += 1
             outcome.left.append(f"{victim.path}: {problem.strerror}")
+
+
+def _move_checked(
+    source: int, target: int, name: str, victim: Victim, checked: os.stat_result, journal: Journal
+) -> str:
+    """'' once the file that was checked is in quarantine, its ctime recorded again; else why it stays."""
+    move(source, target, name)
+    moved = os.stat(name, dir_fd=target, follow_symlinks=False)
+    if any(getattr(moved, k) != getattr(checked, k) for k in ("st_ino", "st_dev", "st_size", "st_mtime_ns")):
+        move(target, source, name)
+        return "was replaced while it was checked"
+    journal.add([_entry(victim.path, moved, "moved", sha256=victim.sha256)])
+    return ""
+
+
+def _stop_if_not_now(problem: OSError, path: str) -> None:
+    if problem.errno in NOT_NOW:
+        raise Transient(f"{path}: {problem.strerror}", hint="the file system answered with an error") from problem
 
 
 def _count(outcome: Moved, victim: Victim) -> None:
@@ -257,133 +244,183 @@ def _count(outcome: Moved, victim: Victim) -> None:
     outcome.bytes += victim.size
 
 
-def _exists(fd: int, name: str) -> bool:
+def _is_inside(ground: Ground, place: Place, path: str) -> bool:
+    folders, name = split(path)
     try:
-        os.stat(name, dir_fd=fd, follow_symlinks=False)
+        with ground.folder(place.inside(folders)) as fd:
+            return exists(fd, name)
     except FileNotFoundError:
         return False
-    return True
 
 
-def _in_quarantine(quarantine: str, path: str) -> bool:
-    return os.path.lexists(Path(quarantine, FILES, path))
+# --- back again --------------------------------------------------------------------------------------
 
 
-def _remove_empty_folders(area_root: str, scan_parts: list[str], victims: Iterable[Victim]) -> None:
-    folders = {tuple(split(v.path)[0][:depth]) for v in victims for depth in range(1, len(split(v.path)[0]) + 1)}
-    for folder in sorted(folders, key=len, reverse=True):
-        with contextlib.suppress(OSError), open_folder(area_root, [*scan_parts, *folder[:-1]]) as fd:
-            os.rmdir(folder[-1], dir_fd=fd)
+def put_back(place: Place, *, checkpoint: Checkpoint) -> tuple[int, int, list[str]]:
+    """Every quarantined file stands where it was, unless something else stands there now or it was removed already.
 
-
-def put_back(area_root: str, root: str, quarantine: str, *, checkpoint: Checkpoint) -> tuple[int, int, list[str]]:
-    """Every quarantined file stands where it was, unless something else stands there now.
-
-    Returns (files, bytes, conflicts). What conflicts stays in quarantine.
+    Returns (files, bytes, conflicts). What conflicts stays in quarantine. Raises Transient where the file system
+    does not answer.
     """
-    scan_parts = relative_to(area_root, root)
     files = size = 0
     conflicts = []
-    for entry in _Journal(quarantine).last_of_each():
-        parts, name = split(entry["path"])
-        checkpoint("undo.file")
-        try:
-            with open_folder(str(Path(quarantine, FILES)), parts) as source:
-                with open_folder(area_root, [*scan_parts, *parts], create=True) as target:
-                    if not _exists(source, name):
-                        continue
-                    if _exists(target, name):
-                        conflicts.append(entry["path"])
-                        continue
-                    os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-                os.unlink(name, dir_fd=source)
-        except FileNotFoundError:
-            continue
-        files += 1
-        size += int(entry.get("size", 0))
-    if not conflicts:
-        _clear(quarantine)
+    with Ground(place.below) as ground, ground.locked():
+        journal = Journal(ground, place.own_parts)
+        touched = set()
+        for path, entry in journal.entries.items():
+            checkpoint("undo.file")
+            try:
+                back, problem = _put_one_back(ground, place, path, entry)
+            except OSError as problem_:
+                _stop_if_not_now(problem_, path)
+                back, problem = False, str(problem_.strerror)
+            if problem:
+                conflicts.append(f"{path}: {problem}")
+            elif back:
+                files += 1
+                size += int(entry["size"])
+                touched.add(tuple(split(path)[0]))
+        for folders in touched:
+            ground.sync([*place.scan_parts, *folders])
+        if not conflicts:
+            _clear(ground, place, journal)
     return files, size, conflicts
 
 
-def empty(quarantine: str, *, may_continue: Callable[[], bool], checkpoint: Checkpoint) -> tuple[int, int, list[str]]:
+def _put_one_back(ground: Ground, place: Place, path: str, entry: Mapping[str, Any]) -> tuple[bool, str]:
+    """(whether it stands in its place, what is in the way)."""
+    folders, name = split(path)
+    if not _is_inside(ground, place, path):
+        if entry["step"] != "moved":
+            return False, ""
+        return _stands(ground, place, path, entry)
+    with (
+        ground.folder(place.inside(folders)) as source,
+        ground.folder([*place.scan_parts, *folders], create=_MADE_AGAIN) as target,
+    ):
+        try:
+            move(source, target, name)
+        except FileExistsError:
+            return False, "something else stands in its place"
+    return True, ""
+
+
+def _stands(ground: Ground, place: Place, path: str, entry: Mapping[str, Any]) -> tuple[bool, str]:
+    folders, name = split(path)
+    try:
+        with ground.folder([*place.scan_parts, *folders]) as target:
+            state = os.stat(name, dir_fd=target, follow_symlinks=False)
+    except FileNotFoundError:
+        return False, "was removed already"
+    if state.st_ino == entry["inode"]:
+        return True, ""
+    return False, "something else stands in its place"
+
+
+# --- phase two ---------------------------------------------------------------------------------------
+
+
+def empty(
+    place: Place, *, may_continue: Callable[[], bool], throttle: Throttle, checkpoint: Checkpoint
+) -> tuple[int, int, list[str]]:
     """Every file that lies in quarantine as it was put there is unlinked; returns (files, bytes, left).
 
-    Raises Transient if the claim on this job was lost.
+    Subfolders of the scan that are empty then are gone too. Raises Transient if the claim on this job was lost or
+    the file system does not answer.
     """
     files = size = 0
     left = []
-    for number, entry in enumerate(_Journal(quarantine).last_of_each()):
-        if number % 64 == 0 and not may_continue():
-            raise Transient("the claim on this removal was lost; nothing more was removed")
-        parts, name = split(entry["path"])
-        checkpoint("remove.file")
-        try:
-            with open_folder(str(Path(quarantine, FILES)), parts) as fd:
-                state = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if state.st_ino != entry["inode"] or state.st_size != entry["size"]:
-                    left.append(f"{entry['path']}: is not the file that was put into quarantine")
-                    continue
-                os.unlink(name, dir_fd=fd)
-        except FileNotFoundError:
-            if entry["step"] == "moving":
-                continue  # a run cut off before the rename: it never went in
-        files += 1
-        size += int(entry["size"])
-    if not left:
-        _clear(quarantine)
+    with Ground(place.below) as ground, ground.locked():
+        journal = Journal(ground, place.own_parts)
+        for path, entry in journal.entries.items():
+            if not may_continue():
+                raise Transient("the claim on this removal was lost; nothing more was removed")
+            checkpoint("remove.file")
+            try:
+                gone, problem = _remove_one(ground, place, path, entry, throttle)
+            except OSError as problem_:
+                _stop_if_not_now(problem_, path)
+                gone, problem = False, str(problem_.strerror)
+            if problem:
+                left.append(f"{path}: {problem}")
+            elif gone:
+                files += 1
+                size += int(entry["size"])
+        if not left:
+            _remove_empty_folders(ground, place, journal.entries)
+            _clear(ground, place, journal)
     return files, size, left
 
 
-def _clear(quarantine: str) -> None:
-    files = Path(quarantine, FILES)
-    for folder, _, _ in os.walk(files, topdown=False, followlinks=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-    if not files.exists():
-        Path(quarantine, JOURNAL).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(quarantine)
+def _remove_one(
+    ground: Ground, place: Place, path: str, entry: Mapping[str, Any], throttle: Throttle
+) -> tuple[bool, str]:
+    """(whether it is gone, why it stays). One that never went in is neither."""
+    folders, name = split(path)
+    try:
+        with ground.folder(place.inside(folders)) as fd:
+            state = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            seen = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            same = seen == (entry["inode"], entry["size"], entry["mtime_ns"], entry["ctime_ns"])
+            if not same and not _is_still(fd, name, state, entry, throttle):
+                return False, "is not the file that was put into quarantine"
+            os.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        return entry["step"] == "moved", ""
+    return True, ""
 
 
-class _Journal:
-    """What went into one quarantine folder, a JSON line a step."""
+def _is_still(fd: int, name: str, state: os.stat_result, entry: Mapping[str, Any], throttle: Throttle) -> bool:
+    """One whose times differ, as those of a hard link do when another name of it goes, is judged by its content."""
+    if (state.st_ino, state.st_size) != (entry["inode"], entry["size"]):
+        return False
+    return stat.S_ISLNK(state.st_mode) or hash_below(fd, name, throttle)[0] == entry["sha256"]
 
-    def __init__(self, quarantine: str) -> None:
-        self._path = Path(quarantine, JOURNAL)
-        self._entries: dict[str, dict[str, Any]] = {}
+
+def _remove_empty_folders(ground: Ground, place: Place, paths: Iterable[str]) -> None:
+    folders = {tuple(split(path)[0][:depth]) for path in paths for depth in range(1, len(split(path)[0]) + 1)}
+    for folder in sorted(folders, key=len, reverse=True):
+        with contextlib.suppress(OSError), ground.folder([*place.scan_parts, *folder[:-1]]) as fd:
+            os.rmdir(folder[-1], dir_fd=fd)
+
+
+def _clear(ground: Ground, place: Place, journal: Journal) -> None:
+    """The quarantine folder is gone with its journal, unless something is in it still."""
+    folders = {tuple(split(path)[0][:depth]) for path in journal.entries for depth in range(len(split(path)[0]) + 1)}
+    for folder in sorted(folders | {()}, key=len, reverse=True):
+        *above, last = place.inside(folder)
+        with contextlib.suppress(OSError), ground.folder(above) as fd:
+            os.rmdir(last, dir_fd=fd)
+    *above, last = place.own_parts
+    with contextlib.suppress(FileNotFoundError), ground.folder(place.own_parts) as fd:
+        if exists(fd, FILES):
+            return
+    journal.remove()
+    with contextlib.suppress(OSError), ground.folder(above) as fd:
+        os.rmdir(last, dir_fd=fd)
+
+
+# --- the note ----------------------------------------------------------------------------------------
+
+
+def leave_note(below: str, root: str, text: str, job: str, checkpoint: Checkpoint) -> None:
+    """The scan's folder tells where its data went; with an empty text it tells nothing any more."""
+    temporary = f"note.{job}"
+    with (
+        Ground(below) as ground,
+        ground.folder((OWN_FOLDER,), create=0o755) as own,
+        ground.folder(parts_below(below, root)) as scan,
+    ):
+        if not text:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(NOTE, dir_fd=scan)
+            return
         with contextlib.suppress(FileNotFoundError):
-            for line in self._path.read_text("utf-8", "surrogateescape").splitlines():
-                self._take(line)
-
-    def _take(self, line: str) -> None:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            return  # the last line of a run that was cut off
-        if entry.get("step") == "returned":
-            self._entries.pop(entry["path"], None)
-        else:
-            self._entries[entry["path"]] = entry
-
-    @property
-    def paths(self) -> Mapping[str, Any]:
-        """Paths that went in, or were about to."""
-        return self._entries
-
-    def last_of_each(self) -> list[dict[str, Any]]:
-        """The last word on every path."""
-        return list(self._entries.values())
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """The entry is in the journal; `sync` puts it on the disk."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(entry) + "\n"
-        with self._path.open("a", encoding="ascii") as file:
-            file.write(line)
-        self._take(line)
-
-    def sync(self) -> None:
-        """What was added survives a power cut."""
-        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
-            os.fsync(file.fileno())
+            os.unlink(temporary, dir_fd=own)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(temporary, flags, 0o644, dir_fd=own)
+        with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as note:
+            os.fchmod(note.fileno(), 0o644)
+            note.write(text)
+        checkpoint("prune.readme")
+        os.rename(temporary, NOTE, src_dir_fd=own, dst_dir_fd=scan)

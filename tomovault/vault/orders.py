@@ -6,17 +6,18 @@ a law or a pin forbids it, Transient where it cannot be done now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tomovault.catalog.work import shared_paths
-from tomovault.core.errors import Refused, TomovaultError, UserError
-from tomovault.core.known import KnownScan, Permit
+from tomovault.core.errors import Refused, TomovaultError, Transient, UserError
+from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status
-from tomovault.core.ports import Parcel
+from tomovault.core.ports import Parcel, Placed
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, StoredFile, TierClass
 from tomovault.core.wire import to_plain
 from tomovault.vault.vault import Vault
@@ -44,7 +45,10 @@ def build_order(action: str, request: Request) -> dict[str, Any]:
         raise UserError(f"no order can be made for {action!r}")
     if "stage" in request.wish:
         _require_due(Stage(request.wish["stage"]), request)
-    return _BUILDERS[action](request)
+    try:
+        return _BUILDERS[action](request)
+    except OSError as problem:
+        raise Transient(f"{problem.filename}: {problem.strerror}") from problem
 
 
 def _require_due(stage: Stage, request: Request) -> None:
@@ -185,7 +189,7 @@ def _archive(request: Request) -> dict[str, Any]:
     from tomovault.vault.workbench import open_tier
 
     vault, scan = request.vault, request.scan
-    package = _need_package(request)
+    package = disk_package(vault, scan) or _archived_package(request)
     tier_name = str(request.wish.get("tier") or next(iter(vault.archive_tiers()), ""))
     if not tier_name:
         raise Refused("the site has no archive tier", by="tomovault.yaml", hint="add one under `tiers:`")
@@ -208,7 +212,27 @@ def _archive(request: Request) -> dict[str, Any]:
         "tier": tier_name,
         "domains": free[:lacking],
         "parcels": [to_plain(_parcel(request, package))],
-        "source_place": package.tier,
+        "source_place": scan.area,
+        "recall": _recall_for_archive(request, package),
+    }
+
+
+def _archived_package(request: Request) -> Replica:
+    """A good copy on an archive tier, where none is on disk: what one cartridge lost the other gives."""
+    for replica in request.scan.replicas_of(ProductKind.ORIGINAL, Form.PACKAGE):
+        if replica.good and replica.tier_class is TierClass.ARCHIVE and replica.tier in request.vault.site.tiers:
+            return replica
+    raise Moot("there is no good package to work from")
+
+
+def _recall_for_archive(request: Request, package: Replica) -> dict[str, Any] | None:
+    if package.tier in request.vault.site.areas:
+        return None
+    return {
+        "tier": package.tier,
+        "placed": to_plain(Placed(package.location, package.domain, stored_files(request, package))),
+        "folder": _place(request)["folder"],
+        "floor_bytes": request.vault.site.areas[request.scan.area].floor,
     }
 
 
@@ -237,8 +261,7 @@ def _verify(request: Request) -> dict[str, Any]:
                 "product": replica.product.value,
                 "form": replica.form.value,
                 "tier": replica.tier,
-                "tier_class": replica.tier_class.value,
-                "place": replica.tier,
+                "area": _area_of(request, replica),
                 "location": replica.location,
                 "domain": replica.domain,
                 "digest": replica.digest,
@@ -251,23 +274,33 @@ def _verify(request: Request) -> dict[str, Any]:
     return {"targets": targets, "threads": vault.site.jobs.cpus}
 
 
+def _area_of(request: Request, replica: Replica) -> dict[str, Any] | None:
+    area = request.vault.site.areas.get(replica.tier)
+    if area is None:
+        return None
+    identity = request.vault.identity_of(request.tx, area.name)
+    return {"name": area.name, "path": str(area.path), "identity": to_plain(identity)}
+
+
 def _prune(request: Request) -> dict[str, Any]:
     permit, replica = find_permit(request)
     vault, scan = request.vault, request.scan
-    area = vault.site.areas[scan.area]
+    if permit.phase is not RemovalPhase.GRANTED:
+        raise Moot(f"its permit is {permit.phase}")
+    if pin := scan.pinned_by(request.now):
+        raise Moot(f"pinned by {pin} since it was permitted")
+    if not vault.site.areas[scan.area].prune:
+        raise Moot(f"prune is off for area {scan.area} since it was permitted")
     of_files = replica.form is Form.FILES
-    below = area.path if of_files else area.vault
     return {
         "permit": permit.id,
         "form": replica.form.value,
         "area": scan.area,
-        "below": below,
-        "root": replica.location if of_files else str(Path(replica.location).parent),
-        "quarantine": vault.quarantine_of(below, permit.id),
+        **_removal(request, permit, replica),
         "manifest": vault.catalogue.manifest_path(replica.digest),
         "files": to_plain(stored_files(request, replica)),
         "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
-        "readme": readme_of(scan, replica, request.now),
+        "readme": note_about([*_pruned_beside(request), (scan, replica)], request.now) if of_files else "",
     }
 
 
@@ -279,41 +312,90 @@ def find_permit(request: Request) -> tuple[Permit, Replica]:
     raise Moot("its permit is not known any more")
 
 
+def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, Any]:
+    """Where a removal happens, and by what the area is recognised there. Refused where it has no marker."""
+    vault = request.vault
+    area = vault.site.areas[request.scan.area]
+    identity = vault.identity_of(request.tx, area.name)
+    if identity.uuid is None:
+        raise Refused(
+            f"area {area.name} has no marker, so it is archive-only",
+            by="law 3",
+            hint="tomovault doctor shows what may be done there",
+        )
+    of_files = replica.form is Form.FILES
+    below = str(area.path if of_files else area.vault)
+    return {
+        "area_path": str(area.path),
+        "identity": to_plain(identity),
+        "place": {
+            "below": below,
+            "root": replica.location if of_files else str(Path(replica.location).parent),
+            "quarantine": vault.quarantine_of(below, permit.id),
+        },
+    }
+
+
+def _at_work(scan: KnownScan, action: str, permit: str, *statuses: JobStatus) -> bool:
+    return any(j.action == action and j.order.get("permit") == permit and j.status in statuses for j in scan.jobs)
+
+
 def _empty_quarantine(request: Request) -> dict[str, Any]:
     permit, replica = find_permit(request)
-    return {"permit": permit.id, "quarantine": _quarantine(request, permit, replica)}
+    if permit.phase is not RemovalPhase.LEAVING:
+        raise Moot(f"its permit is {permit.phase}")
+    if pin := request.scan.pinned_by(request.now):
+        raise Moot(f"pinned by {pin} since the second look")
+    return {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
 
 
 def _undo_prune(request: Request) -> dict[str, Any]:
     permit, replica = find_permit(request)
-    area = request.vault.site.areas[request.scan.area]
+    scan = request.scan
+    if permit.phase in (RemovalPhase.UNDONE, RemovalPhase.GONE):
+        raise Moot(f"its permit is {permit.phase}")
+    if _at_work(scan, "empty_quarantine", permit.id, JobStatus.DOING):
+        raise Refused(f"{scan.name} is being removed right now", by="law 5", hint="tomovault restore gives it back")
+    if _at_work(scan, "prune", permit.id, JobStatus.DOING):
+        raise Transient(f"{scan.name} is being moved into quarantine right now", hint="ask again when it is over")
     of_files = replica.form is Form.FILES
     return {
         "permit": permit.id,
-        "below": area.path if of_files else area.vault,
-        "root": replica.location if of_files else str(Path(replica.location).parent),
-        "quarantine": _quarantine(request, permit, replica),
-        "readme": str(Path(replica.location, "TOMOVAULT-README.txt")) if of_files else "",
+        **_removal(request, permit, replica),
+        "note": of_files,
+        "readme": note_about(_pruned_beside(request), request.now),
     }
 
 
-def _quarantine(request: Request, permit: Permit, replica: Replica) -> str:
-    area = request.vault.site.areas[request.scan.area]
-    return request.vault.quarantine_of(area.path if replica.form is Form.FILES else area.vault, permit.id)
+def _pruned_beside(request: Request) -> list[tuple[KnownScan, Replica]]:
+    """Other scans with the same root whose files were pruned: one text file speaks of them all."""
+    catalogue, scan = request.vault.catalogue, request.scan
+    ids = [found.id for found in catalogue.find_scans(request.tx, scan.root) if found.id != scan.id]
+    pruned = []
+    for other in catalogue.known_many(request.tx, ids):
+        for replica in other.replicas:
+            away = replica.state in (ReplicaState.GONE, ReplicaState.LEAVING)
+            if replica.form is Form.FILES and away and replica.location == scan.root and not other.superseded_by:
+                pruned.append((other, replica))
+    return pruned
 
 
-def readme_of(scan: KnownScan, replica: Replica, now: datetime) -> str:
-    """The text left in a pruned scan's folder."""
+def note_about(pruned: Sequence[tuple[KnownScan, Replica]], now: datetime) -> str:
+    """The text left in the folder of pruned scans; '' for none."""
+    return "\n----\n\n".join(_note(scan, replica, now) for scan, replica in pruned)
+
+
+def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:
     copies = "\n".join(
         f"  {r.form} on {r.tier}: {r.location} (re-read {r.verified_at:%Y-%m-%d})"
         for r in scan.replicas_of(ProductKind.ORIGINAL)
-        if r.id != replica.id and r.verified_at is not None
+        if r.id != replica.id and r.good and r.verified_at is not None
     )
     return (
-        f"The original files of the scan {scan.name} were moved out of this folder on {now:%Y-%m-%d}.\n\n"
+        f"The original files of the scan {scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
         f"Nothing is lost: verified copies are kept here:\n{copies}\n\n"
         "To get the files back, bit for bit, as they were:\n\n"
-        f"  tomovault restore {scan.id} --to {scan.root} --wait\n\n"
+        f"  tomovault restore {scan.id} --to {shlex.quote(scan.root)} --wait\n\n"
         "or to another folder, or only some of them (--files, --frames, --flats, --darks).\n"
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.catalogue import Catalogue
 from tomovault.catalog.work import area_bytes
+from tomovault.core.errors import AreaAbsent
 from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Wants, standings
 from tomovault.core.replica import LEAST_COPIES, TierClass
@@ -96,6 +97,13 @@ class Vault:
         for name, tier in self.site.tiers.items():
             counts = tier.kind != "emulated_library" or (self.site.simulated and marked)
             self.catalogue.record_tier(tx, name, tier.tier_class, counts=counts)
+
+    def identity_of(self, tx: Any, area: str) -> AreaIdentity:
+        """By what an area is recognised. Raises Transient if it was never marked."""
+        for row in self.catalogue.list_areas(tx):
+            if row.name == area:
+                return AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, area)
+        raise AreaAbsent(f"area {area} was never marked", hint="tomovault area add NAME=PATH")
 
     def whose_in(self, area: str) -> Callable[[ScanReport], Mapping[str, tuple[str, str]]]:
         """Tells whose a scan of an area is, with the source of each answer."""
