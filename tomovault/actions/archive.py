@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.ports import Action, Bench, Parcel
+from tomovault.core.errors import IntegrityError, NoSpace, Transient
+from tomovault.core.ports import Action, Bench, Parcel, Placed
 from tomovault.core.record import Outcome, Record, Result
 from tomovault.core.wire import from_plain
 from tomovault.tiers.delivery import deliver
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Where a good copy of the one parcel lies on an archive tier, and the folder on disk it passes through."""
+
+    tier: str
+    placed: Placed
+    folder: str
+    floor_bytes: int
+
+
+@dataclass(frozen=True)
 class Order:
-    """What to write, and into which failure domains of which tier."""
+    """What to write, and into which failure domains of which tier; with `recall` no package is on disk any more."""
 
     tier: str
     domains: tuple[str, ...]
     parcels: tuple[Parcel, ...]
     source_place: str
+    recall: Recall | None = None
 
 
 class Archive:
@@ -28,24 +43,65 @@ class Archive:
     name: ClassVar[str] = "archive"
 
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
-        """Each domain holds a copy that was re-read after a remount, one `Stored` record a copy."""
+        """Each domain holds a copy that was re-read after a remount, one `Stored` record a copy.
+
+        Raises NoSpace where what is recalled for it would cross the floor.
+        """
         wanted = from_plain(Order, dict(order))
         tier = bench.tier(wanted.tier)
         records: list[Record] = []
-        for done, domain in enumerate(wanted.domains):
-            bench.progress(done, len(wanted.domains))
-            records.extend(
-                deliver(
-                    tier,
-                    wanted.parcels,
-                    domain,
-                    job=f"{bench.job}-{done}",
-                    now=bench.now,
-                    throttle=bench.throttle(wanted.source_place),
-                    checkpoint=bench.checkpoint,
+        with _parcels_on_disk(wanted, bench) as parcels:
+            for done, domain in enumerate(wanted.domains):
+                bench.progress(done, len(wanted.domains))
+                records.extend(
+                    deliver(
+                        tier,
+                        parcels,
+                        domain,
+                        job=f"{bench.job}-{done}",
+                        now=bench.now,
+                        throttle=bench.throttle(wanted.source_place),
+                        checkpoint=bench.checkpoint,
+                    )
                 )
-            )
         return Result(Outcome.SUCCEEDED, tuple(records))
+
+
+@contextlib.contextmanager
+def _parcels_on_disk(wanted: Order, bench: Bench) -> Iterator[Sequence[Parcel]]:
+    """The parcels with files that can be read here; what was recalled for it is gone afterwards."""
+    where = wanted.recall
+    if where is None:
+        yield wanted.parcels
+        return
+    (parcel,) = wanted.parcels
+    arriving = Path(where.folder, f".recall.{bench.job}")
+    try:
+        shutil.rmtree(arriving, ignore_errors=True)
+        arriving.mkdir(parents=True)
+        free = shutil.disk_usage(arriving).free
+        if free - parcel.size < where.floor_bytes:
+            raise NoSpace(
+                f"recalling {parcel.scan_name} needs {parcel.size} bytes in {where.folder}, "
+                f"{free} are free and {where.floor_bytes} are kept free"
+            )
+        source = bench.tier(where.tier)
+        ticket = source.stage([where.placed.location])
+        try:
+            state = source.poll(ticket)[where.placed.location]
+            if state == "pending":
+                raise Transient(f"{where.tier} is still bringing {where.placed.location} back")
+            if state != "ready":
+                raise IntegrityError(f"{where.tier} cannot bring {where.placed.location} back: {state}")
+            fetched = source.fetch(
+                where.placed, str(arriving), throttle=bench.throttle(wanted.source_place), progress=bench.progress
+            )
+        finally:
+            source.release(ticket)
+        bench.checkpoint("archive.recalled")
+        yield [replace(parcel, files=tuple(fetched))]
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
 
 
 PLUGIN: type[Action] = Archive
