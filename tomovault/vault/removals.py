@@ -12,8 +12,12 @@ from tomovault.vault.vault import Vault
 
 
 def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: str, now: datetime) -> Permit:
-    """A permit is written and its phase-one job queued. Raises Refused, naming the law, pin or rule."""
+    """A permit is written and its phase-one job queued. Raises Refused, naming the law, pin or rule.
+
+    A removal that failed is not tried again before something new is known of the replica or its scan.
+    """
     area = vault.site.areas[scan.area]
+    _refuse_repetition(scan, replica)
     permit = vault.catalogue.grant_permit(
         tx,
         scan.id,
@@ -40,6 +44,21 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: str, no
     if queued is None:
         raise Refused("its removal is queued already", by="one removal at a time")
     return permit
+
+
+def _refuse_repetition(scan: KnownScan, replica: str) -> None:
+    permits = {p.id for p in scan.permits if p.replica == replica}
+    tried = [j for j in scan.jobs if j.action == "prune" and j.order.get("permit") in permits]
+    last = max(tried, key=lambda j: j.queued_at, default=None)
+    if last is None or last.status is not JobStatus.FAILED or last.finished_at is None:
+        return
+    read_at = next((r.verified_at for r in scan.replicas if r.id == replica), None)
+    if scan.changed_at <= last.finished_at and (read_at is None or read_at <= last.finished_at):
+        raise Refused(
+            f"{scan.name}: its last removal failed: {last.error}",
+            by="a removal that failed is looked at by a person",
+            hint=f"tomovault verify {scan.id} re-reads its copies; if they are right it is tried again",
+        )
 
 
 def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
