@@ -11,6 +11,7 @@ its own at the same time, waits as long and does nothing, so its delay is what t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -117,7 +118,7 @@ def keep_busy(site: Path, area: Path, until: float) -> int:
 
 
 def delays(turns: list[float]) -> list[float]:
-    return [max(0.0, later - earlier - TICK_S) for earlier, later in zip(turns, turns[1:], strict=False)]
+    return [max(0.0, later - earlier - TICK_S) for earlier, later in itertools.pairwise(turns)]
 
 
 def at_share(values: list[float], share: float) -> float:

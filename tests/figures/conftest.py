@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -96,18 +97,7 @@ class Site:
         pytest.fail(f"{len(known)} of {scans} scans known after {timeout_s:.0f} s, still at work: {working}")
 
     def _opened(self) -> Any:
-        return _closing(Vault.open(self.folder, upgrade=False))
-
-
-class _closing:
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
-
-    def __enter__(self) -> Vault:
-        return self._vault
-
-    def __exit__(self, *_: object) -> None:
-        self._vault.close()
+        return contextlib.closing(Vault.open(self.folder, upgrade=False))
 
 
 @pytest.fixture

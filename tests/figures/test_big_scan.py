@@ -34,7 +34,9 @@ pytestmark = [] if os.environ.get("TOMOVAULT_BIG") == "1" else [pytest.mark.soak
 def big_site(new_site, tmp_path):
     free = shutil.disk_usage(tmp_path).free
     if free < ROOM:
-        pytest.skip(f"it needs {ROOM / 1e9:.0f} GB and {tmp_path} has {free / 1e9:.0f} GB; --basetemp names another place")
+        pytest.skip(
+            f"it needs {ROOM / 1e9:.0f} GB and {tmp_path} has {free / 1e9:.0f} GB; --basetemp names another place"
+        )
     written = PROJECTIONS * FRAME
     site = new_site(area={"quota": int(1.2 * written), "high": "85%", "low": "75%", "prune": "on", "floor": "1GB"})
     yield site

@@ -147,6 +147,7 @@ class Catalogue:
 
     queue_job = staticmethod(jobs.queue_job)
     claim_job = staticmethod(jobs.claim_job)
+    has_claimable = staticmethod(jobs.has_claimable)
     token_is_current = staticmethod(jobs.token_is_current)
     finish_job = staticmethod(jobs.finish_job)
     release_job = staticmethod(jobs.release_job)

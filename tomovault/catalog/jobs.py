@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import Row, Select, func, insert, or_, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -118,24 +118,7 @@ def claim_job(
     this one. The token is larger than any given before.
     """
     job = tables.job
-    query = (
-        select(job)
-        .where(
-            job.c.status == JobStatus.TODO.value,
-            or_(job.c.not_before.is_(None), job.c.not_before <= now),
-            or_(job.c.host.is_(None), job.c.host == host),
-        )
-        .order_by(job.c.queued_at, job.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    if actions is not None:
-        query = query.where(job.c.action.in_(sorted(actions)))
-    if only is not None:
-        query = query.where(job.c.id == only)
-    if skip_places:
-        query = query.where(job.c.place.not_in(sorted(skip_places)))
-    row = tx.first(query)
+    row = tx.first(_next_in_line(now, actions, skip_places, host, only).with_for_update(skip_locked=True))
     if row is None:
         return None
     token = _next_token(tx)
@@ -164,6 +147,36 @@ def claim_job(
     return ClaimedJob(
         row.id, attempt_id, number, token, row.action, row.scan_id, row.order, row.rule, row.place, row.host
     )
+
+
+def has_claimable(
+    tx: Tx, *, now: datetime, actions: Collection[str] | None = None, host: str | None = None, only: str | None = None
+) -> bool:
+    """Whether `claim_job` would find a job now: asked of a snapshot, so that nobody has to wait for a writer."""
+    return tx.first(_next_in_line(now, actions, frozenset(), host, only)) is not None
+
+
+def _next_in_line(
+    now: datetime, actions: Collection[str] | None, skip_places: Collection[str], host: str | None, only: str | None
+) -> Select[Any]:
+    job = tables.job
+    query = (
+        select(job)
+        .where(
+            job.c.status == JobStatus.TODO.value,
+            or_(job.c.not_before.is_(None), job.c.not_before <= now),
+            or_(job.c.host.is_(None), job.c.host == host),
+        )
+        .order_by(job.c.queued_at, job.c.id)
+        .limit(1)
+    )
+    if actions is not None:
+        query = query.where(job.c.action.in_(sorted(actions)))
+    if only is not None:
+        query = query.where(job.c.id == only)
+    if skip_places:
+        query = query.where(job.c.place.not_in(sorted(skip_places)))
+    return query
 
 
 def token_is_current(tx: Tx, job_id: str, token: int) -> bool:

@@ -8,6 +8,7 @@ import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -68,6 +69,16 @@ class Daemon:
         self._room_due = True
         self._at_rest_since: dict[str, int] = {}
         self._renewed_at = 0.0
+        self._steps: deque[Callable[[datetime], int]] = deque(
+            (
+                self._take_timers,
+                self._take_looks,
+                lambda _now: self.workers.reap(tell=self._job_ended),
+                self._plan_scans,
+                self._make_room,
+                self.workers.launch,
+            )
+        )
         self.failed = 0
 
     # --- life of the daemon ------------------------------------------------------------------------
@@ -111,21 +122,36 @@ class Daemon:
                 self._stop.wait(_TICK_S)
 
     def _cycle(self) -> bool:
+        """One turn; whether something was done in it.
+
+        At most one step does something, so that the lead, the bandwidth shares and a stop never wait for long.
+        The next turn begins with the step after it, so that none waits for ever.
+        """
+        self._tell("tick", {"running": self.workers.running, "unsettled": dict(self.lookout.unsettled)})
         now = datetime.now(UTC)
         self._renew_lead()
-        acted = self._take_timers()
-        acted += self._take_looks(now)
-        acted += self.workers.reap(tell=self._job_ended)
-        acted += self.planner.plan_scans(now)
-        if acted or self._room_due:
-            self._room_due = False
-            acted += self.planner.plan_room(now)
-        acted += self.workers.launch(now)
+        acted = False
+        for _ in range(len(self._steps)):
+            step = self._steps[0]
+            self._steps.rotate(-1)
+            if step(now):
+                acted = True
+                break
         self._share_bandwidth()
         if acted:
             self._status("running")
-        self._tell("tick", {"running": self.workers.running, "unsettled": dict(self.lookout.unsettled)})
-        return acted > 0
+        return acted
+
+    def _plan_scans(self, now: datetime) -> int:
+        planned = self.planner.plan_scans(now)
+        self._room_due = self._room_due or planned > 0
+        return planned
+
+    def _make_room(self, now: datetime) -> int:
+        if not self._room_due:
+            return 0
+        self._room_due = False
+        return self.planner.plan_room(now)
 
     def is_idle(self) -> bool:
         """Nothing is due, running or settling. What only waits does not count."""
@@ -149,12 +175,12 @@ class Daemon:
     # --- parts of a cycle ----------------------------------------------------------------------------
 
     def _take_looks(self, now: datetime) -> int:
-        acted = 0
+        """Looks were noted, up to the first that queued something; returns how many inspections that was."""
         while True:
             try:
                 look = self._looks.get_nowait()
             except queue.Empty:
-                return acted
+                return 0
             if look.sweep is None:
                 if self._absent.get(look.area) != look.absent:
                     log.error("area is absent", area=look.area, reason=look.absent)
@@ -162,10 +188,12 @@ class Daemon:
                     self._status("running")
                 continue
             self._absent.pop(look.area, None)
-            acted += self.lookout.take(look.area, look.sweep, now)
+            acted = self.lookout.take(look.area, look.sweep, now)
             while self.lookout.to_forget:
                 area, candidate = self.lookout.to_forget.pop()
                 self._watches[area].forget([candidate])
+            if acted:
+                return acted
 
     def _job_ended(self, running: Running, result: Result) -> None:
         self._room_due = True
@@ -206,7 +234,7 @@ class Daemon:
         timers.start()
         return timers
 
-    def _take_timers(self) -> int:
+    def _take_timers(self, _now: datetime) -> int:
         acted = 0
         while True:
             try:

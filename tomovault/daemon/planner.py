@@ -44,9 +44,12 @@ class Planner:
         self.alarms: dict[str, Alarm] = {}
         self._draining: set[str] = set()
 
-    def plan_scans(self, now: datetime, *, limit: int = 200) -> int:
-        """Every scan that is due to be looked at was; returns how many."""
+    def plan_scans(self, now: datetime, *, limit: int = 20) -> int:
+        """The scans that waited longest to be looked at were, so many at most; returns how many."""
         catalogue = self._vault.catalogue
+        with catalogue.reading() as tx:
+            if not catalogue.list_due(tx, now, 1):
+                return 0
         with catalogue.writing() as tx:
             due = catalogue.list_due(tx, now, limit)
             areas: dict[str, AreaFacts] = {}

@@ -28,22 +28,25 @@ class Workers:
         self.running: list[Running] = []
 
     def reap(self, *, tell: Callable[[Running, Result], None]) -> int:
-        """Every job whose process is over was recorded; returns how many."""
-        over = [r for r in self.running if not r.process.running()]
-        for running in over:
-            self.running.remove(running)
-            tell(running, self._foreman.reap(running))
-        return len(over)
+        """One job whose process is over was recorded, if there is one; returns how many."""
+        for running in self.running:
+            if not running.process.running():
+                result = self._foreman.reap(running)
+                self.running.remove(running)
+                tell(running, result)
+                return 1
+        return 0
 
     def launch(self, now: datetime) -> int:
-        """Jobs are running as many as may; returns how many were claimed now."""
-        claimed = 0
-        while (actions := self._free_actions()) and (job := self._foreman.claim(now, actions=actions)) is not None:
-            claimed += 1
-            running = self._foreman.start(job)
-            if running is not None:
-                self.running.append(running)
-        return claimed
+        """One more job is running, if one may and one waits; returns how many were claimed now."""
+        actions = self._free_actions()
+        job = self._foreman.claim(now, actions=actions) if actions else None
+        if job is None:
+            return 0
+        running = self._foreman.start(job)
+        if running is not None:
+            self.running.append(running)
+        return 1
 
     def _free_actions(self) -> frozenset[str]:
         counts = Counter(_kind(r.claimed.action) for r in self.running)

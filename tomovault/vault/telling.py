@@ -15,7 +15,7 @@ _NAME = "daemon.json"
 def tell(vault: Vault, facts: Mapping[str, Any]) -> None:
     """The file says this now."""
     vault.run_folder.mkdir(parents=True, exist_ok=True)
-    write_json(vault.run_folder / _NAME, dict(facts))
+    write_json(vault.run_folder / _NAME, dict(facts), durable=False)
 
 
 def last_told(vault: Vault) -> dict[str, Any]:

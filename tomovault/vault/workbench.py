@@ -78,7 +78,7 @@ class Workbench:
         now = time.monotonic()
         if now - self._progress_at >= 0.2:
             self._progress_at = now
-            write_json(self._folder / PROGRESS, {"done": done, "total": total})
+            write_json(self._folder / PROGRESS, {"done": done, "total": total}, durable=False)
 
     def now(self) -> datetime:
         """Aware UTC."""
