@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +17,7 @@ from tomovault.catalog.candidates import candidate_hash, list_candidates
 from tomovault.catalog.jobs import ClaimedJob
 from tomovault.catalog.manifests import read_manifest
 from tomovault.catalog.records import record_missing
+from tomovault.catalog.removals import OPEN_PHASES
 from tomovault.catalog.transaction import Tx
 from tomovault.core.known import JobStatus
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
@@ -53,6 +54,13 @@ def list_claims(tx: Tx) -> list[Claim]:
     ]
 
 
+def last_outcome(tx: Tx, job_id: str) -> str:
+    """How the last attempt of a job that is over ended, in the words of `Outcome`; '' if it was never tried."""
+    attempt = tables.attempt
+    query = select(attempt.c.outcome).where(attempt.c.job_id == job_id).order_by(attempt.c.number.desc()).limit(1)
+    return str(tx.value(query) or "")
+
+
 def last_attempts(tx: Tx) -> list[tuple[str, JobStatus]]:
     """The last attempt of every job that is being done or has failed, with that status."""
     job, attempt = tables.job, tables.attempt
@@ -64,15 +72,29 @@ def last_attempts(tx: Tx) -> list[tuple[str, JobStatus]]:
     return [(row.id, JobStatus(row.status)) for row in tx.rows(query)]
 
 
-def has_work_before(tx: Tx, moment: datetime, now: datetime) -> bool:
-    """Whether a job is being done or may start before `moment`, or a scan is due to be looked at now."""
+def has_work_before(
+    tx: Tx,
+    moment: datetime,
+    now: datetime,
+    *,
+    host: str | None = None,
+    skip_places: Collection[str] = (),
+    skip_actions: Collection[str] = (),
+) -> bool:
+    """Whether a job is being done or may start before `moment`, or a scan is due to be looked at now.
+
+    Jobs to do of skipped places and actions wait, and with `host` those of other hosts are others' work.
+    """
     job, scan = tables.job, tables.scan
-    jobs = select(job.c.id).where(
-        or_(
-            job.c.status == JobStatus.DOING.value,
-            (job.c.status == JobStatus.TODO.value) & or_(job.c.not_before.is_(None), job.c.not_before <= moment),
-        )
+    to_do = (
+        (job.c.status == JobStatus.TODO.value)
+        & or_(job.c.not_before.is_(None), job.c.not_before <= moment)
+        & job.c.place.not_in(sorted(skip_places))
+        & job.c.action.not_in(sorted(skip_actions))
     )
+    if host is not None:
+        to_do &= or_(job.c.host.is_(None), job.c.host == host)
+    jobs = select(job.c.id).where(or_(job.c.status == JobStatus.DOING.value, to_do))
     if tx.first(jobs.limit(1)) is not None:
         return True
     return tx.first(select(scan.c.id).where(scan.c.next_due_at <= now).limit(1)) is not None
@@ -82,10 +104,12 @@ def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
     """(bytes of everything live in an area, quarantine included; bytes of it that are leaving)."""
     usage, replica, tier = tables.usage, tables.replica, tables.tier
     used = tx.value(select(func.sum(usage.c.bytes)).where(usage.c.area == area, usage.c.tier.is_not(None)))
+    permit = tables.permit
     leaving = tx.value(
-        select(func.sum(replica.c.bytes))
+        select(func.sum(permit.c.bytes))
+        .join(replica, replica.c.id == permit.c.replica_id)
         .join(tier, tier.c.name == replica.c.tier)
-        .where(tier.c.area == area, replica.c.state == ReplicaState.LEAVING.value)
+        .where(tier.c.area == area, permit.c.phase.in_([phase.value for phase in OPEN_PHASES]))
     )
     return int(used or 0), int(leaving or 0)
 
@@ -159,7 +183,11 @@ def list_overdue(
     """(scan, replica) of packages of an area's scans that were re-read too long ago, oldest first."""
     scan, replica, tier = tables.scan, tables.replica, tables.tier
     late = or_(
-        *((tier.c.tier_class == kind.value) & (replica.c.verified_at < now - period) for kind, period in within.items())
+        replica.c.verified_at > now,  # a date in the future is not believed
+        *(
+            (tier.c.tier_class == kind.value) & (replica.c.verified_at < now - period)
+            for kind, period in within.items()
+        ),
     )
     query = (
         select(replica.c.scan_id, replica.c.id)
@@ -180,24 +208,38 @@ def list_overdue(
 def shared_paths(tx: Tx, scan_id: str) -> frozenset[str]:
     """Paths of a scan, relative to its root, that another scan needs whose files are still where they were written.
 
+    Their roots may differ: a scan whose flats lie in another folder has the root of both.
+
     Of a neighbour that is not packed the paths are not known: then all of ours that may be shared are kept.
     """
     scan = tables.scan
-    own = tx.first(select(scan).where(scan.c.id == scan_id))
-    if own is None:
-        return frozenset()
+    root: str | None = tx.value(select(scan.c.root).where(scan.c.id == scan_id))
     mine = _roles(tx, scan_id)
+    if root is None or not mine:
+        return frozenset()
+    places = {_join(root, path): path for path in mine}
     keep: set[str] = set()
-    others = select(scan).where(
-        scan.c.area == own.area, scan.c.root_hash == own.root_hash, scan.c.id != scan_id, scan.c.superseded_by.is_(None)
-    )
+    others = select(scan.c.id, scan.c.root).where(scan.c.id != scan_id, scan.c.superseded_by.is_(None))
     for other in tx.rows(others):
+        if not _overlap(root, other.root):
+            continue
         theirs = _roles(tx, other.id)
         if theirs is None:
-            keep.update(path for path, role in (mine or {}).items() if role not in _OWN_ROLES)
+            keep.update(path for path, role in mine.items() if role not in _OWN_ROLES)
         elif _files_there(tx, other.id):
-            keep.update(set(mine or {}) & set(theirs))
+            needed = {_join(other.root, path) for path in theirs}
+            keep.update(path for place, path in places.items() if place in needed)
     return frozenset(keep)
+
+
+def _join(root: str, path: str) -> str:
+    return f"{root.rstrip('/')}/{path}"
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one folder is in the other: all that a scan needs is below its root."""
+    short, long = sorted((f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"), key=len)
+    return long.startswith(short)
 
 
 def _files_there(tx: Tx, scan_id: str) -> bool:

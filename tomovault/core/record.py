@@ -16,13 +16,17 @@ from tomovault.core.scan import Candidate, ScanReport
 
 
 class Outcome(enum.StrEnum):
-    """How an attempt ended. TRANSIENT is tried again later, the others wait for a new fact or a person."""
+    """How an attempt ended. TRANSIENT is tried again later, the others wait for a new fact or a person;
+
+    DEFECT is a mistake of ours.
+    """
 
     SUCCEEDED = "succeeded"
     TRANSIENT = "transient"
     REFUSED = "refused"
     FAILED = "failed"
     DAMAGED = "damaged"
+    DEFECT = "defect"
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,7 @@ class Ground:
         fd = os.dup(self._fd)
         try:
             for part in parts:
-                if part in ("", ".", "..") or "/" in part or "\0" in part:
-                    raise UserError(f"a path has the part {part!r}, which is not allowed")
+                _check(part)
                 if create is not None:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, create, dir_fd=fd)
@@ -99,9 +98,16 @@ class Ground:
 
 
 def split(path: str) -> tuple[list[str], str]:
-    """Folder parts and name of a relative path."""
+    """Folder parts and name of a relative path. Raises UserError for one that leads anywhere else."""
     *parts, name = path.split("/")
+    for part in (*parts, name):
+        _check(part)
     return parts, name
+
+
+def _check(part: str) -> None:
+    if part in ("", ".", "..") or "/" in part or "\0" in part:
+        raise UserError(f"a path has the part {part!r}, which is not allowed")
 
 
 def parts_below(root: str, path: str) -> list[str]:

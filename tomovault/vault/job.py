@@ -122,7 +122,8 @@ def result_of_failure(problem: Exception) -> Result:
         return result_of_failure(NoSpace(f"no space left: {problem.filename or ''}".rstrip(": ")))
     if isinstance(problem, OSError) and problem.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT):
         return Result(Outcome.TRANSIENT, error=message, hint="the file system answered with an error")
-    return Result(Outcome.FAILED, error=message, hint=hint)
+    ours = not isinstance(problem, (TomovaultError, OSError, MemoryError))
+    return Result(Outcome.DEFECT if ours else Outcome.FAILED, error=message, hint=hint)
 
 
 def result_to_plain(result: Result) -> dict[str, Any]:
