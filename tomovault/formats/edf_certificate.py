@@ -137,9 +137,18 @@ def _judge_projections(series: Series, tomo_n: int, whole: set[int], found: _Fin
         if len(extra) > MOST_RETURN_IMAGES:
             found.doubts.append(f"{len(extra)} images more than the {tomo_n} announced: {words}")
     times = {i: series.frames[n].mtime_ns for i, n in series.names.projections.items() if n in series.frames}
-    rescan = find_rescan(times)
+    rescan = find_rescan(times, end_marked_ns=_end_marked_ns(series))
     if rescan:
         found.doubts.append(rescan)
+
+
+def _end_marked_ns(series: Series) -> int | None:
+    """The time of the `.xml`, which is written when a scan has ended; None where there is no whole one."""
+    if series.xml is None or not series.xml.whole:
+        return None
+    name = series.names.xml
+    state = series.states.get(name) if name else series.metadata_states.get(f"{series.prefix}.xml")
+    return None if state is None else state.mtime_ns
 
 
 def _judge_disagreement(series: Series, whole: set[int], found: _Findings) -> None:

@@ -36,10 +36,19 @@ def find_split(times_ns: Mapping[int, int]) -> int | None:
     return None if split is None else indices[split]
 
 
-def find_rescan(times_ns: Mapping[int, int]) -> str | None:
-    """Say so if a series looks as `find_split` describes."""
+def find_rescan(times_ns: Mapping[int, int], *, end_marked_ns: int | None = None) -> str | None:
+    """Say so if a series looks as `find_split` describes.
+
+    `end_marked_ns` is the time of a mark that is written when a scan has ended. Not older than the first
+    index where only that one is newer than the rest, it tells a camera that flushed it last from a scan that
+    was just begun again, whose mark is still the earlier one's.
+    """
     split = find_split(times_ns)
     if split is None:
+        return None
+    first = min(times_ns)
+    alone = all(i >= split for i in times_ns if i != first)
+    if alone and end_marked_ns is not None and end_marked_ns >= times_ns[first]:
         return None
     newer = in_words(in_ranges(i for i in times_ns if i < split), 5)
     older = in_words(in_ranges(i for i in times_ns if i >= split), 5)
