@@ -228,9 +228,7 @@ class BlissWriter:
         frame_at = self._frame_maker(running.subscan)
         try:
             if late and (self.switches.vds == "too_many" or self.switches.camera == "short"):
-                fewer = max(1, file.count // 2)
-                if fewer < file.count:
-                    file = CameraFile(file.path, file.first, fewer)
+                file = CameraFile(file.path, file.first, file.count // 2)
             if running.subscan.kind == "proj" and self.switches.camera == "filled_late":
                 yield from lima.save_empty_first(file, frame_at, wait_s=2.0)
                 return
@@ -268,8 +266,9 @@ class BlissWriter:
         camera, vds = running.entry["instrument"][CAMERA], self.switches.vds
         files, shape = running.files, self.acquisition.shape
         if self.switches.camera == "short" and running.subscan.kind == "proj":
-            last = files[-1]
-            files = [*files[:-1], CameraFile(last.path, last.first, max(1, last.count // 2))]
+            *before, last = files
+            half = last.count // 2
+            files = [*before, CameraFile(last.path, last.first, half)] if half else before
         if vds in ("external", "dangling"):
             relative = os.path.join(os.path.basename(running.folder), f"{CAMERA}_master.h5")
             if vds == "external":
