@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +58,11 @@ class Site:
     def folder(self) -> Path:
         return self.base / "site"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes of this site are started with."""
+        return dict(_ENVIRONMENT)
+
     # --- commands ------------------------------------------------------------------------------------
 
     def say(self, *arguments: str) -> Said:
@@ -87,9 +92,8 @@ class Site:
         """A daemon in a process of its own."""
         command = [sys.executable, "-m", "tomovault", "--site", str(self.folder), "run", *more]
         with (self.base / "daemon.out").open("a", encoding="utf-8") as out:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, env=_ENVIRONMENT, **settings
-            )
+            wanted = {"env": _ENVIRONMENT} | settings
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, **wanted)
 
     def live(self, *, failed_ok: bool = False, **settings: Any) -> str:
         """The daemon ran until nothing was left to do; returns what it said."""
@@ -200,7 +204,7 @@ def _without(policy: Path, names: Sequence[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_site(tmp_path_factory) -> Iterator[Callable[..., Site]]:
+def new_site(tmp_path_factory) -> Callable[..., Site]:
     """Called with the names of areas for a site that looks often and settles soon."""
 
     def make(
@@ -230,4 +234,4 @@ def new_site(tmp_path_factory) -> Iterator[Callable[..., Site]]:
             site.change(**settings)
         return site
 
-    yield make
+    return make

@@ -125,7 +125,9 @@ def test_quota(site, by):
     assert page["by"] == by
     assert page["rows"]
     for row in page["rows"]:
-        assert {by, "bytes", "files", "scans", "limit_bytes", "used_fraction", "high", "low", "days_to_full"} <= set(row)
+        assert {by, "bytes", "files", "scans", "limit_bytes", "used_fraction", "high", "low", "days_to_full"} <= set(
+            row
+        )
         assert isinstance(row["bytes"], int)
         assert row["bytes"] > 0
     if by == "area":
@@ -221,4 +223,6 @@ def test_a_real_scan_of_a_beamline_lives(new_site, data_folder, digests, tmp_pat
     source = data_folder / "bliss" / "RAW_DATA" / "TestEwoksTomo" / "TestEwoksTomo_0010"
     site.ask("restore", name, "--to", str(tmp_path), "--from", "tape", "--wait")
     assert digests(tmp_path) == digests(source)
-    assert digests(site.areas["bm05"] / "RAW_DATA") == digests(data_folder / "bliss" / "RAW_DATA"), "nothing was touched"
+    assert digests(site.areas["bm05"] / "RAW_DATA") == digests(data_folder / "bliss" / "RAW_DATA"), (
+        "nothing was touched"
+    )

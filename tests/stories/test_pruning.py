@@ -70,7 +70,7 @@ def test_restored_bit_for_bit(pruned, name, tier, tmp_path, digests):
 
 
 def test_a_restored_scan_has_its_dates_and_modes(pruned, tmp_path):
-    site, roots = pruned
+    site, _ = pruned
     site.ask("restore", "foam_0001", "--to", str(tmp_path), "--wait")
     manifest = {f["path"]: f for f in _manifest(site, "foam_0001")["files"]}
     for path, entry in manifest.items():
@@ -149,9 +149,7 @@ def test_restored_to_its_old_place_it_is_no_new_scan(pruned, digests):
     assert {p: d for p, d in back.items() if p in site.written["bone_"]} == site.written["bone_"]
     site.live()
     assert set(site.scans()) == {"bone_", "foam_0001"}
-    assert {p: d for p, d in digests(roots["bone_"]).items() if p in site.written["bone_"]} == (
-        site.written["bone_"]
-    )
+    assert {p: d for p, d in digests(roots["bone_"]).items() if p in site.written["bone_"]} == (site.written["bone_"])
 
 
 def test_everything_still_holds(pruned):

@@ -180,7 +180,9 @@ def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
 def list_overdue(
     tx: Tx, area: str, within: Mapping[TierClass, timedelta], now: datetime, *, limit: int
 ) -> list[tuple[str, str]]:
-    """(scan, replica) of packages of an area's scans that were re-read too long ago, oldest first."""
+    """(scan, replica) of packages of an area's scans that were re-read too long ago, oldest first; one whose date
+    lies in the future counts for nothing until it is re-read, and is overdue, too.
+    """
     scan, replica, tier = tables.scan, tables.replica, tables.tier
     late = or_(
         replica.c.verified_at > now,  # a date in the future is not believed

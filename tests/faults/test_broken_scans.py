@@ -1,0 +1,205 @@
+"""Scans that are not what they should be: each is told with its reason, and the one beside it goes its way."""
+
+import contextlib
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+
+#: (variant, the word that `scan show` must have)
+_EDF = {
+    "truncated": ("edf", "short"),
+    "header-only": ("edf", ""),
+    "empty": ("edf", ""),
+    "body-zero-for-ever": ("edf", "zero"),
+    "lost": ("edf", "missing"),
+}
+_BLISS = {"camera-missing": ("bliss", ""), "camera-truncated": ("bliss", ""), "lima2-missing": ("bliss", "")}
+
+
+@pytest.fixture(scope="module")
+def site(new_site):
+    """Every broken scan, and whole ones among them, seen by one daemon."""
+    site = new_site("edf", "bliss")
+    for number, variant in enumerate((*_EDF, "over-long", "info-latin1", "plain")):
+        site.write("edf", f"{variant.replace('-', '')}_", variant=variant, seed=number)
+    for number, variant in enumerate((*_BLISS, "plain")):
+        site.write("bliss", variant.replace("-", ""), variant=variant, seed=number)
+    site.link = site.areas["edf"] / "plain_" / "dangling"
+    site.link.symlink_to("/nowhere/at/all")
+    fifo = site.areas["edf"] / "fifo_"
+    shutil.copytree(site.areas["edf"] / "plain_", fifo, symlinks=True)
+    for path in sorted(fifo.iterdir()):
+        path.rename(fifo / path.name.replace("plain_", "fifo_"))
+    os.unlink(fifo / "fifo_0003.edf")
+    os.mkfifo(fifo / "fifo_0003.edf")
+    folder = site.areas["edf"] / "folder_"
+    shutil.copytree(site.areas["edf"] / "plain_", folder, symlinks=True)
+    for path in sorted(folder.iterdir()):
+        path.rename(folder / path.name.replace("plain_", "folder_"))
+    os.unlink(folder / "folder_0003.edf")
+    (folder / "folder_0003.edf").mkdir()
+    site.live()
+    return site
+
+
+@pytest.mark.parametrize(("variant", "kind", "word"), [(v, *k) for v, k in (_EDF | _BLISS).items()])
+def test_told_with_its_reason(site, variant, kind, word):
+    name = variant.replace("-", "") + ("_" if kind == "edf" else "_0001")
+    page = site.show(name)
+    assert page["certificate"]["verdict"] in ("incomplete", "undecided")
+    assert page["certificate"]["problems"], "why is told"
+    assert word in " ".join(page["certificate"]["problems"])
+    assert page["stages"]["complete"] in ("waiting", "due")
+    assert page["stages"]["packed"] == "waiting"
+    assert [r for r in page["replicas"] if r["form"] == "package"] == []
+
+
+@pytest.mark.parametrize("name", ["plain_", "overlong_", "infolatin1_", "plain_0001"])
+def test_the_whole_ones_go_their_way(site, name, digests, tmp_path):
+    page = site.show(name)
+    assert page["certificate"]["verdict"] == "complete"
+    assert page["stages"]["archived"] == "done"
+    site.ask("restore", name, "--to", str(tmp_path), "--from", "tape", "--wait")
+    assert digests(tmp_path) == digests(site.areas[page["area"]] / page["path"])
+
+
+@pytest.mark.parametrize("name", ["fifo_", "folder_"])
+def test_what_is_no_file_in_place_of_a_file(site, name):
+    page = site.show(name)
+    assert page["certificate"]["verdict"] == "incomplete"
+    assert page["certificate"]["problems"]
+
+
+def test_the_link_came_back_as_a_link(site, tmp_path):
+    site.ask("restore", "plain_", "--to", str(tmp_path), "--wait")
+    assert os.readlink(tmp_path / "dangling") == "/nowhere/at/all"
+
+
+def test_hostile_files_hurt_nobody(new_site, data_folder):
+    """Files made to break readers, under the names of scans, beside a good one."""
+    site = new_site("edf")
+    area = site.areas["edf"]
+    site.write("edf", "bone_")
+    for number, path in enumerate(sorted((data_folder / "bad-hdf5-cve").glob("*"))[::4]):
+        if path.suffix != ".md":
+            folder = area / "RAW_DATA" / "bad" / f"bad_{number:04d}"
+            folder.mkdir(parents=True)
+            shutil.copyfile(path, folder / f"bad_{number:04d}.h5")
+            (folder / "scan0001").mkdir()
+    for folder in ("bad-tiff-fuzz", "bad-tiff-pillow"):
+        (area / folder).mkdir()
+        for path in (data_folder / folder).rglob("*"):
+            if path.is_file():
+                shutil.copyfile(path, area / folder / f"{path.name}.tif")
+    site.live(failed_ok=True)
+    scans = site.scans()
+    assert scans["bone_"]["stages"]["archived"] == "done"
+    assert {n for n, s in scans.items() if s["verdict"] == "complete"} == {"bone_"}
+    problems = site.area_status("edf")["problems"]
+    told = {p["path"] for p in problems} | {s["path"] for s in scans.values()}
+    assert any("bad_" in path for path in told), "those that cannot be read are told"
+    assert all(p["problem"] for p in problems)
+
+
+class _Steps:
+    """The named points that a daemon and its jobs pass, which wait there until they are let on.
+
+    Every point is written into a pipe, and a pipe that nobody reads holds its writer.
+    """
+
+    def __init__(self, folder):
+        self.pipe = folder / "steps"
+        os.mkfifo(self.pipe)
+
+    def until(self, point):
+        """Everything is let on until something has passed the point; then all hold at their next one."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            with open(self.pipe, encoding="ascii") as passed:
+                if any(line.rpartition(":")[0] == point for line in passed.read().split()):
+                    time.sleep(0.2)
+                    return
+        pytest.fail(f"{point} was never passed")
+
+    def free(self):
+        """Nothing holds any more."""
+        self.reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def _drain(self):
+        with contextlib.suppress(OSError):
+            while True:
+                if not _read(self.reader):
+                    time.sleep(0.01)
+
+
+def _read(descriptor):
+    try:
+        return os.read(descriptor, 65536)
+    except BlockingIOError:
+        return b""
+
+
+class TestWhilePacked:
+    """What a user does to a scan in the very moment that it is packed."""
+
+    @pytest.fixture
+    def packing(self, new_site):
+        """A site whose daemon has begun to pack, and holds; called with what happens to the scan now."""
+        started = []
+
+        def make(mischief):
+            site = new_site("edf")
+            root = site.write("edf", "bone_")
+            steps = _Steps(site.base)
+            daemon = site.start("--until-idle", env=site.environment | {"TOMOVAULT_CHECKPOINTS": str(steps.pipe)})
+            started.append(daemon)
+            steps.until("pack.begin")
+            mischief(root)
+            steps.free()
+            assert daemon.wait(150) == 0, site.told()
+            return site, root
+
+        yield make
+        for daemon in started:
+            if daemon.poll() is None:
+                daemon.send_signal(signal.SIGKILL)
+                daemon.wait()
+
+    def test_a_file_is_modified(self, packing, digests, tmp_path):
+        def mischief(root):
+            with open(root / "bone_0007.edf", "r+b") as file:
+                file.seek(1500)
+                file.write(b"another measurement")
+
+        site, root = packing(mischief)
+        page = site.show("bone_")
+        assert page["stages"]["archived"] == "done", page["jobs"]
+        site.ask("restore", "bone_", "--to", str(tmp_path), "--wait")
+        assert digests(tmp_path) == digests(root), "what is packed is what is there"
+        assert site.ask("verify", "--all")["bad"] == []
+
+    def test_it_is_deleted(self, packing):
+        site, _root = packing(lambda root: root.rename(root.parent.parent / "deleted"))
+        page = site.show("bone_")
+        assert [r for r in page["replicas"] if r["form"] == "package" and r["state"] == "verified"] == []
+        assert page["stages"]["packed"] != "done"
+        told = [j["error"] for j in page["jobs"] if j["action"] == "pack"]
+        assert any(told), "why it was not packed is told"
+        assert not list((site.base / "edf.vault").rglob("*.h5*"))
+
+    def test_it_is_moved_within_the_area(self, packing, digests, tmp_path):
+        def mischief(root):
+            (root.parent / "by_user").mkdir()
+            root.rename(root.parent / "by_user" / "bone_")
+
+        site, root = packing(mischief)
+        moved = root.parent / "by_user" / "bone_"
+        (page,) = [s for s in site.scans().values() if s["path"] == str(moved)]
+        assert page["stages"]["archived"] == "done"
+        site.ask("restore", page["id"], "--to", str(tmp_path), "--wait")
+        assert digests(tmp_path) == digests(moved)

@@ -1,0 +1,81 @@
+"""Clocks that jump by years: a date that cannot be believed counts for nothing, and is made new by a re-read."""
+
+import contextlib
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+_YEARS = timedelta(days=5 * 366)
+
+
+@pytest.fixture
+def site(new_site):
+    site = new_site("edf")
+    site.write("edf", "bone_")
+    site.live()
+    return site
+
+
+def _date_copies(site, moment, tier="%"):
+    with contextlib.closing(sqlite3.connect(site.folder / "catalogue.db")) as db, db:
+        (sample,) = db.execute("SELECT verified_at FROM replica WHERE verified_at IS NOT NULL LIMIT 1").fetchone()
+        text = moment.strftime("%Y-%m-%d %H:%M:%S.%f") if " " in sample else moment.isoformat()
+        db.execute("UPDATE replica SET verified_at = ? WHERE tier LIKE ? AND form = 'package'", (text, tier))
+
+
+@pytest.mark.parametrize("jump", [-_YEARS, _YEARS])
+def test_a_date_that_cannot_be_believed_prunes_nothing(site, digests, jump):
+    root = site.areas["edf"] / "bone_"
+    before = digests(root)
+    known = len(site.actions())
+    _date_copies(site, datetime.now(UTC) + jump, tier="tape")
+    site.pruned("bone_")
+    assert site.ask("policy", "preview", "--rule", "prune-files")["rules"][0]["bytes_freed"] == {}
+    site.live()
+    assert ("prune", "succeeded") not in site.actions()[:known]
+    page = site.show("bone_")
+    read = [r for r in page["replicas"] if r["tier"] == "tape"]
+    now = datetime.now(UTC)
+    fresh = all(abs(now - datetime.fromisoformat(r["verified_at"])) < timedelta(hours=1) for r in read)
+    if page["permits"]:
+        assert fresh, "a permit relies on copies that were re-read"
+        assert ("verify", "succeeded") in site.actions()
+    else:
+        assert digests(root) == before
+
+
+@pytest.mark.parametrize("jump", [-_YEARS, _YEARS])
+def test_an_overdue_copy_is_read_again(site, jump):
+    """A scrub is queued; when it is done the copies count, and room is made."""
+    _date_copies(site, datetime.now(UTC) + jump)
+    site.live()
+    assert ("verify", "succeeded") in site.actions()
+    for replica in site.show("bone_")["replicas"]:
+        if replica["form"] == "package":
+            assert abs(datetime.now(UTC) - datetime.fromisoformat(replica["verified_at"])) < timedelta(hours=1)
+    site.pruned("bone_")
+    site.live()
+    assert site.show("bone_")["stages"]["pruned"] == "done"
+
+
+def test_a_person_reads_what_is_due(site):
+    _date_copies(site, datetime.now(UTC) - _YEARS, tier="tape")
+    assert site.ask("verify", "--due")["checked"] == 2
+    assert site.ask("verify", "--due")["checked"] == 0
+
+
+def test_a_hold_from_the_future_holds(new_site, digests):
+    """The clock was years ahead when it was taken away: it stays in quarantine, and a person can have it back."""
+    site = new_site("edf", settings={"quarantine": {"hold": "1d"}})
+    root = site.write("edf", "bone_")
+    before = digests(root)
+    site.live()
+    site.pruned("bone_")
+    site.live()
+    with contextlib.closing(sqlite3.connect(site.folder / "catalogue.db")) as db, db:
+        db.execute("UPDATE permit SET hold_until = replace(hold_until, substr(hold_until, 1, 4), '2099')")
+    site.live()
+    assert site.ask("prune", "list")["quarantine"]
+    site.ask("prune", "undo", "bone_")
+    assert digests(root) == before

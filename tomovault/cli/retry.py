@@ -1,0 +1,52 @@
+"""Do what has failed again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from tomovault.cli import common_options, open_vault, say, say_json, who
+
+#: Rules of jobs that no policy asked for and no person.
+_OURS = frozenset({"watch", "scrub"})
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--all", "everything", is_flag=True, help="Every failed job but what a person asked for.")
+@common_options
+def command(jobs: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Queue failed jobs again, their attempts counted from 0.
+
+    A job whose attempts are used up stays failed until something new is known, or a person says that what stood in
+    its way is mended: room on a disk, a right, a library. `tomovault status` shows which jobs failed and why.
+    """
+    from tomovault.core.errors import UserError
+    from tomovault.core.known import JobStatus
+
+    if bool(jobs) == everything:
+        raise click.UsageError("name the jobs to do again, or say --all")
+    vault = open_vault()
+    again = []
+    left = {}
+    with vault.catalogue.reading() as tx:
+        if everything:
+            failed = vault.catalogue.list_jobs(tx, JobStatus.FAILED, 100_000)
+            jobs = tuple(j.id for j in failed if "@" in j.rule or j.rule in _OURS)
+    for job in jobs:
+        try:
+            with vault.catalogue.writing() as tx:
+                vault.catalogue.retry_job(tx, job, who(), datetime.now(UTC))
+        except UserError as problem:
+            if not everything:
+                raise
+            left[job] = problem.message
+        else:
+            again.append(job)
+    if as_json:
+        say_json({"again": again, "left": left})
+        return
+    say(f"{len(again)} jobs will be done again." if again else "No job has failed that can be done again.")
+    for job, reason in left.items():
+        say(f"  {job}: {reason}")
