@@ -232,6 +232,7 @@ class Daemon:
         timers.add_job(self._timers.put, "interval", args=["room"], minutes=1, id="room")
         timers.add_job(self._timers.put, "cron", args=["nightly"], hour=3, id="nightly")
         timers.start()
+        self._timers.put("overdue")  # so that a daemon that never lives for an hour re-reads old copies, too
         return timers
 
     def _take_timers(self, _now: datetime) -> int:
