@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import structlog
 
 from tomovault.catalog.work import last_attempts, list_claims
 from tomovault.core.errors import TomovaultError, Transient
-from tomovault.core.known import JobStatus
+from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
@@ -62,6 +62,9 @@ class Foreman:
     def claim(self, now: datetime, *, actions: frozenset[str] | None, only: str | None = None) -> ClaimedJob | None:
         """A job that is ours now, or None."""
         catalogue = self.vault.catalogue
+        with catalogue.reading() as tx:
+            if not catalogue.has_claimable(tx, now=now, actions=actions, host=self.vault.host, only=only):
+                return None
         with catalogue.writing() as tx:
             claimed = catalogue.claim_job(tx, self.holder, now=now, actions=actions, host=self.vault.host, only=only)
         if claimed is not None:
@@ -80,20 +83,24 @@ class Foreman:
             self._end(claimed, result_of_failure(problem))
             return None
         folder = self._jobs / claimed.attempt
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            folder / ORDER,
-            {
-                "action": claimed.action,
-                "order": order,
-                "site": str(self.vault.site.folder),
-                "job": claimed.id,
-                "attempt": claimed.attempt,
-                "token": claimed.token,
-            },
-        )
-        checkpoint("daemon.ordered")
-        process = start_job(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(
+                folder / ORDER,
+                {
+                    "action": claimed.action,
+                    "order": order,
+                    "site": str(self.vault.site.folder),
+                    "job": claimed.id,
+                    "attempt": claimed.attempt,
+                    "token": claimed.token,
+                },
+            )
+            checkpoint("daemon.ordered")
+            process = start_job(folder)
+        except OSError as problem:
+            self._end(claimed, result_of_failure(Transient(f"no process can be started: {problem}")))
+            return None
         checkpoint("daemon.started")
         log.info("job started", job=claimed.id, action=claimed.action, scan=scan_name, attempt=claimed.number)
         return Running(claimed, process, scan_name, now)
@@ -111,12 +118,7 @@ class Foreman:
                 raise Moot("it belongs to no scan")
             scan = catalogue.known(tx, claimed.scan)
             request = Request(self.vault, tx, scan, claimed.order, now, claimed.rule)
-            try:
-                return build_order(claimed.action, request), scan.name
-            except FileNotFoundError as missing:
-                raise Transient(f"{missing.filename} is not there now") from missing
-            except OSError as problem:
-                raise Transient(f"{problem.filename}: {problem.strerror}") from problem
+            return build_order(claimed.action, request), scan.name
 
     def reap(self, running: Running) -> Result:
         """What a finished process brought back is recorded; its folder stays only if the job has failed."""
@@ -141,7 +143,8 @@ class Foreman:
         else:
             catalogue = self.vault.catalogue
             with catalogue.writing() as tx:
-                catalogue.release_job(tx, running.claimed.id, running.claimed.token, datetime.now(UTC))
+                if catalogue.token_is_current(tx, running.claimed.id, running.claimed.token):
+                    catalogue.release_job(tx, running.claimed.id, running.claimed.token, datetime.now(UTC))
         if status is not JobStatus.FAILED:
             shutil.rmtree(running.process.folder, ignore_errors=True)
 
@@ -177,10 +180,23 @@ class Foreman:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _end(self, claimed: ClaimedJob, result: Result) -> JobStatus:
+        """How the job ended is recorded. What it brought and the catalogue refuses fails it, and nothing of it counts."""
+        try:
+            return self._record(claimed, result)
+        except Transient:
+            raise
+        except (TomovaultError, ValueError) as problem:
+            failure = result_of_failure(problem)
+            return self._record(claimed, replace(failure, error=f"what it brought is refused: {failure.error}"))
+
+    def _record(self, claimed: ClaimedJob, result: Result) -> JobStatus:
         retries = self.vault.site.retries
         catalogue = self.vault.catalogue
         now = datetime.now(UTC)
         with catalogue.writing() as tx:
+            if not catalogue.token_is_current(tx, claimed.id, claimed.token):
+                log.warning("job was cancelled or taken over", job=claimed.id, action=claimed.action)
+                return catalogue.read_job(tx, claimed.id).status
             status = catalogue.finish_job(
                 tx,
                 claimed.id,
@@ -191,14 +207,34 @@ class Foreman:
                 max_attempts=retries.attempts,
                 whose=self.vault.whose_in(claimed.place),
             )
-            if claimed.action == "prune" and status is JobStatus.FAILED:
-                catalogue.withdraw_permit(tx, str(claimed.order["permit"]), result.error, now)
+            if claimed.action == "prune" and status is not JobStatus.TODO:
+                self._take_back(tx, claimed, now)
         told = {"job": claimed.id, "action": claimed.action, "outcome": result.outcome.value}
         if result.outcome is Outcome.SUCCEEDED:
             log.info("job ended", **told, **({"note": result.error} if result.error else {}))
         else:
             log.warning("job ended", **told, error=result.error, hint=result.hint)
         return status
+
+    def _take_back(self, tx: Any, claimed: ClaimedJob, now: datetime) -> None:
+        """A removal that ended before its first phase was over is undone: files may be in quarantine already."""
+        catalogue = self.vault.catalogue
+        if claimed.scan is None:
+            return
+        permits = {p.id: p for p in catalogue.known(tx, claimed.scan).permits}
+        permit = permits.get(str(claimed.order.get("permit")))
+        if permit is not None and permit.phase is RemovalPhase.GRANTED:
+            catalogue.queue_job(
+                tx,
+                "undo_prune",
+                claimed.scan,
+                {"permit": permit.id},
+                dedup_key=f"undo_prune:{permit.id}:{claimed.id}",
+                rule=claimed.rule,
+                now=now,
+                place=claimed.place,
+                host=claimed.host,
+            )
 
 
 def read_result(folder: Path) -> Result | None:
@@ -209,7 +245,10 @@ def read_result(folder: Path) -> Result | None:
         return None
     except ValueError:
         return Result(Outcome.TRANSIENT, error="the job's result file cannot be read")
-    return result_from_plain(plain)
+    try:
+        return result_from_plain(plain)
+    except (KeyError, TypeError, ValueError) as problem:
+        return Result(Outcome.DEFECT, error=f"the job's result file makes no sense: {problem}")
 
 
 def result_from_plain(plain: Mapping[str, Any]) -> Result:
