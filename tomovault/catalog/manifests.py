@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 
@@ -48,17 +49,20 @@ def read_manifest(folder: str, digest: str) -> str | None:
 def _write(path: str, content: bytes) -> None:
     parent = os.path.dirname(path)
     os.makedirs(parent, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise
+    # One writer at a time, so that the temporary of one that was killed is written over by the next.
+    with open(os.path.join(os.path.dirname(parent), ".lock"), "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        temporary = f"{path}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except BaseException:
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
+            raise
     for folder in (parent, os.path.dirname(parent)):
         _sync_folder(folder)
 

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 import urllib.parse
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -57,11 +56,12 @@ def share_path(folder: str, area: str) -> str:
 def write_share(folder: str, area: str, bytes_per_s: float | None) -> None:
     """Tell the jobs on an area their share; None and infinity are no limit. A reader sees the old or the new one.
 
-    Raises OSError if the folder cannot be written. Not synced: after a crash the daemon writes it anew.
+    Raises OSError if the folder cannot be written. Not synced: after a crash the daemon, which alone writes here,
+    writes it anew, over what it left.
     """
     unlimited = bytes_per_s is None or math.isinf(bytes_per_s)
     path = share_path(folder, area)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    temporary = f"{path}.tmp"
     try:
         with open(temporary, "w", encoding="ascii") as stream:
             json.dump({"bytes_per_s": None if unlimited else bytes_per_s}, stream)
