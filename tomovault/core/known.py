@@ -227,4 +227,6 @@ def _files_pruned(scan: KnownScan) -> bool:
         if p.phase in (RemovalPhase.GONE, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
     }
     files = [r for r in scan.replicas if r.product is ProductKind.ORIGINAL and r.form is Form.FILES]
-    return bool(files) and all(r.id in gone or r.state is ReplicaState.GONE for r in files)
+    return bool(files) and all(
+        r.state is ReplicaState.GONE or (r.state is ReplicaState.LEAVING and r.id in gone) for r in files
+    )

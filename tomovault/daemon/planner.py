@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,9 +13,9 @@ from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.scan import Verdict
-from tomovault.policy.decide import AreaFacts, PruneChoice, bytes_to_free, next_look
+from tomovault.policy.decide import AreaFacts, bytes_to_free, next_look
 from tomovault.vault.removals import grant, regrant
-from tomovault.vault.room import choose_room, prune_rule
+from tomovault.vault.room import Room, choose_room
 from tomovault.vault.vault import Vault, View
 
 log = structlog.get_logger(__name__)
@@ -71,7 +70,7 @@ class Planner:
             if standing.status is Status.DUE and stage not in _NOT_BY_SCAN and step.action not in at_work:
                 self._queue_step(tx, view, step, now)
         for permit in scan.permits:
-            if permit.phase is RemovalPhase.QUARANTINED and _hold_is_over(permit, now):
+            if _is_to_go(scan, permit, now):
                 self._second_look(tx, scan, permit, now)
         self._vault.catalogue.set_next_due(tx, scan.id, self._next_look(scan, area, now))
 
@@ -104,7 +103,7 @@ class Planner:
             "empty_quarantine",
             scan.id,
             {"permit": permit.id},
-            dedup_key=f"empty_quarantine:{permit.id}",
+            dedup_key=f"empty_quarantine:{permit.id}:{len(_emptyings(scan, permit))}",
             rule=permit.rule,
             now=now,
             place=scan.area,
@@ -116,6 +115,8 @@ class Planner:
         for permit in scan.permits:
             if permit.phase is RemovalPhase.QUARANTINED and permit.hold_until is not None:
                 dates.append(permit.hold_until if permit.hold_until > now else now + _REFUSED_AGAIN)
+            if permit.phase is RemovalPhase.LEAVING:
+                dates.append(now + _REFUSED_AGAIN)
         if scan.verdict in (Verdict.INCOMPLETE, Verdict.UNDECIDED):
             dates.append(scan.changed_at + timedelta(seconds=self._vault.site.watch.keep_after_s))
         by_policy = next_look(scan, self._vault.policy_of(scan.area), area, now)
@@ -145,33 +146,41 @@ class Planner:
             return 0
         self._draining.add(area)
         with catalogue.writing() as tx:
-            choices, reasons = choose_room(self._vault, tx, facts, now)
-            granted = self._grant_all(tx, area, choices, now, reasons)
-        if granted:
+            room = choose_room(self._vault, tx, facts, now)
+            granted = self._grant_all(tx, room, now)
+        if room.full:
+            text = f"over its high mark ({facts.used_fraction:.0%}) and {room.full}: pruning waits for its hold"
+            self.alarms[area] = Alarm(area, text)
+        elif granted:
             self.alarms.pop(area, None)
         elif not facts.quarantine_bytes:
-            why = "; ".join(sorted(set(reasons.values()))[:3]) or "no scan is there to prune"
+            why = "; ".join(sorted(set(room.reasons.values()))[:3]) or "no scan is there to prune"
             self.alarms[area] = Alarm(area, f"over its high mark ({facts.used_fraction:.0%}) and nothing may go: {why}")
         return granted
 
-    def _grant_all(
-        self, tx: Any, area: str, chosen: Sequence[PruneChoice], now: datetime, reasons: dict[str, str]
-    ) -> int:
+    def _grant_all(self, tx: Any, room: Room, now: datetime) -> int:
         granted = 0
-        for choice in chosen:
-            scan = self._vault.catalogue.known(tx, choice.scan)
+        for going in room.going:
+            scan = self._vault.catalogue.known(tx, going.choice.scan)
             try:
-                rule = prune_rule(self._vault, area, choice.form)
-                grant(self._vault, tx, scan, choice.replica, rule=rule, now=now)
+                grant(self._vault, tx, scan, going.choice.replica, rule=going.rule, now=now)
             except Refused as refusal:
-                reasons[choice.replica] = f"{scan.name}: {refusal.message}"
+                room.reasons[going.choice.replica] = f"{scan.name}: {refusal.message}"
             else:
                 granted += 1
         return granted
 
 
-def _hold_is_over(permit: Permit, now: datetime) -> bool:
-    return permit.hold_until is None or permit.hold_until <= now
+def _is_to_go(scan: KnownScan, permit: Permit, now: datetime) -> bool:
+    """Whether a second look is due: after the hold, and again where a pin stopped the second phase at its door."""
+    if permit.phase is RemovalPhase.QUARANTINED:
+        return permit.hold_until is None or permit.hold_until <= now
+    over = all(status is JobStatus.SUCCEEDED for status in _emptyings(scan, permit))
+    return permit.phase is RemovalPhase.LEAVING and over
+
+
+def _emptyings(scan: KnownScan, permit: Permit) -> list[JobStatus]:
+    return [j.status for j in scan.jobs if j.action == "empty_quarantine" and j.order.get("permit") == permit.id]
 
 
 def fingerprint(view: View) -> str:

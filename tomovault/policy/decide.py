@@ -187,6 +187,17 @@ def wants_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) ->
     return Wants(by=by, held=held, later=later)
 
 
+def forbidden(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> Mapping[Stage, str]:
+    """The stages of one scan that a 'forbid' rule forbids now, wanted or not, each with the rule."""
+    return _forbidden(matches_of(scan, policy, area, now), policy)
+
+
+def prune_rule_of(scan: KnownScan, form: Form, policy: Policy, area: AreaFacts, now: datetime) -> Rule | None:
+    """The first rule that lets a form of this scan's original go now, if there is one."""
+    held = (m for m in matches_of(scan, policy, area, now) if m.verdict.value and m.rule.do == "prune")
+    return next((m.rule for m in held if form in m.rule.settings.forms), None)
+
+
 def removal_of(
     scan: KnownScan, replica: Replica, policy: Policy, area: AreaFacts, now: datetime, *, reproducible: bool = False
 ) -> Removal:

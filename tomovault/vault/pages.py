@@ -311,12 +311,13 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
 def _preview_removals(
     vault: Vault, tx: Any, facts: AreaFacts, enabled: bool, rules: dict[str, dict[str, Any]], now: datetime
 ) -> None:
-    from tomovault.vault.room import choose_room, prune_rule
+    from tomovault.vault.room import choose_room
 
     if not enabled:
         return
-    for choice in choose_room(vault, tx, facts, now)[0]:
-        row = rules.get(prune_rule(vault, facts.name, choice.form))
+    for going in choose_room(vault, tx, facts, now).going:
+        choice = going.choice
+        row = rules.get(vault.policy_of(facts.name).cite(going.rule))
         if row is not None:
             row["scans"].append(choice.scan)
             row["bytes_freed"][facts.name] = row["bytes_freed"].get(facts.name, 0) + choice.bytes

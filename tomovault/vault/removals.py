@@ -8,67 +8,90 @@ from typing import Any
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus, KnownScan, Permit
 from tomovault.core.life import Stage
+from tomovault.core.replica import TierClass
+from tomovault.policy.decide import forbidden
+from tomovault.policy.document import Rule
 from tomovault.vault.vault import Vault
 
 
-def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: str, now: datetime) -> Permit:
+def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, now: datetime) -> Permit:
     """A permit is written and its phase-one job queued. Raises Refused, naming the law, pin or rule.
 
     A removal that failed is not tried again before something new is known of the replica or its scan.
     """
     area = vault.site.areas[scan.area]
-    _refuse_repetition(scan, replica)
+    cited = vault.policy_of(scan.area).cite(rule)
+    if reason := failed_before(scan, replica):
+        raise Refused(
+            f"{scan.name}: {reason}",
+            by="a removal that failed is looked at by a person",
+            hint=f"tomovault verify {scan.id} re-reads its copies; if they are right it is tried again",
+        )
     permit = vault.catalogue.grant_permit(
         tx,
         scan.id,
         replica,
         removal_enabled=area.prune,
         copies_asked=vault.copies_wanted(scan.area),
-        within=vault.verified_within(scan.area),
-        rule=rule,
+        within=_within(vault, scan, rule),
+        rule=cited,
         hold_until=now + timedelta(seconds=vault.site.quarantine.hold_s),
         archiving_hopeful=archiving_hopeful(vault, tx, scan, now),
         now=now,
     )
-    queued = vault.catalogue.queue_job(
+    vault.catalogue.queue_job(
         tx,
         "prune",
         scan.id,
         {"permit": permit.id},
         dedup_key=f"prune:{permit.id}",
-        rule=rule,
+        rule=cited,
         now=now,
         place=scan.area,
         host=area.host,
     )
-    if queued is None:
-        raise Refused("its removal is queued already", by="one removal at a time")
     return permit
 
 
-def _refuse_repetition(scan: KnownScan, replica: str) -> None:
+def _within(vault: Vault, scan: KnownScan, rule: Rule) -> dict[TierClass, timedelta]:
+    """How recently copies must have been re-read: as the policy says, or more recently where the rule asks for it."""
+    usual = vault.verified_within(scan.area)
+    asked = rule.settings.verified_within
+    return usual if asked is None else {kind: min(period, asked) for kind, period in usual.items()}
+
+
+def failed_before(scan: KnownScan, replica: str) -> str:
+    """Why the last removal of a replica failed; '' if it did not, or something new is known since."""
     permits = {p.id for p in scan.permits if p.replica == replica}
     tried = [j for j in scan.jobs if j.action == "prune" and j.order.get("permit") in permits]
     last = max(tried, key=lambda j: j.queued_at, default=None)
     if last is None or last.status is not JobStatus.FAILED or last.finished_at is None:
-        return
+        return ""
     read_at = next((r.verified_at for r in scan.replicas if r.id == replica), None)
     if scan.changed_at <= last.finished_at and (read_at is None or read_at <= last.finished_at):
-        raise Refused(
-            f"{scan.name}: its last removal failed: {last.error}",
-            by="a removal that failed is looked at by a person",
-            hint=f"tomovault verify {scan.id} re-reads its copies; if they are right it is tried again",
-        )
+        return f"its last removal failed: {last.error}"
+    return ""
 
 
 def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
-    """Everything is evaluated again after the hold. Raises Refused if the permit would not be given today."""
+    """Everything is evaluated again after the hold. Raises Refused if the permit would not be given today.
+
+    Only the watermark is not asked again: what is in quarantine counts as freed.
+    """
+    policy = vault.policy_of(scan.area)
+    facts = vault.area_facts(tx, scan.area)
+    if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
+        raise Refused(f"{scan.name}: {reason}", by="policy")
+    name = permit.rule.partition("@")[0]
+    rule = next((r for r in policy.rules if r.name == name and r.do == "prune"), None)
+    if rule is None:
+        raise Refused(f"{scan.name}: the policy has no rule {name!r} to prune by any more", by="policy")
     vault.catalogue.regrant(
         tx,
         permit.id,
         removal_enabled=vault.site.areas[scan.area].prune,
         copies_asked=vault.copies_wanted(scan.area),
-        within=vault.verified_within(scan.area),
+        within=_within(vault, scan, rule),
         archiving_hopeful=archiving_hopeful(vault, tx, scan, now),
         now=now,
     )
@@ -77,7 +100,8 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
 def archiving_hopeful(vault: Vault, tx: Any, scan: KnownScan, now: datetime) -> bool:
     """Whether the scan's archiving is wanted and has not failed (law 4, fast tiers)."""
     view = vault.view(scan, vault.area_facts(tx, scan.area), now)
-    failed = any(j.action == "archive" and j.status is JobStatus.FAILED for j in scan.jobs)
+    archiving = max((j for j in scan.jobs if j.action == "archive"), key=lambda j: j.queued_at, default=None)
+    failed = archiving is not None and archiving.status in (JobStatus.FAILED, JobStatus.CANCELLED)
     return Stage.ARCHIVED in view.wants.by and Stage.ARCHIVED not in view.wants.held and not failed
 
 

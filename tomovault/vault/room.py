@@ -2,58 +2,138 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tomovault.core.life import Stage, Status
-from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.core.known import JobStatus, KnownScan, RemovalPhase
+from tomovault.core.life import Stage, Status, may_go
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.policy.decide import (
     AreaFacts,
     PruneChoice,
-    asks_of,
     bytes_to_free,
     choose_for_watermark,
+    forbidden,
+    prune_rule_of,
+    removal_of,
 )
-from tomovault.vault.vault import Vault
+from tomovault.policy.document import Rule
+from tomovault.vault.removals import failed_before
+from tomovault.vault.sizes import show_bytes
+from tomovault.vault.vault import Vault, View
+
+#: What reads or makes a scan's copies: nothing of a scan goes while one of these is to do or being done.
+_NEED_COPIES = frozenset({"pack", "archive", "replicate", "preview", "reconstruct", "verify", "restore"})
 
 
-def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> tuple[Sequence[PruneChoice], dict[str, str]]:
-    """The replicas that would go now, oldest scans first, and for each other replica why it stays."""
+@dataclass(frozen=True)
+class Going:
+    """A replica that would go now, and the rule that lets it."""
+
+    choice: PruneChoice
+    rule: Rule
+    files: int
+
+
+@dataclass
+class Room:
+    """What would go now, oldest scans first; for each other replica why it stays; what stops removals altogether."""
+
+    going: list[Going] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    full: str = ""
+
+
+def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> Room:
+    """The replicas that would go now: down to the low mark, within the brakes of law 5.
+
+    The quarantine takes no more once it is full. Of one rule, no more bytes and files are on their way into it than
+    its `limits` say; the next follow when those are there.
+    """
+    room = Room()
     wanted = bytes_to_free(facts)
     if wanted <= 0:
-        return (), {}
-    choices, reasons = _eligible(vault, tx, replace(facts, draining=True), now)
-    return choose_for_watermark(choices, bytes_to_free=wanted), reasons
+        return room
+    scans = vault.catalogue.list_scans(tx, facts.name)
+    rules: dict[str, tuple[Rule, int]] = {}
+    choices = _eligible(vault, scans, replace(facts, draining=True), now, room.reasons, rules)
+    under_way = _under_way(scans)
+    most = vault.site.quarantine.limit_of(facts.quota_bytes)
+    waiting = facts.quarantine_bytes
+    for choice in choose_for_watermark(choices, bytes_to_free=wanted):
+        rule, files = rules[choice.replica]
+        cited = vault.policy_of(facts.name).cite(rule)
+        if waiting >= most:
+            room.full = f"the quarantine is full ({show_bytes(waiting)} of {show_bytes(most)})"
+            room.reasons[choice.replica] = room.full
+            break
+        size, count = under_way[cited, "bytes"] + choice.bytes, under_way[cited, "files"] + files
+        if size > (rule.limits.bytes or size) or count > (rule.limits.files or count):
+            room.reasons[choice.replica] = f"the limits of {cited} are reached"
+            continue
+        under_way[cited, "bytes"], under_way[cited, "files"] = size, count
+        waiting += choice.bytes
+        room.going.append(Going(choice, rule, files))
+    return room
 
 
-def _eligible(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> tuple[list[PruneChoice], dict[str, str]]:
+def _under_way(scans: Sequence[KnownScan]) -> Counter[tuple[str, str]]:
+    """Bytes and files that are on their way into quarantine, by the rule of their permit."""
+    count: Counter[tuple[str, str]] = Counter()
+    for permit in (p for scan in scans for p in scan.permits if p.phase is RemovalPhase.GRANTED):
+        count[permit.rule, "bytes"] += permit.bytes
+        count[permit.rule, "files"] += permit.files
+    return count
+
+
+def _eligible(
+    vault: Vault,
+    scans: Sequence[KnownScan],
+    facts: AreaFacts,
+    now: datetime,
+    reasons: dict[str, str],
+    rules: dict[str, tuple[Rule, int]],
+) -> list[PruneChoice]:
     choices = []
-    reasons: dict[str, str] = {}
-    policy = vault.policy_of(facts.name)
-    for scan in vault.catalogue.list_scans(tx, facts.name):
+    for scan in scans:
         view = vault.view(scan, facts, now)
-        standing = view.standings[Stage.PRUNED]
-        held = view.wants.held.get(Stage.PRUNED, "")
-        forms = asks_of(scan, policy, facts, now).prune_forms
         for replica in scan.replicas_of(ProductKind.ORIGINAL):
             if replica.tier != facts.name or replica.state not in (ReplicaState.VERIFIED, ReplicaState.PRESENT):
                 continue
-            if replica.form is Form.FILES and standing.status is not Status.DUE:
-                reasons[replica.id] = f"{scan.name}: {standing.reason or standing.status}"
-            elif replica.form not in forms:
-                reasons[replica.id] = f"{scan.name}: no rule lets its {replica.form} go"
-            elif held:
-                reasons[replica.id] = f"{scan.name}: {held}"
-            else:
-                acquired_at = scan.acquired_at or scan.first_seen_at
-                choices.append(PruneChoice(scan.id, replica.id, replica.form, replica.bytes, acquired_at))
-    return choices, reasons
+            rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
+            reason = _why_it_stays(vault, view, replica, rule, facts, now)
+            if reason or rule is None:
+                reasons[replica.id] = f"{scan.name}: {reason}"
+                continue
+            product = scan.product(ProductKind.ORIGINAL)
+            files = product.files if product is not None and replica.form is Form.FILES else 1
+            rules[replica.id] = (rule, files)
+            choices.append(
+                PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
+            )
+    return choices
 
 
-def prune_rule(vault: Vault, area: str, form: Form) -> str:
-    """The rule of an area's policy under which a form of an original goes, as permits cite it."""
-    policy = vault.policy_of(area)
-    rules = [r for r in policy.ordered() if r.do == "prune" and form in r.settings.forms]
-    return policy.cite(rules[0]) if rules else policy.name
+def _why_it_stays(
+    vault: Vault, view: View, replica: Replica, rule: Rule | None, facts: AreaFacts, now: datetime
+) -> str:
+    """'' if LIFE, the policy and law 4 all let the replica go, as far as can be said without the rows locked."""
+    scan, policy = view.scan, vault.policy_of(facts.name)
+    standing = view.standings[Stage.PRUNED]
+    if replica.form is Form.FILES and standing.status is not Status.DUE:
+        return standing.reason or str(standing.status)
+    if rule is None:
+        return f"no rule lets its {replica.form} go"
+    if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
+        return reason
+    if reason := view.wants.held.get(Stage.PRUNED, ""):
+        return reason
+    if reasons := may_go(removal_of(scan, replica, policy, facts, now)):
+        return "; ".join(reasons)
+    at_work = [j.action for j in scan.jobs if j.status in (JobStatus.TODO, JobStatus.DOING)]
+    if needed := sorted(_NEED_COPIES.intersection(at_work)):
+        return f"{needed[0]} is not over"
+    return failed_before(scan, replica.id)
