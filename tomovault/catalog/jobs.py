@@ -150,10 +150,16 @@ def claim_job(
 
 
 def has_claimable(
-    tx: Tx, *, now: datetime, actions: Collection[str] | None = None, host: str | None = None, only: str | None = None
+    tx: Tx,
+    *,
+    now: datetime,
+    actions: Collection[str] | None = None,
+    skip_places: Collection[str] = frozenset(),
+    host: str | None = None,
+    only: str | None = None,
 ) -> bool:
     """Whether `claim_job` would find a job now: asked of a snapshot, so that nobody has to wait for a writer."""
-    return tx.first(_next_in_line(now, actions, frozenset(), host, only)) is not None
+    return tx.first(_next_in_line(now, actions, skip_places, host, only)) is not None
 
 
 def _next_in_line(

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from tomovault.core.errors import AreaAbsent
 from tomovault.core.ports import Format
 from tomovault.core.scan import Candidate
@@ -15,6 +17,8 @@ from tomovault.vault.site import Area
 from tomovault.watch.area import AreaIdentity, check_area
 from tomovault.watch.sweep import Sweep
 from tomovault.watch.walker import Walker
+
+log = structlog.get_logger(__name__)
 
 #: No two sweeps of an area are closer than this, however soon something may have settled.
 _LEAST_PAUSE_S = 0.05
@@ -95,11 +99,14 @@ class AreaWatch:
     def _look(self, full: bool) -> Look:
         try:
             check_area(self._path, self._identity)
+            while not self._forget.empty():
+                self._walker.forget([self._forget.get()])
+            return Look(self.name, self._walker.sweep(full=full, stop=self._stop.is_set))
         except AreaAbsent as absent:
             return Look(self.name, None, absent.message)
-        while not self._forget.empty():
-            self._walker.forget([self._forget.get()])
-        return Look(self.name, self._walker.sweep(full=full, stop=self._stop.is_set))
+        except Exception as problem:
+            log.exception("an area cannot be swept", area=self.name)
+            return Look(self.name, None, f"it cannot be swept: {problem}")
 
     def _pause_after(self, look: Look, took_s: float) -> float:
         """Until the next poll, or until the first candidate can have settled, whichever comes first.

@@ -21,9 +21,10 @@ from tomovault.catalog.work import has_work_before, list_inspected, list_overdue
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
+from tomovault.daemon.clock import WallClock
 from tomovault.daemon.lookout import Lookout
 from tomovault.daemon.planner import Planner
-from tomovault.daemon.workers import Workers
+from tomovault.daemon.workers import REMOVALS, Workers
 from tomovault.formats.family import kinds, load
 from tomovault.vault.asking import LEADER, holder_name, take_lead
 from tomovault.vault.foreman import Foreman, Running
@@ -69,6 +70,8 @@ class Daemon:
         self._room_due = True
         self._at_rest_since: dict[str, int] = {}
         self._renewed_at = 0.0
+        self._lead_lost = False
+        self._clock = WallClock(datetime.now(UTC))
         self._steps: deque[Callable[[datetime], int]] = deque(
             (
                 self._take_timers,
@@ -76,7 +79,7 @@ class Daemon:
                 lambda _now: self.workers.reap(tell=self._job_ended),
                 self._plan_scans,
                 self._make_room,
-                self.workers.launch,
+                self._launch,
             )
         )
         self.failed = 0
@@ -89,20 +92,24 @@ class Daemon:
         Raises Transient, naming the holder, if another daemon leads this catalogue.
         """
         self._take_lead()
-        timers = self._start_timers()
-        try:
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._status, "stopped")
+            ending.callback(self._drop_lead)
+            ending.callback(self.workers.stop)
+            ending.callback(self._stop_watches)
+            timers = self._start_timers()
+            ending.callback(timers.shutdown, wait=False)
             self.foreman.take_up_orphans()
             self._start_watches()
             self._status("running")
             self._loop(until_idle)
-        finally:
-            timers.shutdown(wait=False)
-            for watch in self._watches.values():
-                watch.stop()
-            self.workers.stop()
-            self._drop_lead()
-            self._status("stopped")
+        if self._lead_lost:
+            raise Transient("another daemon took the lead", hint="`tomovault status` names it")
         return self.failed
+
+    def _stop_watches(self) -> None:
+        for watch in self._watches.values():
+            watch.stop()
 
     def stop(self, *_signal: object) -> None:
         """The loop ends after the step it is in; running jobs are ended and queued again."""
@@ -112,12 +119,12 @@ class Daemon:
         while not self._stop.is_set():
             try:
                 busy = self._cycle()
-            except Transient as problem:
-                log.warning("the catalogue cannot be used now", reason=problem.message)
+                if until_idle and not busy and self.is_idle():
+                    return
+            except (Transient, OSError) as problem:
+                log.warning("the catalogue or the site's folder cannot be used now", reason=str(problem))
                 busy = False
                 self._stop.wait(1.0)
-            if until_idle and not busy and self.is_idle():
-                return
             if not busy:
                 self._stop.wait(_TICK_S)
 
@@ -129,7 +136,9 @@ class Daemon:
         """
         self._tell("tick", {"running": self.workers.running, "unsettled": dict(self.lookout.unsettled)})
         now = datetime.now(UTC)
-        self._renew_lead()
+        if not self._renew_lead():
+            return False
+        self.planner.brake(self._clock.look(now), self._resting_areas())
         acted = False
         for _ in range(len(self._steps)):
             step = self._steps[0]
@@ -162,7 +171,25 @@ class Daemon:
             return False
         now = datetime.now(UTC)
         with self.vault.catalogue.reading() as tx:
-            return not has_work_before(tx, now + timedelta(seconds=_IDLE_PATIENCE_S), now)
+            return not has_work_before(
+                tx,
+                now + timedelta(seconds=_IDLE_PATIENCE_S),
+                now,
+                host=self.vault.host,
+                skip_places=self._resting_areas(),
+                skip_actions=self._braked_actions(),
+            )
+
+    def _resting_areas(self) -> frozenset[str]:
+        """Areas where nothing is done now: they are absent, or too much was missing there."""
+        return frozenset(self._absent) | frozenset(self.lookout.stopped)
+
+    def _braked_actions(self) -> frozenset[str]:
+        return REMOVALS if self._clock.problem else frozenset()
+
+    def _launch(self, now: datetime) -> int:
+        absent, stopped = frozenset(self._absent), frozenset(self.lookout.stopped)
+        return self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
 
     def _is_at_rest(self, area: str) -> bool:
         """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""
@@ -287,6 +314,8 @@ class Daemon:
             self._renewed_at = time.monotonic()
             with catalogue.writing() as tx:
                 self.vault.record_tiers(tx)
+                newest = [entry.at for entry in catalogue.list_audit(tx, limit=1)]
+            self._clock = WallClock(datetime.now(UTC), newest=max(newest, default=None))
             return
         with catalogue.reading() as tx:
             holder = catalogue.lease_holder(tx, LEADER)
@@ -296,15 +325,18 @@ class Daemon:
             hint="stop it first, or look at it with `tomovault status`",
         )
 
-    def _renew_lead(self) -> None:
+    def _renew_lead(self) -> bool:
+        """Whether this daemon leads still; if not, it stops."""
         if time.monotonic() - self._renewed_at < _LEASE_S / 3:
-            return
+            return True
         with self.vault.catalogue.writing() as tx:
             if not self.vault.catalogue.renew_lease(tx, LEADER, self.holder, _LEASE_S):
                 log.error("the lead was lost; stopping")
+                self._lead_lost = True
                 self._stop.set()
-                return
+                return False
         self._renewed_at = time.monotonic()
+        return True
 
     def _drop_lead(self) -> None:
         with contextlib.suppress(TomovaultError), self.vault.catalogue.writing() as tx:

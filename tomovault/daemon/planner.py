@@ -42,6 +42,13 @@ class Planner:
         self._vault = vault
         self.alarms: dict[str, Alarm] = {}
         self._draining: set[str] = set()
+        self._braked = ""
+        self._resting: frozenset[str] = frozenset()
+
+    def brake(self, reason: str, resting: frozenset[str]) -> None:
+        """While there is a reason, no removal is permitted anywhere; in areas that rest, none either (laws 3, 5)."""
+        self._braked = reason
+        self._resting = resting
 
     def plan_scans(self, now: datetime, *, limit: int = 20) -> int:
         """The scans that waited longest to be looked at were, so many at most; returns how many."""
@@ -89,6 +96,10 @@ class Planner:
         )
 
     def _second_look(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
+        if self._braked or scan.area in self._resting:
+            why = self._braked or f"nothing is removed in area {scan.area} now"
+            self.alarms[f"permit {permit.id}"] = Alarm(scan.area, f"{scan.name} stays in quarantine: {why}")
+            return
         try:
             regrant(self._vault, tx, scan, permit, now)
         except Refused as refusal:
@@ -145,6 +156,12 @@ class Planner:
             )
             return 0
         self._draining.add(area)
+        if area in self._resting:
+            return 0
+        if self._braked:
+            text = f"over its high mark ({facts.used_fraction:.0%}), but nothing is removed: {self._braked}"
+            self.alarms[area] = Alarm(area, text)
+            return 0
         with catalogue.writing() as tx:
             room = choose_room(self._vault, tx, facts, now)
             granted = self._grant_all(tx, room, now)

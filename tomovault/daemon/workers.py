@@ -16,6 +16,12 @@ LIGHT = frozenset({"inspect"})
 #: Reconstruction uses a whole core and much memory for long; it has a limit of its own.
 RECONSTRUCTION = frozenset({"preview", "reconstruct"})
 
+#: What takes bytes away from where a user may look for them.
+REMOVALS = frozenset({"prune", "empty_quarantine"})
+
+#: What gives data back or looks at it, and takes nothing away.
+ASKED = frozenset({"restore", "undo_prune", "verify"})
+
 HEAVY = frozenset({"pack", "archive", "replicate", "verify", "prune", "empty_quarantine", "undo_prune", "restore"})
 
 
@@ -37,10 +43,22 @@ class Workers:
                 return 1
         return 0
 
-    def launch(self, now: datetime) -> int:
-        """One more job is running, if one may and one waits; returns how many were claimed now."""
-        actions = self._free_actions()
-        job = self._foreman.claim(now, actions=actions) if actions else None
+    def launch(
+        self,
+        now: datetime,
+        *,
+        absent: frozenset[str] = frozenset(),
+        stopped: frozenset[str] = frozenset(),
+        without: frozenset[str] = frozenset(),
+    ) -> int:
+        """One more job is running, if one may and one waits; returns how many were claimed now.
+
+        Nothing is done in absent areas, and only what people ask for in those where work is stopped.
+        """
+        actions = self._free_actions() - without
+        job = self._foreman.claim(now, actions=actions, skip_places=absent | stopped) if actions else None
+        if job is None and stopped and (asked := actions & ASKED):
+            job = self._foreman.claim(now, actions=asked, skip_places=absent)
         if job is None:
             return 0
         running = self._foreman.start(job)

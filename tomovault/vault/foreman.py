@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,14 +59,31 @@ class Foreman:
         self.vault = vault
         self.holder = holder
 
-    def claim(self, now: datetime, *, actions: frozenset[str] | None, only: str | None = None) -> ClaimedJob | None:
+    def claim(
+        self,
+        now: datetime,
+        *,
+        actions: frozenset[str] | None,
+        only: str | None = None,
+        skip_places: Collection[str] = (),
+    ) -> ClaimedJob | None:
         """A job that is ours now, or None."""
         catalogue = self.vault.catalogue
         with catalogue.reading() as tx:
-            if not catalogue.has_claimable(tx, now=now, actions=actions, host=self.vault.host, only=only):
+            if not catalogue.has_claimable(
+                tx, now=now, actions=actions, skip_places=skip_places, host=self.vault.host, only=only
+            ):
                 return None
         with catalogue.writing() as tx:
-            claimed = catalogue.claim_job(tx, self.holder, now=now, actions=actions, host=self.vault.host, only=only)
+            claimed = catalogue.claim_job(
+                tx,
+                self.holder,
+                now=now,
+                actions=actions,
+                skip_places=skip_places,
+                host=self.vault.host,
+                only=only,
+            )
         if claimed is not None:
             checkpoint("daemon.claimed")
         return claimed
@@ -180,7 +197,7 @@ class Foreman:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _end(self, claimed: ClaimedJob, result: Result) -> JobStatus:
-        """How the job ended is recorded. What it brought and the catalogue refuses fails it, and nothing of it counts."""
+        """How the job ended is recorded; it has failed where the catalogue refuses what it brought."""
         try:
             return self._record(claimed, result)
         except Transient:
