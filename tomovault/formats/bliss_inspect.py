@@ -197,7 +197,7 @@ def _identity(head: Entry, closure: Mapping[str, tuple[FileState, FileRole]], fi
         state, role = closure[path]
         if role is FileRole.CAMERA and path != files.master:
             name = os.path.relpath(path, files.folder)
-            digest.update(f"\0{name}\0{state.size} {state.mtime_ns} {state.inode}".encode("utf-8", "surrogateescape"))
+            digest.update(f"\0{name}\0{state.size} {state.mtime_ns}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -212,7 +212,7 @@ def _unreadable(
             ScanFile(replace(s, path=f"{name}/{os.path.basename(path)}"), FileRole.CAMERA)
             for path, s in _folder_files(os.path.join(folder, name))
         ]
-    digest = hashlib.sha256(f"bliss\0unreadable\0{state.size} {state.mtime_ns} {state.inode}".encode("ascii"))
+    digest = hashlib.sha256(f"bliss\0unreadable\0{state.size} {state.mtime_ns}".encode("ascii"))
     return ScanReport(
         format=FORMAT,
         name=stem_of(candidate.key),

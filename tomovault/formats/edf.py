@@ -178,7 +178,7 @@ def _identity(series: Series) -> str:
     digest.update(series.prefix.encode("utf-8", "surrogateescape"))
     for index in sorted(series.names.projections):
         state = series.states[series.names.projections[index]]
-        digest.update(f"\0{index} {state.size} {state.mtime_ns} {state.inode}".encode("ascii"))
+        digest.update(f"\0{index} {state.size} {state.mtime_ns}".encode("ascii"))
     return digest.hexdigest()
 
 
