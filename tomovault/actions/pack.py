@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Made, Outcome, Result, Stored
-from tomovault.core.replica import Form, ProductKind, StoredFile
+from tomovault.core.replica import Form, ProductKind
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
 from tomovault.formats.certified import find_report
@@ -104,7 +104,7 @@ class Pack:
             tier=wanted.area,
             domain=wanted.files_domain,
             location=report.root,
-            files=(StoredFile(report.root, written.original_bytes, written.digest),),
+            files=(),
             bytes=written.original_bytes,
             sha256=written.digest,
             written_at=written_at,

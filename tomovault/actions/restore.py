@@ -6,7 +6,7 @@ import fnmatch
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,15 +14,17 @@ from typing import Any, ClassVar
 from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Action, Bench, Placed, Tier
-from tomovault.core.record import GivenBack, Outcome, Result, Stored
+from tomovault.core.record import Checked, GivenBack, Outcome, Record, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
+from tomovault.tiers.quarantine import leave_note
 
 
 @dataclass(frozen=True)
 class Source:
     """A good copy to read from. `on_disk` ones are read in place, others are recalled first."""
 
+    replica: str
     tier: str
     tier_class: TierClass
     domain: str
@@ -44,6 +46,21 @@ class Recall:
 
 
 @dataclass(frozen=True)
+class Home:
+    """The target is where the scan was written: what is restored whole is a replica again, held until then.
+
+    `readme` is what the text file about pruned scans says from then on, nothing if it is empty.
+    """
+
+    area: str
+    area_path: str
+    domain: str
+    bytes: int
+    pinned_until: datetime
+    readme: str
+
+
+@dataclass(frozen=True)
 class Order:
     """What is asked for, and the copies to try in order. A selection is at most one of the four kinds."""
 
@@ -54,6 +71,7 @@ class Order:
     sources: tuple[Source, ...]
     target: str
     recall: Recall | None = None
+    home: Home | None = None
     files: tuple[str, ...] = ()
     frames: tuple[int, int] | None = None
     kind: str | None = None
@@ -68,25 +86,40 @@ class Restore:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The data stands below the target folder, every byte compared with its digest on the way.
 
-        A copy that turns out damaged is said so and the next one is tried; with none left, IntegrityError.
+        A copy that turns out damaged is recorded so and the next one is tried; with none left the data is damaged.
         """
         wanted = from_plain(Order, dict(order))
         if not wanted.sources:
             raise UserError(f"{wanted.scan_name}: no good copy of its {wanted.product} is known")
+        _make_target(wanted.target)
+        bad: list[Record] = []
         problems = []
         for source in wanted.sources:
             try:
-                return _restore_from(source, wanted, bench)
+                result = _restore_from(source, wanted, bench)
             except (IntegrityError, FileNotFoundError) as damage:
                 problems.append(f"{source.tier} {source.location}: {damage}")
-        raise IntegrityError(
-            "no copy could be read: " + "; ".join(problems), hint="tomovault verify " + wanted.scan_name
+                bad.append(Checked(source.replica, ok=False, at=bench.now(), reason=f"when restored from: {damage}"))
+            else:
+                return replace(result, records=(*bad, *result.records))
+        return Result(
+            Outcome.DAMAGED,
+            tuple(bad),
+            error="no copy could be read: " + "; ".join(problems),
+            hint=f"tomovault verify {wanted.scan_name}",
         )
+
+
+def _make_target(target: str) -> None:
+    try:
+        os.makedirs(target, exist_ok=True)
+    except OSError as problem:
+        raise UserError(f"{target}: {problem.strerror}", hint="choose a folder that can be written") from problem
 
 
 def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
     if source.on_disk:
-        return Result(Outcome.SUCCEEDED, (_give(source.files, source, wanted, bench),))
+        return Result(Outcome.SUCCEEDED, _give(source.files, source, wanted, bench))
     where = wanted.recall
     if where is None:
         raise UserError(f"{wanted.scan_name}: no area has room for what is recalled")
@@ -94,21 +127,42 @@ def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
     try:
         fetched = _fetch(source, wanted, where, arriving, bench)
         if not where.keep:
-            return Result(Outcome.SUCCEEDED, (_give(fetched, source, wanted, bench),))
+            return Result(Outcome.SUCCEEDED, _give(fetched, source, wanted, bench))
         stored = _keep(fetched, wanted, where, bench)
     finally:
         shutil.rmtree(arriving, ignore_errors=True)
-    return Result(Outcome.SUCCEEDED, (stored, _give(stored.files, source, wanted, bench)))
+    return Result(Outcome.SUCCEEDED, (stored, *_give(stored.files, source, wanted, bench)))
 
 
-def _give(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> GivenBack:
+def _give(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> tuple[Record, ...]:
     bench.checkpoint("restore.begin")
     if wanted.product is ProductKind.ORIGINAL:
         given = _give_original(files, source, wanted, bench)
     else:
         given = _give_copy(files, source, wanted, bench)
+    home = wanted.home
+    if home is None:
+        bench.checkpoint("restore.done")
+        return (given,)
+    leave_note(home.area_path, wanted.root, home.readme, bench.job, bench.checkpoint)
     bench.checkpoint("restore.done")
-    return given
+    now = bench.now()
+    # Hashed on the way, but not re-read from the disk: present, until a verify has read it (law 2).
+    again = Stored(
+        kind=ProductKind.ORIGINAL,
+        digest=wanted.digest,
+        form=Form.FILES,
+        tier=home.area,
+        domain=home.domain,
+        location=wanted.root,
+        files=(),
+        bytes=home.bytes,
+        sha256=wanted.digest,
+        written_at=now,
+        verified_at=None,
+        pinned_until=home.pinned_until,
+    )
+    return (again, given)
 
 
 def _fetch(source: Source, wanted: Order, where: Recall, arriving: Path, bench: Bench) -> list[StoredFile]:
@@ -188,7 +242,6 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
 
     reader = PackageReader.open(files[0].location)
     selection, derived = _selection(reader, wanted)
-    Path(wanted.target).mkdir(parents=True, exist_ok=True)
     if derived is not None:
         outcome = reader.write_frames(
             wanted.target,
@@ -246,7 +299,6 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
     """A product that we made is given back as the file that it is."""
     import hashlib
 
-    Path(wanted.target).mkdir(parents=True, exist_ok=True)
     total = 0
     for file in files:
         target = Path(wanted.target, Path(file.location).name)
@@ -269,7 +321,6 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
 
 
 def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, derived: bool = False) -> GivenBack:
-    whole = not (wanted.files or wanted.frames or wanted.kind)
     cartridge = (
         source.location.split("#")[0] if source.tier_class is TierClass.ARCHIVE and "#" in source.location else None
     )
@@ -281,7 +332,7 @@ def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, d
         bytes=size,
         derived=derived,
         read_bytes=read,
-        original_place=whole and os.path.realpath(wanted.target) == wanted.root,
+        original_place=wanted.home is not None,
     )
 
 

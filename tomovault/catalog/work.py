@@ -61,6 +61,13 @@ def last_outcome(tx: Tx, job_id: str) -> str:
     return str(tx.value(query) or "")
 
 
+def waits_for_host(tx: Tx, job_id: str, host: str) -> bool:
+    """Whether a job to do is bound to a host that is not this one."""
+    job = tables.job
+    bound = tx.value(select(job.c.host).where(job.c.id == job_id, job.c.status == JobStatus.TODO.value))
+    return bound is not None and bound != host
+
+
 def last_attempts(tx: Tx) -> list[tuple[str, JobStatus]]:
     """The last attempt of every job that is being done or has failed, with that status."""
     job, attempt = tables.job, tables.attempt

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from tomovault.catalog.work import last_outcome, waits_for_host
 from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import JobStatus, KnownScan
-from tomovault.core.record import GivenBack
+from tomovault.core.record import GivenBack, Outcome
 from tomovault.vault.foreman import Foreman, Running
-from tomovault.vault.orders import Request, build_order
+from tomovault.vault.orders import build_order
+from tomovault.vault.requests import Moot, Request
 from tomovault.vault.vault import Vault
 
 LEADER = "leader"
@@ -32,6 +34,7 @@ class Answer:
     given: tuple[GivenBack, ...] = ()
     error: str = ""
     hint: str = ""
+    outcome: str = ""
 
 
 def holder_name(vault: Vault) -> str:
@@ -67,7 +70,10 @@ def ask(
     catalogue = vault.catalogue
     with catalogue.reading() as tx:
         scan = catalogue.known(tx, scan_id)
-        build_order(action, Request(vault, tx, scan, wish, now, by))
+        try:
+            build_order(action, Request(vault, tx, scan, wish, now, by))
+        except Moot as moot:
+            raise Refused(f"{scan.name}: {moot.message}", by="nothing to do") from moot
     with catalogue.writing() as tx:
         job = catalogue.queue_job(
             tx,
@@ -92,7 +98,7 @@ def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None]) 
     holder = holder_name(vault)
     with vault.catalogue.hold_life(holder) or contextlib.nullcontext():
         while True:
-            if take_lead(vault, holder):
+            if not _is_led(vault) and take_lead(vault, holder):
                 try:
                     return _do_it_here(vault, job, holder, progress)
                 finally:
@@ -103,6 +109,12 @@ def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None]) 
                 return answer
             progress("waiting for the daemon", 0, 0)
             time.sleep(_POLL_S)
+
+
+def _is_led(vault: Vault) -> bool:
+    """Whether somebody leads: asked without a writer's lock, since this is asked often."""
+    with vault.catalogue.reading() as tx:
+        return vault.catalogue.lease_holder(tx, LEADER) is not None
 
 
 def take_lead(vault: Vault, holder: str) -> bool:
@@ -120,8 +132,10 @@ def _do_it_here(vault: Vault, job: str, holder: str, progress: Callable[[str, in
     try:
         foreman.take_up_orphans()
         while (answer := _ended(vault, job)) is None:
+            _refuse_elsewhere(vault, job)
             claimed = foreman.claim(datetime.now(UTC), actions=None, only=job)
             if claimed is None:
+                progress("waiting for the next try", 0, 0)
                 time.sleep(_POLL_S)
             elif (running := foreman.start(claimed)) is not None:
                 _see_through(vault, foreman, running, progress)
@@ -130,6 +144,14 @@ def _do_it_here(vault: Vault, job: str, holder: str, progress: Callable[[str, in
             _cancel(vault, job)
         raise
     return answer
+
+
+def _refuse_elsewhere(vault: Vault, job: str) -> None:
+    """Raises Transient for a job of another machine's area: only a daemon there can do it."""
+    with vault.catalogue.reading() as tx:
+        if not waits_for_host(tx, job, vault.host):
+            return
+    raise Transient("the area belongs to another machine, where no daemon runs", hint="start `tomovault run` there")
 
 
 def _see_through(vault: Vault, foreman: Foreman, running: Running, progress: Callable[[str, int, int], None]) -> None:
@@ -161,20 +183,25 @@ def _ended(vault: Vault, job: str) -> Answer | None:
     with vault.catalogue.reading() as tx:
         row = vault.catalogue.read_job(tx, job)
         given = vault.catalogue.read_job_result(tx, job)
+        outcome = last_outcome(tx, job)
     if row.status in (JobStatus.TODO, JobStatus.DOING):
         return None
-    return Answer(job, row.status, given, row.error, row.hint)
+    return Answer(job, row.status, given, row.error, row.hint, outcome)
 
 
 def raise_if_failed(answer: Answer) -> None:
-    """The outcome of a job that was waited for, as the error that it stands for."""
+    """The outcome of a job that was waited for, as the error of the family that ended it."""
     if answer.status is JobStatus.SUCCEEDED:
         return
-    kind, _, message = answer.error.partition(": ")
-    errors: dict[str, Callable[[], TomovaultError]] = {
-        "refused": lambda: Refused(message, by="", hint=answer.hint),
-        "damaged": lambda: IntegrityError(message, hint=answer.hint),
-        "transient": lambda: Transient(message, hint=answer.hint),
-        "failed": lambda: UserError(message, hint=answer.hint),
-    }
-    raise errors.get(kind, lambda: UserError(answer.error, hint=answer.hint))()
+    if answer.status is JobStatus.CANCELLED:
+        raise Refused(f"job {answer.job} was cancelled", by="a person")
+    message, hint = answer.error or "it ended without a word", answer.hint
+    if answer.outcome == Outcome.REFUSED:
+        raise Refused(message, by="", hint=hint)
+    if answer.outcome == Outcome.DAMAGED:
+        raise IntegrityError(message, hint=hint)
+    if answer.outcome == Outcome.TRANSIENT:
+        raise Transient(message, hint=hint)
+    if answer.outcome == Outcome.DEFECT:
+        raise TomovaultError(message, hint=hint or f"run/jobs has the log of {answer.job}")
+    raise UserError(message, hint=hint)

@@ -21,7 +21,8 @@ from tomovault.executors.local import LocalJob, start_job
 from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
-from tomovault.vault.orders import Moot, Request, build_order
+from tomovault.vault.orders import build_order
+from tomovault.vault.requests import Moot, Request
 from tomovault.vault.vault import Vault
 
 if TYPE_CHECKING:

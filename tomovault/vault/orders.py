@@ -6,37 +6,19 @@ a law or a pin forbids it, Transient where it cannot be done now.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tomovault.catalog.work import shared_paths
-from tomovault.core.errors import Refused, TomovaultError, Transient, UserError
-from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
+from tomovault.core.errors import Refused, Transient, UserError
+from tomovault.core.known import KnownScan
 from tomovault.core.life import Stage, Status
 from tomovault.core.ports import Parcel, Placed
-from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, StoredFile, TierClass
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.wire import to_plain
-from tomovault.vault.vault import Vault
-
-
-class Moot(TomovaultError):
-    """What the job was queued for is done, or not wanted any more."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A claimed job with what is needed to make its order."""
-
-    vault: Vault
-    tx: Any
-    scan: KnownScan
-    wish: Mapping[str, Any]
-    now: datetime
-    rule: str
+from tomovault.vault.removal_orders import order_empty_quarantine, order_prune, order_undo_prune
+from tomovault.vault.requests import Moot, Request, disk_package, stored_files
+from tomovault.vault.restore_orders import order_restore
 
 
 def build_order(action: str, request: Request) -> dict[str, Any]:
@@ -61,22 +43,6 @@ def _require_due(stage: Stage, request: Request) -> None:
 
 
 # --- copies ------------------------------------------------------------------------------------------
-
-
-def disk_package(vault: Vault, scan: KnownScan, kind: ProductKind = ProductKind.ORIGINAL) -> Replica | None:
-    """A verified package of a product on an area's disk, its own area first."""
-    found = [
-        r
-        for r in scan.replicas_of(kind, Form.PACKAGE)
-        if r.state is ReplicaState.VERIFIED and r.tier in vault.site.areas
-    ]
-    found.sort(key=lambda r: r.tier != scan.area)
-    return found[0] if found else None
-
-
-def stored_files(request: Request, replica: Replica) -> tuple[StoredFile, ...]:
-    """The files of a replica as the catalogue has them."""
-    return tuple(request.vault.catalogue.replica_parts(request.tx, replica.id))
 
 
 def _need_package(request: Request) -> Replica:
@@ -282,178 +248,6 @@ def _area_of(request: Request, replica: Replica) -> dict[str, Any] | None:
     return {"name": area.name, "path": str(area.path), "identity": to_plain(identity)}
 
 
-def _prune(request: Request) -> dict[str, Any]:
-    permit, replica = find_permit(request)
-    vault, scan = request.vault, request.scan
-    if permit.phase is not RemovalPhase.GRANTED:
-        raise Moot(f"its permit is {permit.phase}")
-    if pin := scan.pinned_by(request.now):
-        raise Moot(f"pinned by {pin} since it was permitted")
-    if not vault.site.areas[scan.area].prune:
-        raise Moot(f"prune is off for area {scan.area} since it was permitted")
-    of_files = replica.form is Form.FILES
-    return {
-        "permit": permit.id,
-        "form": replica.form.value,
-        "area": scan.area,
-        **_removal(request, permit, replica),
-        "manifest": vault.catalogue.manifest_path(replica.digest),
-        "files": to_plain(stored_files(request, replica)),
-        "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
-        "readme": note_about([*_pruned_beside(request), (scan, replica)], request.now) if of_files else "",
-    }
-
-
-def find_permit(request: Request) -> tuple[Permit, Replica]:
-    """The permit that a removal job was queued under, and its replica."""
-    for permit in request.scan.permits:
-        if permit.id == request.wish["permit"]:
-            return permit, next(r for r in request.scan.replicas if r.id == permit.replica)
-    raise Moot("its permit is not known any more")
-
-
-def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, Any]:
-    """Where a removal happens, and by what the area is recognised there. Refused where it has no marker."""
-    vault = request.vault
-    area = vault.site.areas[request.scan.area]
-    identity = vault.identity_of(request.tx, area.name)
-    if identity.uuid is None:
-        raise Refused(
-            f"area {area.name} has no marker, so it is archive-only",
-            by="law 3",
-            hint="tomovault doctor shows what may be done there",
-        )
-    of_files = replica.form is Form.FILES
-    below = str(area.path if of_files else area.vault)
-    return {
-        "area_path": str(area.path),
-        "identity": to_plain(identity),
-        "place": {
-            "below": below,
-            "root": replica.location if of_files else str(Path(replica.location).parent),
-            "quarantine": vault.quarantine_of(below, permit.id),
-        },
-    }
-
-
-def _at_work(scan: KnownScan, action: str, permit: str, *statuses: JobStatus) -> bool:
-    return any(j.action == action and j.order.get("permit") == permit and j.status in statuses for j in scan.jobs)
-
-
-def _empty_quarantine(request: Request) -> dict[str, Any]:
-    permit, replica = find_permit(request)
-    if permit.phase is not RemovalPhase.LEAVING:
-        raise Moot(f"its permit is {permit.phase}")
-    if pin := request.scan.pinned_by(request.now):
-        raise Moot(f"pinned by {pin} since the second look")
-    return {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
-
-
-def _undo_prune(request: Request) -> dict[str, Any]:
-    permit, replica = find_permit(request)
-    scan = request.scan
-    if permit.phase in (RemovalPhase.UNDONE, RemovalPhase.GONE):
-        raise Moot(f"its permit is {permit.phase}")
-    if _at_work(scan, "empty_quarantine", permit.id, JobStatus.DOING):
-        raise Refused(f"{scan.name} is being removed right now", by="law 5", hint="tomovault restore gives it back")
-    if _at_work(scan, "prune", permit.id, JobStatus.DOING):
-        raise Transient(f"{scan.name} is being moved into quarantine right now", hint="ask again when it is over")
-    of_files = replica.form is Form.FILES
-    return {
-        "permit": permit.id,
-        **_removal(request, permit, replica),
-        "note": of_files,
-        "readme": note_about(_pruned_beside(request), request.now),
-    }
-
-
-def _pruned_beside(request: Request) -> list[tuple[KnownScan, Replica]]:
-    """Other scans with the same root whose files were pruned: one text file speaks of them all."""
-    catalogue, scan = request.vault.catalogue, request.scan
-    ids = [found.id for found in catalogue.find_scans(request.tx, scan.root) if found.id != scan.id]
-    pruned = []
-    for other in catalogue.known_many(request.tx, ids):
-        for replica in other.replicas:
-            away = replica.state in (ReplicaState.GONE, ReplicaState.LEAVING)
-            if replica.form is Form.FILES and away and replica.location == scan.root and not other.superseded_by:
-                pruned.append((other, replica))
-    return pruned
-
-
-def note_about(pruned: Sequence[tuple[KnownScan, Replica]], now: datetime) -> str:
-    """The text left in the folder of pruned scans; '' for none."""
-    return "\n----\n\n".join(_note(scan, replica, now) for scan, replica in pruned)
-
-
-def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:
-    copies = "\n".join(
-        f"  {r.form} on {r.tier}: {r.location} (re-read {r.verified_at:%Y-%m-%d})"
-        for r in scan.replicas_of(ProductKind.ORIGINAL)
-        if r.id != replica.id and r.good and r.verified_at is not None
-    )
-    return (
-        f"The original files of the scan {scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
-        f"Nothing is lost: verified copies are kept here:\n{copies}\n\n"
-        "To get the files back, bit for bit, as they were:\n\n"
-        f"  tomovault restore {scan.id} --to {shlex.quote(scan.root)} --wait\n\n"
-        "or to another folder, or only some of them (--files, --frames, --flats, --darks).\n"
-    )
-
-
-def _restore(request: Request) -> dict[str, Any]:
-    vault, scan, wish = request.vault, request.scan, request.wish
-    kind = ProductKind(wish.get("product", "original"))
-    product = scan.product(kind)
-    if product is None:
-        raise UserError(
-            f"{scan.name} has no {kind} yet",
-            hint=f"its files are in {scan.root}; `tomovault explain {scan.id}` says what it waits for",
-        )
-    good = [r for r in scan.replicas_of(kind, Form.PACKAGE) if r.state is ReplicaState.VERIFIED]
-    only = wish.get("from")
-    if only is not None:
-        if only not in vault.site.areas and only not in vault.site.tiers:
-            raise UserError(f"there is no tier {only!r}")
-        good = [r for r in good if r.tier == only]
-    if not good:
-        where = f" on {only}" if only else ""
-        raise UserError(f"{scan.name}: no good copy of its {kind}{where} is known")
-    good.sort(key=lambda r: (r.tier_class is TierClass.ARCHIVE, r.tier != scan.area))
-    place = _place(request)
-    sources = [
-        {
-            "tier": r.tier,
-            "tier_class": r.tier_class.value,
-            "domain": r.domain,
-            "location": r.location,
-            "files": to_plain(stored_files(request, r)),
-            "on_disk": r.tier_class is not TierClass.ARCHIVE,
-        }
-        for r in good
-    ]
-    frames = wish.get("frames")
-    return {
-        "scan_name": scan.name,
-        "root": scan.root,
-        "product": kind.value,
-        "digest": product.digest,
-        "sources": sources,
-        "target": wish["to"],
-        "recall": {
-            "area": scan.area,
-            "domain": place["domain"],
-            "folder": place["folder"],
-            "floor_bytes": vault.site.areas[scan.area].floor,
-            "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
-            "keep": disk_package(vault, scan, kind) is None,
-        },
-        "files": list(wish.get("files", ())),
-        "frames": list(frames) if frames else None,
-        "kind": wish.get("kind"),
-        "overwrite": bool(wish.get("overwrite", False)),
-    }
-
-
 _BUILDERS: Mapping[str, Callable[[Request], dict[str, Any]]] = {
     "pack": _pack,
     "preview": _preview,
@@ -461,8 +255,8 @@ _BUILDERS: Mapping[str, Callable[[Request], dict[str, Any]]] = {
     "archive": _archive,
     "replicate": _replicate,
     "verify": _verify,
-    "prune": _prune,
-    "empty_quarantine": _empty_quarantine,
-    "undo_prune": _undo_prune,
-    "restore": _restore,
+    "prune": order_prune,
+    "empty_quarantine": order_empty_quarantine,
+    "undo_prune": order_undo_prune,
+    "restore": order_restore,
 }

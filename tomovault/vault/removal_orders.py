@@ -1,0 +1,137 @@
+"""Orders of removals: into quarantine, out of it again, and for good; and the text left in a pruned scan's folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tomovault.catalog.work import shared_paths
+from tomovault.core.errors import Refused, Transient
+from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
+from tomovault.core.wire import to_plain
+from tomovault.vault.requests import Moot, Request, stored_files
+
+
+def order_prune(request: Request) -> dict[str, Any]:
+    """Phase one under a permit. Moot where a pin came or prune was switched off since it was granted."""
+    permit, replica = find_permit(request)
+    vault, scan = request.vault, request.scan
+    if permit.phase is not RemovalPhase.GRANTED:
+        raise Moot(f"its permit is {permit.phase}")
+    if pin := scan.pinned_by(request.now):
+        raise Moot(f"pinned by {pin} since it was permitted")
+    if not vault.site.areas[scan.area].prune:
+        raise Moot(f"prune is off for area {scan.area} since it was permitted")
+    of_files = replica.form is Form.FILES
+    return {
+        "permit": permit.id,
+        "form": replica.form.value,
+        "area": scan.area,
+        **_removal(request, permit, replica),
+        "manifest": vault.catalogue.manifest_path(replica.digest),
+        "files": to_plain(stored_files(request, replica)),
+        "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
+        "readme": note_about([*pruned_beside(request), (scan, replica)], request.now) if of_files else "",
+    }
+
+
+def find_permit(request: Request) -> tuple[Permit, Replica]:
+    """The permit that a removal job was queued under, and its replica."""
+    for permit in request.scan.permits:
+        if permit.id == request.wish["permit"]:
+            return permit, next(r for r in request.scan.replicas if r.id == permit.replica)
+    raise Moot("its permit is not known any more")
+
+
+def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, Any]:
+    """Where a removal happens, and by what the area is recognised there. Refused where it has no marker."""
+    vault = request.vault
+    area = vault.site.areas[request.scan.area]
+    identity = vault.identity_of(request.tx, area.name)
+    if identity.uuid is None:
+        raise Refused(
+            f"area {area.name} has no marker, so it is archive-only",
+            by="law 3",
+            hint="tomovault doctor shows what may be done there",
+        )
+    of_files = replica.form is Form.FILES
+    below = str(area.path if of_files else area.vault)
+    return {
+        "area_path": str(area.path),
+        "identity": to_plain(identity),
+        "place": {
+            "below": below,
+            "root": replica.location if of_files else str(Path(replica.location).parent),
+            "quarantine": vault.quarantine_of(below, permit.id),
+        },
+    }
+
+
+def _at_work(scan: KnownScan, action: str, permit: str, *statuses: JobStatus) -> bool:
+    return any(j.action == action and j.order.get("permit") == permit and j.status in statuses for j in scan.jobs)
+
+
+def order_empty_quarantine(request: Request) -> dict[str, Any]:
+    """Phase two, under a permit that was granted again. Moot where a pin came since."""
+    permit, replica = find_permit(request)
+    if permit.phase is not RemovalPhase.LEAVING:
+        raise Moot(f"its permit is {permit.phase}")
+    if pin := request.scan.pinned_by(request.now):
+        raise Moot(f"pinned by {pin} since the second look")
+    return {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
+
+
+def order_undo_prune(request: Request) -> dict[str, Any]:
+    """Taking back what a permit moved, also half-way. Refused or Transient while the other phase runs."""
+    permit, replica = find_permit(request)
+    scan = request.scan
+    if permit.phase in (RemovalPhase.UNDONE, RemovalPhase.GONE):
+        raise Moot(f"its permit is {permit.phase}")
+    if _at_work(scan, "empty_quarantine", permit.id, JobStatus.DOING):
+        raise Refused(f"{scan.name} is being removed right now", by="law 5", hint="tomovault restore gives it back")
+    if _at_work(scan, "prune", permit.id, JobStatus.DOING):
+        raise Transient(f"{scan.name} is being moved into quarantine right now", hint="ask again when it is over")
+    of_files = replica.form is Form.FILES
+    return {
+        "permit": permit.id,
+        **_removal(request, permit, replica),
+        "note": of_files,
+        "readme": note_about(pruned_beside(request), request.now),
+    }
+
+
+def pruned_beside(request: Request) -> list[tuple[KnownScan, Replica]]:
+    """Other scans with the same root whose files were pruned: one text file speaks of them all."""
+    catalogue, scan = request.vault.catalogue, request.scan
+    ids = [found.id for found in catalogue.find_scans(request.tx, scan.root) if found.id != scan.id]
+    pruned = []
+    for other in catalogue.known_many(request.tx, ids):
+        for replica in other.replicas:
+            away = replica.state in (ReplicaState.GONE, ReplicaState.LEAVING)
+            if replica.form is Form.FILES and away and replica.location == scan.root and not other.superseded_by:
+                pruned.append((other, replica))
+    return pruned
+
+
+def note_about(pruned: Sequence[tuple[KnownScan, Replica]], now: datetime) -> str:
+    """The text left in the folder of pruned scans; '' for none."""
+    return "\n----\n\n".join(_note(scan, replica, now) for scan, replica in pruned)
+
+
+def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:
+    copies = "\n".join(
+        f"  {r.form} on {r.tier}: {r.location} (re-read {r.verified_at:%Y-%m-%d})"
+        for r in scan.replicas_of(ProductKind.ORIGINAL)
+        if r.id != replica.id and r.good and r.verified_at is not None
+    )
+    return (
+        f"The original files of the scan {scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
+        f"Nothing is lost: verified copies are kept here:\n{copies}\n\n"
+        "To get the files back, bit for bit, as they were:\n\n"
+        f"  tomovault restore {scan.id} --to {shlex.quote(scan.root)} --wait\n\n"
+        "or to another folder, or only some of them (--files, --frames, --flats, --darks).\n"
+    )

@@ -1,0 +1,123 @@
+"""The order of a restore: which copies to read from, in which order, and what becomes of what comes back."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from tomovault.core.errors import Refused, UserError
+from tomovault.core.known import Product
+from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
+from tomovault.core.wire import to_plain
+from tomovault.vault.removal_orders import note_about, pruned_beside
+from tomovault.vault.requests import Request, disk_package, stored_files
+from tomovault.watch.area import OWN_FOLDER
+
+
+def order_restore(request: Request) -> dict[str, Any]:
+    """The good copies of a product, the nearest first. UserError where there is none, or the wish is wrong."""
+    vault, scan, wish = request.vault, request.scan, request.wish
+    kind = ProductKind(wish.get("product", "original"))
+    product = scan.product(kind)
+    if product is None:
+        raise UserError(
+            f"{scan.name} has no {kind} yet",
+            hint=f"its files are in {scan.root}; `tomovault explain {scan.id}` says what it waits for",
+        )
+    good = [r for r in scan.replicas_of(kind, Form.PACKAGE) if r.state is ReplicaState.VERIFIED]
+    only = wish.get("from")
+    if only is not None:
+        if only not in vault.site.areas and only not in vault.site.tiers:
+            raise UserError(f"there is no tier {only!r}")
+        good = [r for r in good if r.tier == only]
+    if not good:
+        where = f" on {only}" if only else ""
+        raise UserError(f"{scan.name}: no good copy of its {kind}{where} is known")
+    good.sort(key=lambda r: (r.tier_class is TierClass.ARCHIVE, r.tier != scan.area))
+    _refuse_target(request, kind)
+    sources = [
+        {
+            "replica": r.id,
+            "tier": r.tier,
+            "tier_class": r.tier_class.value,
+            "domain": r.domain,
+            "location": r.location,
+            "files": to_plain(stored_files(request, r)),
+            "on_disk": r.tier_class is not TierClass.ARCHIVE,
+        }
+        for r in good
+    ]
+    frames = wish.get("frames")
+    return {
+        "scan_name": scan.name,
+        "root": scan.root,
+        "product": kind.value,
+        "digest": product.digest,
+        "sources": sources,
+        "target": wish["to"],
+        "recall": {
+            "area": scan.area,
+            "domain": vault.domain_of(scan.area, _existing(vault.site.areas[scan.area].vault)),
+            "folder": str(vault.vault_folder(scan)),
+            "floor_bytes": vault.site.areas[scan.area].floor,
+            "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
+            "keep": disk_package(vault, scan, kind) is None,
+        },
+        "home": _home(request, product),
+        "files": list(wish.get("files", ())),
+        "frames": list(frames) if frames else None,
+        "kind": wish.get("kind"),
+        "overwrite": bool(wish.get("overwrite", False)),
+    }
+
+
+def _refuse_target(request: Request, kind: ProductKind) -> None:
+    """Raises UserError for what cannot be given back so, or there."""
+    wish, site = request.wish, request.vault.site
+    if kind is not ProductKind.ORIGINAL and any(wish.get(k) for k in ("files", "frames", "kind")):
+        raise UserError(f"a {kind} is given back whole", hint="leave out --files, --frames, --flats and --darks")
+    target = os.path.realpath(str(wish["to"]))
+    if os.path.lexists(target) and not os.path.isdir(target):
+        raise UserError(f"{target} is not a folder")
+    ours = [str(a.vault) for a in site.areas.values()]
+    ours += [os.path.join(place, OWN_FOLDER) for a in site.areas.values() for place in (str(a.path), str(a.vault))]
+    ours += [str(t.options["path"]) for t in site.tiers.values() if "path" in t.options]
+    for place in ours:
+        place = os.path.realpath(place)
+        if os.path.commonpath([place, target]) == place:
+            raise UserError(f"{target} is kept by tomovault itself", hint="choose a folder outside of " + place)
+
+
+def _home(request: Request, product: Product) -> dict[str, Any] | None:
+    """What makes the restored files a replica again, where all of them go where they were written."""
+    vault, scan, wish = request.vault, request.scan, request.wish
+    partly = any(wish.get(key) for key in ("files", "frames", "kind"))
+    area = vault.site.areas[scan.area]
+    away = scan.superseded_by is not None or product.kind is not ProductKind.ORIGINAL
+    if partly or away or os.path.realpath(str(wish["to"])) != os.path.realpath(scan.root):
+        return None
+    if os.path.commonpath([str(area.path), scan.root]) != str(area.path):
+        return None
+    leaving = [r for r in scan.replicas_of(ProductKind.ORIGINAL, Form.FILES) if r.state is ReplicaState.LEAVING]
+    if leaving:
+        raise Refused(
+            f"the files of {scan.name} are in quarantine",
+            by="law 5",
+            hint=f"tomovault prune undo {scan.id} puts them back",
+        )
+    return {
+        "area": scan.area,
+        "area_path": str(area.path),
+        "domain": vault.domain_of(scan.area, area.path),
+        "bytes": product.bytes,
+        "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
+        "readme": note_about(pruned_beside(request), request.now),
+    }
+
+
+def _existing(path: str) -> str:
+    """The folder, or the nearest one above it that is there."""
+    while not os.path.isdir(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
