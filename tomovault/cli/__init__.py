@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -73,6 +74,14 @@ def _root() -> None:
     Watch and work: tomovault --site mysite run
     See:            tomovault status; tomovault scan list; tomovault explain SCAN
     Get data back:  tomovault restore SCAN --to DIR --wait
+
+    \b
+    Exit codes: 0 done, 2 the request is wrong, 3 refused by a rule, a pin or a law, 4 an integrity check failed,
+    75 cannot be done now, 1 a defect of ours.
+
+    \b
+    Completion of commands in the shell, for ~/.bashrc (zsh and fish likewise, with zsh_source and fish_source):
+        eval "$(_TOMOVAULT_COMPLETE=bash_source tomovault)"
     """
 
 
@@ -150,13 +159,30 @@ def who() -> str:
 
 
 def say_json(value: Any) -> None:
-    """Print one JSON object. Names that are not UTF-8 are escaped."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+    """Print one JSON object that any reader takes: names that are not UTF-8 are escaped, what is no number is null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
 
 
 def say(text: str = "") -> None:
     """Print a line; names that are not UTF-8 are shown with escapes."""
     click.echo(printable(text))
+
+
+def label(name: str) -> str:
+    """A name as one word on a line, its own newlines and tabs escaped."""
+    return printable(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def printable(text: str) -> str:
@@ -198,21 +224,30 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = root.main(args=arguments, prog_name="tomovault", standalone_mode=False, obj=holder)
     except click.exceptions.Abort:
-        click.echo("stopped; nothing is left half done", err=True)
+        click.echo("stopped; nothing is left half done, and what the daemon was asked for stays queued", err=True)
         sys.exit(130)
     except click.ClickException as problem:
         problem.show()
+        _say_json_error(arguments, problem.format_message(), "", problem.exit_code)
         sys.exit(problem.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except TomovaultError as problem:
         _show_error(problem, holder)
+        _say_json_error(arguments, problem.message, problem.hint, problem.exit_code, getattr(problem, "by", ""))
         sys.exit(problem.exit_code)
     except Exception as problem:  # noqa: BLE001 - the one place where a defect of ours is shown
         _show_defect(problem, holder)
+        _say_json_error(arguments, f"{type(problem).__name__}: {problem}", "", _EXIT_DEFECT)
         sys.exit(_EXIT_DEFECT)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_json_error(arguments: list[str] | None, message: str, hint: str, code: int, by: str = "") -> None:
+    """With --json standard output has one object whatever happens; the line for a person is on standard error."""
+    if "--json" in (sys.argv[1:] if arguments is None else arguments):
+        say_json({"error": message, "hint": hint, "by": by, "exit_code": code})
 
 
 def _show_error(problem: Any, holder: dict[str, Any]) -> None:

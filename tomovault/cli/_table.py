@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """The rows below their heads, columns in `right` aligned to the right."""
-    cells = [list(head), *[list(r) for r in rows]]
+    cells = [list(head), *[[c.replace("\n", "\\n").replace("\t", "\\t") for c in row] for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     lines = []
     for row in cells:

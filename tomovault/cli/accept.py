@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, who
 
 
 @click.command()
@@ -24,4 +24,4 @@ def command(scan: str, reason: str, as_json: bool) -> None:
     if as_json:
         say_json({"id": known.id, "name": known.name, "accepted_by": who()})
     else:
-        say(f"The volume of {known.name} is accepted by {who()}.")
+        say(f"The volume of {label(known.name)} is accepted by {who()}.")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json
+from tomovault.cli import common_options, label, open_vault, say, say_json
 
 
 @click.command()
@@ -25,6 +25,6 @@ def command(scan: str, as_json: bool) -> None:
     if as_json:
         say_json(page)
         return
-    say(f"{page['name']}  ({page['id']})\n")
+    say(f"{label(page['name'])}  ({page['id']})\n")
     rows = [[s["stage"], s["status"], s["rule"], s["reason"]] for s in page["stages"]]
     say(table(["stage", "status", "rule", "why"], rows))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, who
 
 
 @click.command()
@@ -28,4 +28,4 @@ def command(scan: str, until: str, reason: str, as_json: bool) -> None:
     if as_json:
         say_json({"id": known.id, "name": known.name, "pin": getattr(pin, "id", pin), "until": end.isoformat()})
     else:
-        say(f"{known.name} stays until {end:%Y-%m-%d %H:%M} UTC.")
+        say(f"{label(known.name)} stays until {end:%Y-%m-%d %H:%M} UTC.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, who
 
 
 def _range(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -70,7 +70,7 @@ def command(
     with vault.catalogue.reading() as tx:
         known = find_scan(vault, tx, scan)
     wish: dict[str, Any] = {
-        "to": str(Path(target).absolute()),
+        "to": os.path.abspath(target),
         "files": list(globs),
         "frames": list(frames) if frames else None,
         "kind": kind,
@@ -87,7 +87,7 @@ def command(
             say(f"Queued as {answer.job}; `tomovault status` shows how far it is.")
         return
     raise_if_failed(answer)
-    given = answer.given[0]
+    (given,) = answer.given
     page = {
         "job": answer.job,
         "scan": known.id,
@@ -108,6 +108,6 @@ def command(
 
     where = f"{given.tier}, cartridge {given.cartridge}" if given.cartridge else given.tier
     what = "one derived file" if given.derived else f"{given.files} files"
-    say(f"{known.name}: {what}, {show_bytes(given.bytes)}, in {given.target} (read from {where}).")
+    say(f"{label(known.name)}: {what}, {show_bytes(given.bytes)}, in {given.target} (read from {where}).")
     if given.derived:
         say("It is made from the stored frames; the original files are restored without --frames, --flats or --darks.")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, who
 
 
 @click.command()
@@ -23,4 +23,4 @@ def command(scan: str, as_json: bool) -> None:
     if as_json:
         say_json({"id": known.id, "name": known.name, "removed": count})
     else:
-        say(f"{known.name}: {count} pins taken off." if count else f"{known.name} was not pinned.")
+        say(f"{label(known.name)}: {count} pins taken off." if count else f"{label(known.name)} was not pinned.")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, who
 
 
 @click.command()
@@ -33,5 +33,9 @@ def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) 
     else:
         say(f"{page['checked']} copies re-read, {page['ok']} right, {len(page['bad'])} bad.")
         for bad in page["bad"]:
-            say(f"  {bad['name']} on {bad['tier']}: {bad['reason']}")
-    return 4 if page["bad"] else 0
+            say(f"  {label(bad['name'])} on {bad['tier']}: {bad['reason']}")
+        for one in page["unreached"]:
+            say(f"  {label(one['name'])} could not be re-read: {one['reason']}")
+    if page["bad"]:
+        return 4
+    return int(page["unreached"][0]["exit_code"]) if page["unreached"] else 0

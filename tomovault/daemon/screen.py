@@ -61,11 +61,17 @@ class Screen:
 
     def _print(self, line: str) -> None:
         text = f"{datetime.now().astimezone():%H:%M:%S}  {line}"
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", "\\n")
+        text = _harmless(text)
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the daemon's screen
+
+
+def _harmless(text: str) -> str:
+    """One line without anything that could upset a terminal."""
+    safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe)
 
 
 def open_screen(_vault: Vault, *, quiet: bool) -> Screen:
@@ -106,13 +112,13 @@ def _lines(running: Running, result: Result) -> list[str]:
 
 def _now_running(facts: dict[str, Any]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for running in facts["running"]:
         done, total = running.progress()
         share = f"{done / total:4.0%}" if total else "    "
-        name = running.scan_name.encode("utf-8", "backslashreplace").decode("utf-8")
-        table.add_row(running.claimed.action, share, name)
+        table.add_row(running.claimed.action, share, Text(_harmless(running.scan_name)))
     writing = sum(facts["unsettled"].values())
     if writing:
         table.add_row("watching", "", f"{writing} scans are being written or settling")

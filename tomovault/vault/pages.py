@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from tomovault.core.errors import UserError
 from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase
 from tomovault.core.life import Stage, Status
 from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
@@ -290,6 +291,9 @@ def filter_views(vault: Vault, tx: Any, views: list[View], sentence: str, now: d
 def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = None) -> dict[str, Any]:
     """What each rule would have done now, and the bytes that would go from each area; nothing is touched."""
     rules: dict[str, dict[str, Any]] = {}
+    names = {one.name for area in vault.site.areas for one in vault.policy_of(area).rules}
+    if rule is not None and rule not in names:
+        raise UserError(f"there is no rule {rule!r}", hint="the rules are: " + ", ".join(sorted(names)))
     for area, conf in vault.site.areas.items():
         facts = vault.area_facts(tx, area)
         policy = vault.policy_of(area)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tomovault.catalog.work import list_overdue, reasons_of
+from tomovault.core.errors import TomovaultError
 from tomovault.core.known import KnownScan
 from tomovault.core.replica import ReplicaState
 from tomovault.vault.asking import ask, find_scan, raise_if_failed
@@ -44,9 +45,10 @@ def verify_replicas(
     by: str,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Each copy was re-read now; the page of `tomovault verify`."""
+    """Each copy that could be reached was re-read now; the page of `tomovault verify`."""
     checked = 0
     bad = []
+    unreached = []
     for scan_id, replicas in chosen.items():
         with vault.catalogue.reading() as tx:
             before = vault.catalogue.known(tx, scan_id)
@@ -54,14 +56,28 @@ def verify_replicas(
         if not wanted:
             continue
         wish = {"replicas": [r.id for r in wanted]}
-        raise_if_failed(ask(vault, "verify", scan_id, wish, by=by, wait=True, progress=progress))
+        try:
+            raise_if_failed(ask(vault, "verify", scan_id, wish, by=by, wait=True, progress=progress))
+        except TomovaultError as problem:
+            unreached.append(
+                {
+                    "scan": scan_id,
+                    "name": name_of(before.name),
+                    "reason": name_of(problem.message),
+                    "exit_code": problem.exit_code,
+                }
+            )
         with vault.catalogue.reading() as tx:
             after = vault.catalogue.known(tx, scan_id)
             reasons = reasons_of(tx, scan_id)
-        states = {r.id: r.state for r in after.replicas}
+        now_known = {r.id: r for r in after.replicas}
+        missed = unreached and unreached[-1]["scan"] == scan_id
         for replica in wanted:
+            then = now_known.get(replica.id, replica)
+            if missed and (then.state, then.verified_at) == (replica.state, replica.verified_at):
+                continue
             checked += 1
-            if states.get(replica.id) is ReplicaState.SUSPECT:
+            if then.state is ReplicaState.SUSPECT:
                 bad.append(
                     {
                         "replica": replica.id,
@@ -72,4 +88,4 @@ def verify_replicas(
                         "reason": name_of(reasons.get(replica.id, "it does not re-read to its digest")),
                     }
                 )
-    return {"checked": checked, "ok": checked - len(bad), "bad": bad}
+    return {"checked": checked, "ok": checked - len(bad), "bad": bad, "unreached": unreached}

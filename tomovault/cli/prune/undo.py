@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, who
 
 
 @click.command()
 @click.argument("scan")
 @common_options
-def command(scan: str, as_json: bool) -> None:
-    """Put everything of SCAN that is in quarantine back where it was, and pin it so that it stays."""
+def command(scan: str, as_json: bool) -> int:
+    """Put everything of SCAN that is in quarantine back where it was, and pin it so that it stays.
+
+    Exit code 4 if something could not be put back: what stands in its place is never overwritten.
+    """
     from tomovault.cli._progress import open_progress
     from tomovault.core.errors import UserError
     from tomovault.core.known import RemovalPhase
@@ -24,7 +27,8 @@ def command(scan: str, as_json: bool) -> None:
     now = datetime.now(UTC)
     with vault.catalogue.reading() as tx:
         known = find_scan(vault, tx, scan)
-    permits = [p for p in known.permits if p.phase is RemovalPhase.QUARANTINED]
+    open_phases = (RemovalPhase.GRANTED, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
+    permits = [p for p in known.permits if p.phase in open_phases]
     if not permits:
         raise UserError(
             f"nothing of {known.name} is in quarantine",
@@ -41,9 +45,13 @@ def command(scan: str, as_json: bool) -> None:
         after = vault.catalogue.known(tx, known.id)
     undone = [p for p in after.permits if p.id in {q.id for q in permits}]
     if as_json:
-        say_json(
-            {"id": known.id, "name": known.name, "permits": [{"id": p.id, "phase": p.phase.value} for p in undone]}
-        )
-        return
-    for permit in undone:
-        say(f"{known.name}: {permit.files} files are back." if permit.phase is RemovalPhase.UNDONE else "some stay")
+        told = [{"id": p.id, "phase": p.phase.value, "left": list(p.left)} for p in undone]
+        say_json({"id": known.id, "name": known.name, "permits": told})
+    else:
+        for permit in undone:
+            say(
+                f"{label(known.name)}: " + ("what could be put back is back:" if permit.left else "all files are back.")
+            )
+            for left in permit.left:
+                say(f"  {label(left)}")
+    return 4 if any(p.left for p in undone) else 0

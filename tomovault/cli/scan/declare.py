@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, who
 
 
 @click.command()
@@ -33,4 +33,4 @@ def command(scan: str, verdict: str | None, reason: str, as_json: bool) -> None:
     if as_json:
         say_json({"id": known.id, "name": known.name, "declared": verdict})
     else:
-        say(f"{known.name} is {verdict}, says {who()}.")
+        say(f"{label(known.name)} is {verdict}, says {who()}.")

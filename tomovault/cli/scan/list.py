@@ -21,11 +21,14 @@ def command(area: str | None, sentence: str | None, as_json: bool) -> None:
     EXPR is what stands behind `when` in a policy, such as 'complete and size > 1GB'.
     """
     from tomovault.cli._table import table
+    from tomovault.core.errors import UserError
     from tomovault.vault.pages import filter_views, scan_line, views_of
     from tomovault.vault.sizes import show_bytes
 
     vault = open_vault()
     now = datetime.now(UTC)
+    if area is not None and area not in vault.site.areas:
+        raise UserError(f"there is no area {area!r}", hint="the site has: " + ", ".join(vault.site.areas))
     with vault.catalogue.reading() as tx:
         views = views_of(vault, tx, now, area=area)
         if sentence:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json
+from tomovault.cli import common_options, label, open_vault, say, say_json
 
 
 @click.command()
@@ -36,8 +36,8 @@ def _lines(page: dict[str, Any]) -> list[str]:
 
     certificate = page["certificate"]
     lines = [
-        f"{page['name']}  ({page['id']})",
-        f"  path       {page['path']}",
+        f"{label(page['name'])}  ({page['id']})",
+        f"  path       {label(page['path'])}",
         f"  format     {page['format']} {page['entry']}".rstrip(),
         f"  acquired   {page['acquired_at'] or 'not known'}",
         f"  size       {show_bytes(page['bytes'])} in {page['files']} files",
