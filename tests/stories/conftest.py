@@ -88,9 +88,9 @@ class Site:
         assert said.code == code, f"{arguments}: exit {said.code}\n{said.out[-2000:]}\n{said.err}"
         return said.err
 
-    def start(self, *more: str, **settings: Any) -> subprocess.Popen[str]:
-        """A daemon in a process of its own."""
-        command = [sys.executable, "-m", "tomovault", "--site", str(self.folder), "run", *more]
+    def start(self, *more: str, before: Sequence[str] = (), **settings: Any) -> subprocess.Popen[str]:
+        """A daemon in a process of its own; `before` are words in front of its command."""
+        command = [*before, sys.executable, "-m", "tomovault", "--site", str(self.folder), "run", *more]
         with (self.base / "daemon.out").open("a", encoding="utf-8") as out:
             wanted = {"env": _ENVIRONMENT} | settings
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, **wanted)
