@@ -212,8 +212,10 @@ def _mark_unreadable(tx: Tx, candidate: str, problem: str, now: datetime) -> lis
     scan = tables.scan
     query = select(scan).where(scan.c.candidate == candidate, scan.c.superseded_by.is_(None)).with_for_update()
     marked = []
+    pruned = False
     for row in tx.rows(query.order_by(scan.c.entry)):
         if _is_pruned(tx, row.id):
+            pruned = True
             continue
         old = certificate_of(row.certificate)
         new: Certificate = replace(old, verdict=Verdict.UNREADABLE, problems=(problem,))
@@ -225,6 +227,8 @@ def _mark_unreadable(tx: Tx, candidate: str, problem: str, now: datetime) -> lis
             values["changed_at"] = now
         tx.run(update(scan).where(scan.c.id == row.id).values(**values))
         touch(tx, row.id, now, new_fact=True)
+    if pruned and not marked:  # nobody needs to be told that what we took away is not there
+        tx.run(update(tables.candidate).where(tables.candidate.c.key_hash == candidate).values(problem=""))
     return marked
 
 
