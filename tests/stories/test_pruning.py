@@ -55,6 +55,7 @@ def test_what_a_prune_left_is_no_new_scan(pruned):
     before = site.actions()
     site.live()
     assert set(site.scans()) == {"bone_", "foam_0001"}
+    assert [site.area_status(area)["problems"] for area in site.areas] == [[], []]
     assert [a for a in site.actions()[len(before) :] if a[0] not in ("inspect",)] == []
 
 
