@@ -12,6 +12,7 @@ from tomovault.core.errors import Transient
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, Quarantined, Result
 from tomovault.core.replica import Form, StoredFile
+from tomovault.core.scan import FileRole
 from tomovault.core.wire import from_plain
 from tomovault.package.manifest import read_text
 from tomovault.tiers.quarantine import Place, Victim, leave_note, move_in
@@ -80,6 +81,7 @@ def _files_of(wanted: Order) -> list[Victim]:
             ctime_ns=meta.ctime_ns,
             inode=meta.inode,
             link_target=meta.link_target,
+            may_vanish=meta.role in (FileRole.FLAT, FileRole.DARK),
         )
         for meta in metas
     ]

@@ -29,7 +29,10 @@ _MADE_AGAIN = 0o755
 
 @dataclass(frozen=True)
 class Victim:
-    """One file as it was when its copies were made. What is None is unknown and forces a re-hash."""
+    """One file as it was when its copies were made. What is None is unknown and forces a re-hash.
+
+    `may_vanish`: acquisition software removes it itself, as ESRF's does with single flats once they are averaged.
+    """
 
     path: str
     size: int
@@ -38,6 +41,7 @@ class Victim:
     ctime_ns: int | None = None
     inode: int | None = None
     link_target: str | None = None
+    may_vanish: bool = False
 
 
 @dataclass
@@ -156,7 +160,7 @@ def _plan(ground: Ground, place: Place, victims: Sequence[Victim], journal: Jour
                 state = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except OSError as problem:
             _stop_if_not_now(problem, victim.path)
-            if not _is_inside(ground, place, victim.path):
+            if not victim.may_vanish and not _is_inside(ground, place, victim.path):
                 wrong.append(f"{victim.path}: {problem.strerror}")
             continue
         if victim.link_target is None and state.st_size < victim.size:
