@@ -71,9 +71,12 @@ def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> Room:
             room.reasons[choice.replica] = room.full
             break
         size, count = under_way[cited, "bytes"] + choice.bytes, under_way[cited, "files"] + files
+        if choice.bytes > (rule.limits.bytes or choice.bytes) or files > (rule.limits.files or files):
+            room.reasons[choice.replica] = f"it alone is more than the limits of {cited}"
+            continue
         if size > (rule.limits.bytes or size) or count > (rule.limits.files or count):
             room.reasons[choice.replica] = f"the limits of {cited} are reached"
-            continue
+            break  # what is later in the order must not go in its place
         under_way[cited, "bytes"], under_way[cited, "files"] = size, count
         waiting += choice.bytes
         room.going.append(Going(choice, rule, files))

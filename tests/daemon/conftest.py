@@ -1,0 +1,1 @@
+../vault/conftest.py

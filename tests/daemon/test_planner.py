@@ -1,0 +1,124 @@
+from datetime import timedelta
+
+import pytest
+
+from tomovault.core.known import JobStatus
+from tomovault.core.record import Outcome, PutBack, Removed, Result
+from tomovault.core.replica import Form
+from tomovault.daemon.planner import Planner
+
+
+def _plan(town, planner, now=None):
+    return planner.plan_scans(now or town.now), planner.plan_room(now or town.now)
+
+
+@pytest.fixture
+def full(town):
+    """A site over its mark, a scan that nothing else is due for, and a planner."""
+    town.policy(("when: complete\n    do: preview", "when: age > 9999d\n    do: preview"))
+    town.policy(("when: packed and size < 2GB and not aborted", "when: age > 9999d"))
+    scan = town.scan("one")
+    town.room()
+    town.change(quarantine={"hold": "1d", "limit": "1GB"})
+    return scan, Planner(town.vault)
+
+
+def test_room_is_made_and_then_no_more(town, full):
+    scan, planner = full
+    _plan(town, planner)
+    assert [j.action for j in town.known(scan).jobs] == ["prune"]
+    for _ in range(20):
+        assert _plan(town, planner)[1] == 0
+    assert len(town.known(scan).permits) == 1
+
+
+def test_the_second_phase_follows_the_hold(town, full):
+    scan, planner = full
+    _plan(town, planner)
+    permit = town.quarantine(scan)
+    _plan(town, planner)
+    assert town.jobs(scan, "empty_quarantine") == []
+    _plan(town, planner, town.now + timedelta(days=2))
+    (job,) = town.jobs(scan, "empty_quarantine")
+    assert job.order["permit"] == permit
+    assert town.finish("empty_quarantine", Result(Outcome.SUCCEEDED, (Removed(permit, 1, 400),))) is JobStatus.SUCCEEDED
+    _plan(town, planner, town.now + timedelta(days=2))
+    assert len(town.jobs(scan, "empty_quarantine")) == 1
+
+
+def test_a_pin_at_the_door_of_phase_two_only_delays_it(town, full):
+    scan, planner = full
+    _plan(town, planner)
+    town.quarantine(scan)
+    later = town.now + timedelta(days=2)
+    _plan(town, planner, later)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.add_pin(tx, scan, "anna", "mine", later + timedelta(days=3), later)
+    town.finish("empty_quarantine", Result(Outcome.SUCCEEDED, error="pinned"))
+    for _ in range(5):
+        _plan(town, planner, later)
+    assert len(town.jobs(scan, "empty_quarantine")) == 1
+    assert any("pinned by anna" in a.text for a in planner.alarms.values())
+    _plan(town, planner, later + timedelta(days=4))
+    assert len(town.jobs(scan, "empty_quarantine")) == 2
+
+
+def test_a_second_phase_that_failed_waits_for_a_person(town, full):
+    scan, planner = full
+    _plan(town, planner)
+    town.quarantine(scan)
+    later = town.now + timedelta(days=2)
+    _plan(town, planner, later)
+    town.finish("empty_quarantine", Result(Outcome.DAMAGED, error="not the file"))
+    for days in range(2, 40):
+        _plan(town, planner, town.now + timedelta(days=days))
+    assert len(town.jobs(scan, "empty_quarantine")) == 1
+
+
+def test_a_clock_jump_removes_nothing(town, full):
+    scan, planner = full
+    planner.brake("the clock jumped by +9000 h", frozenset())
+    _plan(town, planner)
+    assert town.known(scan).permits == ()
+    assert "the clock jumped" in planner.alarms["inhouse"].text
+    planner.brake("", frozenset())
+    _plan(town, planner)
+    town.quarantine(scan)
+    planner.brake("the clock jumped by +9000 h", frozenset())
+    _plan(town, planner, town.now + timedelta(days=375))
+    assert town.jobs(scan, "empty_quarantine") == []
+
+
+def test_an_area_at_rest_loses_nothing(town, full):
+    scan, planner = full
+    planner.brake("", frozenset({"inhouse"}))
+    _plan(town, planner)
+    assert town.known(scan).permits == ()
+    planner.brake("", frozenset())
+    _plan(town, planner)
+    town.quarantine(scan)
+    planner.brake("", frozenset({"inhouse"}))
+    _plan(town, planner, town.now + timedelta(days=2))
+    assert town.jobs(scan, "empty_quarantine") == []
+
+
+def test_prune_off_over_the_mark_is_an_alarm(town, full):
+    scan, _ = full
+    town.room(prune="off")
+    planner = Planner(town.vault)
+    _plan(town, planner)
+    assert "`prune` is off" in planner.alarms["inhouse"].text
+    assert town.known(scan).permits == ()
+
+
+def test_what_a_person_took_back_is_not_taken_again(town, full):
+    scan, planner = full
+    _plan(town, planner)
+    permit = town.quarantine(scan)
+    town.pin(scan)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.apply_records(tx, [PutBack(permit, 1, 400)], town.now)
+    for _ in range(10):
+        _plan(town, planner)
+    assert [p.phase.value for p in town.known(scan).permits] == ["undone"]
+    assert town.replica(scan, Form.FILES).state.value == "verified"

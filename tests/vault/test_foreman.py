@@ -1,0 +1,168 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from tomovault.core.known import JobStatus
+from tomovault.core.record import Made, Outcome, Quarantined, Removed, Result
+from tomovault.core.replica import Form, ProductKind
+from tomovault.vault import foreman as foremen
+from tomovault.vault.foreman import Foreman, read_result
+from tomovault.vault.job import result_of_failure, result_to_plain
+from tomovault.vault.removals import grant
+
+
+@pytest.fixture
+def permit(town):
+    scan = town.scan("one")
+    town.room()
+    rule = next(r for r in town.vault.policy_of("inhouse").rules if r.do == "prune")
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        return scan, grant(town.vault, tx, known, town.replica(scan, Form.FILES).id, rule=rule, now=town.now).id
+
+
+@pytest.fixture
+def foreman(town, permit):
+    return Foreman(town.vault, "here")
+
+
+def _claim(foreman, town, action):
+    from datetime import UTC, datetime
+
+    return foreman.claim(datetime.now(UTC), actions=frozenset({action}))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.FAILED, Outcome.DAMAGED, Outcome.DEFECT])
+def test_a_removal_that_failed_is_taken_back_by_a_job(town, foreman, permit, outcome):
+    """Some of its files may be in quarantine, so the permit stays until they are back."""
+    scan, name = permit
+    claimed = _claim(foreman, town, "prune")
+    assert foreman._end(claimed, Result(outcome, error="half of it")) is JobStatus.FAILED
+    assert town.known(scan).permits[0].phase.value == "granted"
+    assert town.replica(scan, Form.FILES).state.value == "leaving"
+    assert [j.order["permit"] for j in town.jobs(scan, "undo_prune")] == [name]
+
+
+def test_a_moot_removal_is_taken_back_too(town, foreman, permit):
+    scan, _ = permit
+    town.pin(scan)
+    assert foreman.start(_claim(foreman, town, "prune")) is None
+    assert town.jobs(scan, "prune")[0].status is JobStatus.SUCCEEDED
+    assert "pinned" in town.jobs(scan, "prune")[0].error
+    assert len(town.jobs(scan, "undo_prune")) == 1
+
+
+def test_a_removal_that_is_tried_again_keeps_its_permit(town, foreman, permit):
+    scan, _ = permit
+    assert foreman._end(_claim(foreman, town, "prune"), Result(Outcome.TRANSIENT, error="busy")) is JobStatus.TODO
+    assert town.jobs(scan, "undo_prune") == []
+
+
+def test_a_removal_in_quarantine_is_not_taken_back(town, foreman, permit):
+    scan, name = permit
+    moved = Result(Outcome.SUCCEEDED, (Quarantined(name, ("a.edf",), 400),))
+    assert foreman._end(_claim(foreman, town, "prune"), moved) is JobStatus.SUCCEEDED
+    assert town.jobs(scan, "undo_prune") == []
+
+
+def test_what_the_catalogue_refuses_fails_the_job_not_the_daemon(town, foreman, permit):
+    scan, name = permit
+    claimed = _claim(foreman, town, "prune")
+    brought = Result(Outcome.SUCCEEDED, (Removed("m-of-nobody", 1, 1),))
+    assert foreman._end(claimed, brought) is JobStatus.FAILED
+    assert "refused" in town.jobs(scan, "prune")[0].error
+    bad = Made(ProductKind.ORIGINAL, "short", -5, 1)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(tx, "verify", scan, {}, dedup_key="v", rule="r", now=town.now, place="inhouse")
+    foreman._end(_claim(foreman, town, "verify"), Result(Outcome.SUCCEEDED, (bad, Removed("m0", 1, 1))))
+    assert len(town.known(scan).products) == 1, "all or nothing"
+
+
+def test_a_job_taken_over_brings_nothing(town, foreman, permit):
+    scan, name = permit
+    claimed = _claim(foreman, town, "prune")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.cancel_job(tx, claimed.id, "anna", town.now)
+    result = Result(Outcome.SUCCEEDED, (Quarantined(name, ("a.edf",), 400),))
+    assert foreman._end(claimed, result) is JobStatus.CANCELLED
+    assert town.known(scan).permits[0].phase.value == "granted"
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(town, foreman, permit, monkeypatch):
+    def fail(_folder):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(foremen, "start_job", fail)
+    scan, _ = permit
+    assert foreman.start(_claim(foreman, town, "prune")) is None
+    job = town.jobs(scan, "prune")[0]
+    assert (job.status, job.attempts) == (JobStatus.TODO, 1)
+    assert "no process can be started" in job.error
+
+
+def test_waits_double_up_to_the_most(town, foreman, permit):
+    scan, _ = permit
+    town.change(retries={"attempts": 9, "after": "10s", "most": "30s"})
+    patient = Foreman(town.vault, "here")
+    waits = []
+    from datetime import UTC, datetime, timedelta
+
+    for _ in range(4):
+        claimed = patient.claim(datetime.now(UTC) + timedelta(days=1), actions=frozenset({"prune"}))
+        before = datetime.now(UTC)
+        patient._end(claimed, Result(Outcome.TRANSIENT, error="busy"))
+        waits.append(round((town.jobs(scan, "prune")[0].not_before - before).total_seconds()))
+    assert waits == [10, 20, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [("{", Outcome.TRANSIENT), ("{}", Outcome.DEFECT), ('{"records": [{"type": "Nonsense"}]}', Outcome.DEFECT)],
+)
+def test_a_result_that_makes_no_sense(tmp_path, text, outcome):
+    (tmp_path / "result.json").write_text(text)
+    assert read_result(tmp_path).outcome is outcome
+
+
+def test_a_result_survives_its_file(tmp_path):
+    assert read_result(tmp_path) is None
+    result = Result(Outcome.SUCCEEDED, (Removed("m1", 3, 4),), peak_bytes=5, cpu_s=0.5)
+    (tmp_path / "result.json").write_text(json.dumps(result_to_plain(result)))
+    assert read_result(tmp_path) == result
+
+
+@pytest.mark.parametrize(
+    ("problem", "outcome"),
+    [
+        (OSError(28, "No space left on device"), Outcome.TRANSIENT),
+        (OSError(5, "Input/output error"), Outcome.TRANSIENT),
+        (PermissionError(13, "Permission denied"), Outcome.FAILED),
+        (MemoryError(), Outcome.FAILED),
+        (KeyError("x"), Outcome.DEFECT),
+    ],
+)
+def test_what_an_exception_means(problem, outcome):
+    assert result_of_failure(problem).outcome is outcome
+
+
+def test_orphans_are_taken_up(town, permit):
+    scan, name = permit
+    dead = Foreman(town.vault, "dead")
+    claimed = _claim(dead, town, "prune")
+    folder = town.vault.run_folder / "jobs" / claimed.attempt
+    folder.mkdir(parents=True)
+    done = Result(Outcome.SUCCEEDED, (Quarantined(name, ("a.edf",), 400),))
+    (folder / "result.json").write_text(json.dumps(result_to_plain(done)))
+    assert Foreman(town.vault, "next").take_up_orphans() == 1
+    assert town.known(scan).permits[0].phase.value == "quarantined"
+    assert not folder.exists()
+
+
+def test_an_abandoned_job_is_as_if_it_had_not_been_tried(town, foreman, permit):
+    scan, _ = permit
+    claimed = _claim(foreman, town, "prune")
+    process = SimpleNamespace(folder=town.vault.run_folder / "jobs" / "x", stop=lambda: None)
+    foreman.abandon(foremen.Running(claimed, process, "one", town.now))
+    job = town.jobs(scan, "prune")[0]
+    assert (job.status, job.attempts) == (JobStatus.TODO, 0)

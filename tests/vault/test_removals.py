@@ -1,0 +1,222 @@
+"""Permits: phase one, the second look after the hold, and what a person or a rule says meanwhile."""
+
+from datetime import timedelta
+
+import pytest
+
+from tomovault.core.errors import Refused
+from tomovault.core.known import JobStatus
+from tomovault.core.record import Outcome, PutBack, Result
+from tomovault.core.replica import Form
+from tomovault.vault.orders import build_order
+from tomovault.vault.removals import grant, regrant
+from tomovault.vault.requests import Moot, Request
+
+
+@pytest.fixture
+def going(town):
+    """A scan whose files are permitted to go, and that permit."""
+    scan = town.scan("one", paths=("a.edf", "b.edf"))
+    town.room()
+    town.policy()
+    _grant(town, scan)
+    return scan, town.known(scan).permits[0].id
+
+
+def _rule(town, name="prune-files"):
+    return next(r for r in town.vault.policy_of("inhouse").rules if r.name == name)
+
+
+def _grant(town, scan):
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        return grant(
+            town.vault, tx, catalogue.known(tx, scan), town.replica(scan, Form.FILES).id, rule=_rule(town), now=town.now
+        )
+
+
+def _second_look(town, scan, permit, now):
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        known = catalogue.known(tx, scan)
+        regrant(town.vault, tx, known, next(p for p in known.permits if p.id == permit), now)
+
+
+def _order(town, scan, action, permit, now=None):
+    catalogue = town.vault.catalogue
+    with catalogue.reading() as tx:
+        request = Request(town.vault, tx, catalogue.known(tx, scan), {"permit": permit}, now or town.now, "rule")
+        return build_order(action, request)
+
+
+def test_a_permit_names_rule_and_copies(town, going):
+    permit = town.known(going[0]).permits[0]
+    assert permit.rule == "prune-files@standard:1"
+    assert len({c["domain"] for c in permit.relied_on}) == 2
+    assert town.known(going[0]).jobs[-1].action == "prune"
+
+
+def test_the_order_names_the_area_by_its_marker(town, going):
+    order = _order(town, going[0], "prune", going[1])
+    assert order["identity"]["uuid"]
+    assert order["place"]["quarantine"].startswith(f"{town.area}/.tomovault/quarantine/")
+    assert going[0] in order["readme"]
+
+
+def test_files_of_a_neighbour_are_kept(town, going):
+    town.scan("two", root=str(town.area / "one"), paths=("b.edf", "c.edf"))
+    assert _order(town, going[0], "prune", going[1])["keep"] == ["b.edf"]
+
+
+def test_a_pin_before_phase_one_stops_it(town, going):
+    town.pin(going[0])
+    with pytest.raises(Moot, match="pinned by anna"):
+        _order(town, going[0], "prune", going[1])
+
+
+def test_prune_switched_off_before_phase_one_stops_it(town, going):
+    town.room(prune="off")
+    with pytest.raises(Moot, match="prune is off"):
+        _order(town, going[0], "prune", going[1])
+
+
+def test_the_hold_is_kept_and_then_all_is_asked_again(town, going):
+    scan, permit = going
+    town.quarantine(scan)
+    with pytest.raises(Refused) as refused:
+        _second_look(town, scan, permit, town.now)
+    assert refused.value.by == "hold"
+    later = town.now + timedelta(days=15)
+    _second_look(town, scan, permit, later)
+    assert town.known(scan).permits[0].phase.value == "leaving"
+    assert _order(town, scan, "empty_quarantine", permit)["permit"] == permit
+
+
+@pytest.mark.parametrize(
+    ("change", "by"),
+    [
+        (lambda town, scan: town.pin(scan), "pin"),
+        (lambda town, _: town.room(prune="off"), "prune: off"),
+        (
+            lambda town, _: town.policy(("rules:\n", "rules:\n  - {name: no, do: forbid, with: {actions: [prune]}}\n")),
+            "policy",
+        ),
+        (lambda town, _: town.policy(("name: prune-files", "name: prune-otherwise")), "policy"),
+        (lambda town, _: town.policy(("copies: 2", "copies: 3")), "law 4"),
+        (lambda town, _: town.policy(("{forms: [files]}", "{forms: [files], verified_within: 1h}")), "law 4"),
+    ],
+)
+def test_what_changed_during_the_hold_refuses_the_second_look(town, going, change, by):
+    scan, permit = going
+    town.quarantine(scan)
+    change(town, scan)
+    when = town.now + (timedelta(days=15) if by != "pin" else timedelta(hours=1))
+    if by == "pin":
+        with town.vault.catalogue.writing() as tx:
+            town.vault.catalogue.add_pin(tx, scan, "anna", "longer", town.now + timedelta(days=30), town.now)
+        when = town.now + timedelta(days=15)
+    with pytest.raises(Refused) as refused:
+        _second_look(town, scan, permit, when)
+    assert refused.value.by == by
+    assert town.known(scan).permits[0].phase.value == "quarantined"
+
+
+def test_a_rule_of_a_newer_version_still_carries_the_permit(town, going):
+    scan, permit = going
+    town.quarantine(scan)
+    town.policy(("version: 1", "version: 2"))
+    _second_look(town, scan, permit, town.now + timedelta(days=15))
+
+
+def test_copies_read_too_long_ago_are_not_relied_on(town, going):
+    scan, permit = going
+    town.quarantine(scan)
+    with pytest.raises(Refused, match="law 4"):
+        _second_look(town, scan, permit, town.now + timedelta(days=500))
+
+
+def test_a_clock_set_back_relies_on_nothing(town):
+    scan = town.scan("one")
+    town.room()
+    town.now -= timedelta(days=365)
+    with pytest.raises(Refused, match="law 4"):
+        _grant(town, scan)
+
+
+def test_the_second_phase_is_moot_before_the_second_look_and_after_a_pin(town, going):
+    scan, permit = going
+    town.quarantine(scan)
+    with pytest.raises(Moot, match="quarantined"):
+        _order(town, scan, "empty_quarantine", permit)
+    _second_look(town, scan, permit, town.now + timedelta(days=15))
+    town.pin(scan)
+    with pytest.raises(Moot, match="pinned"):
+        _order(town, scan, "empty_quarantine", permit)
+
+
+def test_undo_is_refused_while_the_bytes_go(town, going):
+    scan, permit = going
+    town.quarantine(scan)
+    _second_look(town, scan, permit, town.now + timedelta(days=15))
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.queue_job(
+            tx,
+            "empty_quarantine",
+            scan,
+            {"permit": permit},
+            dedup_key="e",
+            rule="r",
+            now=town.now,
+            place="inhouse",
+        )
+    assert _order(town, scan, "undo_prune", permit)["permit"] == permit
+    with catalogue.writing() as tx:
+        catalogue.claim_job(tx, "daemon", now=town.now, actions=["empty_quarantine"])
+    with pytest.raises(Refused, match="right now"):
+        _order(town, scan, "undo_prune", permit)
+
+
+def test_undone_is_undone(town, going):
+    scan, permit = going
+    town.quarantine(scan)
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.apply_records(tx, [PutBack(permit, 1, 400)], town.now)
+    assert town.replica(scan, Form.FILES).state.value == "verified"
+    for action in ("undo_prune", "empty_quarantine", "prune"):
+        with pytest.raises(Moot, match="undone"):
+            _order(town, scan, action, permit)
+
+
+def test_an_area_without_a_marker_is_archive_only(town, going, monkeypatch):
+    identity = town.vault.identity_of
+    from dataclasses import replace
+
+    monkeypatch.setattr(town.vault, "identity_of", lambda tx, area: replace(identity(tx, area), uuid=None))
+    with pytest.raises(Refused, match="archive-only"):
+        _order(town, going[0], "prune", going[1])
+
+
+def test_two_pruned_scans_of_one_folder_share_the_note(town, going):
+    scan, _ = going
+    other = town.scan("two", root=str(town.area / "one"), paths=("c.edf",))
+    town.quarantine(scan)
+    permit = _grant(town, other).id
+    note = _order(town, other, "prune", permit)["readme"]
+    assert scan in note
+    assert other in note
+    assert _order(town, other, "undo_prune", permit)["readme"].count("tomovault restore") == 1
+
+
+def test_a_failed_archiving_gives_no_hope(town, going):
+    from tomovault.vault.removals import archiving_hopeful
+
+    scan, _ = going
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        assert archiving_hopeful(town.vault, tx, catalogue.known(tx, scan), town.now)
+        catalogue.queue_job(tx, "archive", scan, {}, dedup_key="a", rule="r", now=town.now, place="inhouse")
+    assert town.finish("archive", Result(Outcome.FAILED, error="no drive")) is JobStatus.FAILED
+    with catalogue.writing() as tx:
+        assert not archiving_hopeful(town.vault, tx, catalogue.known(tx, scan), town.now)
