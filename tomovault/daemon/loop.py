@@ -138,7 +138,8 @@ class Daemon:
         now = datetime.now(UTC)
         if not self._renew_lead():
             return False
-        self.planner.brake(self._clock.look(now), self._resting_areas())
+        unseen = frozenset(a for a in self._watches if not self.lookout.swept.get(a))
+        self.planner.brake(self._clock.look(now), self._resting_areas() | unseen)
         acted = False
         for _ in range(len(self._steps)):
             step = self._steps[0]
@@ -168,6 +169,8 @@ class Daemon:
             self._at_rest_since = dict(self.lookout.swept)
             return False
         if self.workers.running or not self._looks.empty() or not all(map(self._is_at_rest, self._watches)):
+            return False
+        if self._room_due:
             return False
         now = datetime.now(UTC)
         with self.vault.catalogue.reading() as tx:
@@ -215,7 +218,10 @@ class Daemon:
                     self._status("running")
                 continue
             self._absent.pop(look.area, None)
+            first = not self.lookout.swept.get(look.area)
             acted = self.lookout.take(look.area, look.sweep, now)
+            # Nothing is permitted to go from an area before it was seen.
+            self._room_due = self._room_due or first
             while self.lookout.to_forget:
                 area, candidate = self.lookout.to_forget.pop()
                 self._watches[area].forget([candidate])
