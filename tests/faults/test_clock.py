@@ -67,7 +67,7 @@ def test_a_person_reads_what_is_due(site):
 
 def test_a_hold_from_the_future_holds(new_site, digests):
     """The clock was years ahead when it was taken away: it stays in quarantine, and a person can have it back."""
-    site = new_site("edf", settings={"quarantine": {"hold": "1d"}})
+    site = new_site("edf", settings={"quarantine": {"hold": "1d", "limit": "1GB"}})
     root = site.write("edf", "bone_")
     before = digests(root)
     site.live()

@@ -5,6 +5,7 @@ import hashlib
 import os
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 
 def test_a_rescan_in_place_is_a_new_scan(new_site, digests, replicas, tmp_path):
@@ -15,7 +16,7 @@ def test_a_rescan_in_place_is_a_new_scan(new_site, digests, replicas, tmp_path):
     site.live()
     old = site.show("bone_")
     (package,) = replicas(old, form="package", tier="edf")
-    stored = hashlib.sha256(open(package["location"], "rb").read()).hexdigest()
+    stored = hashlib.sha256(Path(package["location"]).read_bytes()).hexdigest()
     assert site.write("edf", "bone_", seed=2, started_at=datetime(2026, 3, 2, tzinfo=UTC)) == first
     after = digests(first)
     assert after != before
@@ -25,7 +26,7 @@ def test_a_rescan_in_place_is_a_new_scan(new_site, digests, replicas, tmp_path):
     (new,) = [s for s in scans.values() if s["id"] != old["id"]]
     assert site.show(old["id"])["superseded_by"] == new["id"]
     assert new["stages"]["archived"] == "done"
-    assert hashlib.sha256(open(package["location"], "rb").read()).hexdigest() == stored
+    assert hashlib.sha256(Path(package["location"]).read_bytes()).hexdigest() == stored
     site.ask("restore", old["id"], "--to", str(tmp_path / "old"), "--wait")
     site.ask("restore", new["id"], "--to", str(tmp_path / "new"), "--wait")
     assert digests(tmp_path / "old") == before
