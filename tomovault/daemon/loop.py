@@ -68,6 +68,7 @@ class Daemon:
         self._absent: dict[str, str] = {}
         self._shares: dict[str, float] = {}
         self._room_due = True
+        self._jumped = ""
         self._at_rest_since: dict[str, int] = {}
         self._renewed_at = 0.0
         self._lead_lost = False
@@ -138,8 +139,8 @@ class Daemon:
         now = datetime.now(UTC)
         if not self._renew_lead():
             return False
-        unseen = frozenset(a for a in self._watches if not self.lookout.swept.get(a))
-        self.planner.brake(self._clock.look(now), self._resting_areas() | unseen)
+        self._jumped = self._clock.look(now)
+        self._brake()
         acted = False
         for _ in range(len(self._steps)):
             step = self._steps[0]
@@ -161,7 +162,13 @@ class Daemon:
         if not self._room_due:
             return 0
         self._room_due = False
+        self._brake()
         return self.planner.plan_room(now)
+
+    def _brake(self) -> None:
+        """The planner permits nothing to go after a jump of the clock, nor from an area that rests or was not seen."""
+        unseen = frozenset(area for area in self._watches if not self.lookout.swept.get(area))
+        self.planner.brake(self._jumped, self._resting_areas() | unseen)
 
     def is_idle(self) -> bool:
         """Nothing is due, running or settling. What only waits does not count."""
@@ -220,7 +227,6 @@ class Daemon:
             self._absent.pop(look.area, None)
             first = not self.lookout.swept.get(look.area)
             acted = self.lookout.take(look.area, look.sweep, now)
-            # Nothing is permitted to go from an area before it was seen.
             self._room_due = self._room_due or first
             while self.lookout.to_forget:
                 area, candidate = self.lookout.to_forget.pop()
