@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from tomovault.core.known import JobStatus
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Candidate, FileRole
 
+_TAKEN_AWAY = {ReplicaState.LEAVING.value, ReplicaState.GONE.value}
 _THERE = (ReplicaState.ARRIVING, ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
 
 #: Files of these roles belong to one scan alone; all others of a folder may be shared with its neighbours.
@@ -126,34 +128,54 @@ def list_inspected(tx: Tx, area: str) -> list[tuple[Candidate, str]]:
 
     Those whose scans were all pruned by us are left out, since their absence says nothing.
     """
+    states = _states_by_candidate(tx, area)
     kept = []
     for entry in list_candidates(tx, area):
         if entry.inspected_snapshot is None or not entry.inspected_settled:
             continue
-        if not _taken_away_by_us(tx, area, entry.candidate):
+        found = states.get(candidate_hash(area, entry.candidate), set())
+        if not found or found - _TAKEN_AWAY:
             kept.append((entry.candidate, entry.inspected_snapshot))
     return kept
 
 
-def _taken_away_by_us(tx: Tx, area: str, candidate: Candidate) -> bool:
-    states = [state for _, state in _files_of(tx, area, candidate)]
-    return bool(states) and all(s in (ReplicaState.LEAVING, ReplicaState.GONE) for s in states)
+def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
+    """States of the original files of an area, by candidate: one pass, since a query each would be many thousands."""
+    scan, replica, product = tables.scan, tables.replica, tables.product
+    query = (
+        select(scan.c.candidate, replica.c.state)
+        .join(replica, replica.c.scan_id == scan.c.id)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            scan.c.area == area,
+            scan.c.candidate.is_not(None),
+            replica.c.tier == area,
+            replica.c.form == Form.FILES.value,
+            product.c.kind == ProductKind.ORIGINAL.value,
+        )
+        .distinct()
+    )
+    states: dict[str, set[str]] = defaultdict(set)
+    for row in tx.rows(query):
+        states[row.candidate].add(row.state)
+    return states
 
 
 def _files_of(tx: Tx, area: str, candidate: Candidate) -> list[tuple[str, ReplicaState]]:
     scan, replica, product = tables.scan, tables.replica, tables.product
+    key = candidate_hash(area, candidate)
+    ids = [row.id for row in tx.rows(select(scan.c.id).where(scan.c.candidate == key))]
     query = (
-        select(replica.c.id, replica.c.state)
-        .join(scan, scan.c.id == replica.c.scan_id)
+        select(replica.c.id, replica.c.state, replica.c.tier)
         .join(product, product.c.id == replica.c.product_id)
         .where(
-            scan.c.candidate == candidate_hash(area, candidate),
+            replica.c.scan_id.in_(ids),
             replica.c.form == Form.FILES.value,
             product.c.kind == ProductKind.ORIGINAL.value,
-            replica.c.tier == area,
         )
     )
-    return [(r.id, ReplicaState(r.state)) for r in tx.rows(query)]
+    # By tier last and here: SQLite would look through every replica of the area for it.
+    return [(r.id, ReplicaState(r.state)) for r in tx.rows(query) if r.tier == area]
 
 
 def record_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> None:
