@@ -67,7 +67,7 @@ def test_a_removal_in_quarantine_is_not_taken_back(town, foreman, permit):
 
 
 def test_what_the_catalogue_refuses_fails_the_job_not_the_daemon(town, foreman, permit):
-    scan, name = permit
+    scan, _ = permit
     claimed = _claim(foreman, town, "prune")
     brought = Result(Outcome.SUCCEEDED, (Removed("m-of-nobody", 1, 1),))
     assert foreman._end(claimed, brought) is JobStatus.FAILED

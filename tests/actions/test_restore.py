@@ -1,0 +1,171 @@
+from datetime import timedelta
+
+import pytest
+
+from tomovault.actions.restore import Restore
+from tomovault.core.errors import NoSpace, Refused, UserError
+from tomovault.core.record import Checked, GivenBack, Outcome, Stored
+from tomovault.core.wire import to_plain
+
+
+@pytest.fixture
+def restore(packed, bench, tmp_path):
+    """Called to restore from the disk or a tape into a folder; returns the result."""
+    disk = {
+        "replica": "disk",
+        "tier": "inhouse",
+        "tier_class": "server",
+        "domain": "d",
+        "location": packed.files[0].location,
+        "files": to_plain(packed.files),
+        "on_disk": True,
+    }
+    tapes = [
+        {
+            "replica": f"tape{n}",
+            "tier": "tape",
+            "tier_class": "archive",
+            "domain": copy.domain,
+            "location": copy.location,
+            "files": to_plain(copy.files),
+            "on_disk": False,
+        }
+        for n, copy in enumerate(packed.copies)
+    ]
+    recall = {
+        "area": "inhouse",
+        "domain": "d",
+        "folder": str(packed.vault / "back"),
+        "floor_bytes": 0,
+        "pinned_until": to_plain(bench.now() + timedelta(days=3)),
+    }
+
+    def perform(*, sources=("disk",), target=None, recall_more=None, **more):
+        chosen = [s for s in (disk, *tapes) if s["replica"] in sources]
+        order = {
+            "scan_name": "scan",
+            "root": str(packed.root),
+            "product": "original",
+            "digest": packed.digest,
+            "sources": chosen,
+            "target": str(target or tmp_path / "out"),
+            "recall": {**recall, **(recall_more or {})},
+        }
+        return Restore().perform({**order, **more}, bench)
+
+    return perform
+
+
+def _there(folder, names):
+    return {n: (folder / n).read_bytes() for n in names}
+
+
+def test_all_comes_back_from_disk(restore, packed, tmp_path):
+    (given,) = restore().records
+    assert _there(tmp_path / "out", packed.names) == packed.before
+    assert (given.tier, given.cartridge, given.files, given.derived) == ("inhouse", None, 5, False)
+    assert not given.original_place
+
+
+def test_from_a_tape_the_package_stays_on_disk_with_a_pin(restore, packed, tmp_path, bench):
+    stored, given = restore(sources=("tape0",)).records
+    assert isinstance(stored, Stored)
+    assert stored.pinned_until == bench.now() + timedelta(days=3)
+    assert stored.verified_at is not None
+    assert given.tier == "tape"
+    assert _there(tmp_path / "out", packed.names) == packed.before
+    assert [p.name for p in (packed.vault / "back").iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_recalled_package_is_not_kept_where_one_is(restore, packed):
+    assert [type(r) for r in restore(sources=("tape0",), recall_more={"keep": False}).records] == [GivenBack]
+    assert list((packed.vault / "back").iterdir()) == []
+
+
+def test_a_damaged_copy_is_recorded_and_the_next_one_used(restore, packed, bench, tmp_path):
+    bench.tiers["tape"].content[packed.copies[0].files[0].location][2000] ^= 255
+    bad, stored, _given = restore(sources=("tape0", "tape1")).records
+    assert isinstance(bad, Checked)
+    assert (bad.replica, bad.ok) == ("tape0", False)
+    assert isinstance(stored, Stored)
+    assert _there(tmp_path / "out", packed.names) == packed.before
+
+
+def test_with_every_copy_damaged_all_are_recorded(restore, packed, bench):
+    for copy in packed.copies:
+        bench.tiers["tape"].content[copy.files[0].location][2000] ^= 255
+    result = restore(sources=("tape0", "tape1"))
+    assert result.outcome is Outcome.DAMAGED
+    assert [(r.replica, r.ok) for r in result.records] == [("tape0", False), ("tape1", False)]
+    assert "no copy could be read" in result.error
+
+
+def test_to_its_old_place_the_files_are_a_replica_again(restore, packed, bench):
+    for name in packed.names:
+        (packed.root / name).unlink()
+    (packed.root / "TOMOVAULT-README.txt").write_text("gone")
+    home = {
+        "area": "inhouse",
+        "area_path": str(packed.area),
+        "domain": "d",
+        "bytes": 6004,
+        "pinned_until": to_plain(bench.now() + timedelta(days=3)),
+        "readme": "",
+    }
+    again, given = restore(target=packed.root, home=home).records
+    assert given.original_place
+    assert (again.form, again.location, again.verified_at) == ("files", str(packed.root), None)
+    assert again.pinned_until is not None
+    assert _there(packed.root, packed.names) == packed.before
+    assert not (packed.root / "TOMOVAULT-README.txt").exists()
+
+
+def test_some_files(restore, tmp_path):
+    (given,) = restore(files=["f1*", "sub/*"]).records
+    assert given.files == 2
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["f1.edf", "g.txt"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "match"),
+    [
+        ({"files": ["nothing*"]}, "no file of scan matches"),
+        ({"frames": [0, 3]}, "has 0 of these frames"),
+        ({"kind": "flats"}, "has 0 of these frames"),
+    ],
+)
+def test_a_wrong_selection(restore, wish, match):
+    with pytest.raises(UserError, match=match):
+        restore(**wish)
+
+
+def test_a_target_that_is_a_file(restore, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for target in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError):
+            restore(target=target)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_nothing_is_overwritten_unasked(restore, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "f0.edf").write_text("mine")
+    with pytest.raises(Refused, match=r"f0\.edf"):
+        restore()
+    assert (tmp_path / "out" / "f0.edf").read_text() == "mine"
+    assert restore(overwrite=True).outcome is Outcome.SUCCEEDED
+    assert restore().records[0].files == 5, "again: what is there stays"
+
+
+def test_a_recall_keeps_the_floor(restore, packed):
+    with pytest.raises(NoSpace, match="floor|kept free"):
+        restore(sources=("tape0",), recall_more={"floor_bytes": 1 << 62})
+    assert list((packed.vault / "back").iterdir()) == []
+
+
+def test_a_product_of_ours_is_given_back_as_its_file(restore, packed, tmp_path):
+    (given,) = restore(product="volume").records
+    assert given.files == len(packed.files)
+    assert (tmp_path / "out" / "scan.tomo.h5").exists()
+    with pytest.raises(UserError, match="exists"):
+        restore(product="volume")

@@ -1,0 +1,170 @@
+import json
+from datetime import timedelta
+
+import pytest
+
+from tomovault.catalog.work import (
+    area_bytes,
+    has_work_before,
+    last_outcome,
+    list_overdue,
+    record_vanished,
+    shared_paths,
+    waits_for_host,
+)
+from tomovault.core.record import Outcome, Quarantined, Result
+from tomovault.core.replica import Form, TierClass
+from tomovault.core.scan import Candidate, FileRole
+
+
+@pytest.fixture
+def packed(site, make, now):
+    """Called to put a scan with its files and their manifest into the catalogue; returns its id."""
+
+    def put(name, root, paths, *, role=FileRole.SIDE, manifest=True):
+        digest = make.digest("abcdef0123456789"[hash(name) % 16])[: -len(name)] + name.encode().hex()[: len(name)]
+        files = tuple(make.file(p, role=role) for p in paths)
+        report = make.report(root=root, identity=name, name=name, entry=name, files=files)
+        text = json.dumps({"files": [{"path": p, "role": role.value} for p in paths]})
+        with site.writing() as tx:
+            scan = site.record_inspected(tx, "inhouse", make.inspected(report, folder=f"{root}/{name}"), now)[0]
+            if manifest:
+                there = make.stored("inhouse", "disk", digest=digest, form=Form.FILES, location=f"{root}#{name}")
+                made = make.made(digest=digest, manifest=text)
+                site.apply_records(tx, [made, there], now, scan_id=scan)
+        return scan
+
+    return put
+
+
+def _shared(site, scan):
+    with site.reading() as tx:
+        return shared_paths(tx, scan)
+
+
+def test_a_file_that_another_scan_needs_is_shared(site, packed):
+    one = packed("one", "/data/inhouse/v", ["master.h5", "a.h5"])
+    two = packed("two", "/data/inhouse/v", ["master.h5", "b.h5"])
+    assert _shared(site, one) == {"master.h5"} == _shared(site, two)
+
+
+def test_scans_of_different_roots_share_files_too(site, packed):
+    """Flats in a folder of another data set: the root of that scan is the folder of both."""
+    inner = packed("inner", "/data/inhouse/v/flats", ["flat.h5", "own.h5"])
+    outer = packed("outer", "/data/inhouse/v", ["scan/a.h5", "flats/flat.h5"])
+    packed("beside", "/data/inhouse/v/fl", ["flat.h5"])
+    assert _shared(site, inner) == {"flat.h5"}
+    assert _shared(site, outer) == {"flats/flat.h5"}
+
+
+def test_beside_a_scan_that_is_not_packed_what_may_be_shared_stays(site, packed):
+    one = packed("one", "/data/inhouse/v", ["master.h5"])
+    packed("two", "/data/inhouse/v", ["x.h5"], manifest=False)
+    assert _shared(site, one) == {"master.h5"}
+    three = packed("three", "/data/inhouse/w", ["p.edf"], role=FileRole.PROJECTION)
+    packed("four", "/data/inhouse/w", ["q.edf"], manifest=False)
+    assert _shared(site, three) == frozenset()
+
+
+def test_what_only_scans_need_that_are_gone_is_not_shared(site, packed, now):
+    one = packed("one", "/data/inhouse/v", ["master.h5"])
+    two = packed("two", "/data/inhouse/v", ["master.h5"])
+    with site.writing() as tx:
+        from sqlalchemy import update
+
+        from tomovault.catalog import tables
+
+        tx.run(update(tables.replica).where(tables.replica.c.scan_id == two).values(state="gone"))
+    assert _shared(site, one) == frozenset()
+    assert _shared(site, "s-nobody") == frozenset()
+
+
+def test_work_that_waits_for_others_is_no_work(site, now):
+    with site.writing() as tx:
+        site.queue_job(tx, "pack", None, {}, dedup_key="1", rule="r", now=now, place="inhouse", host="far")
+        site.queue_job(
+            tx,
+            "pack",
+            None,
+            {},
+            dedup_key="2",
+            rule="r",
+            now=now,
+            place="inhouse",
+            not_before=now + timedelta(seconds=30),
+        )
+    with site.reading() as tx:
+        minute = now + timedelta(minutes=1)
+        assert has_work_before(tx, minute, now)
+        assert has_work_before(tx, minute, now, host="here")
+        assert not has_work_before(tx, now, now, host="here"), "the other starts later"
+        assert not has_work_before(tx, minute, now, skip_places={"inhouse"})
+        assert not has_work_before(tx, minute, now, skip_actions={"pack"})
+
+
+def test_a_job_being_done_is_work_wherever_it_is(site, now):
+    with site.writing() as tx:
+        site.queue_job(tx, "pack", None, {}, dedup_key="1", rule="r", now=now, place="inhouse")
+        site.claim_job(tx, "daemon", now=now)
+    with site.reading() as tx:
+        assert has_work_before(tx, now, now, host="here", skip_places={"inhouse"}, skip_actions={"pack"})
+
+
+def test_a_scan_that_is_due_is_work(site, scan_id, now):
+    with site.reading() as tx:
+        assert has_work_before(tx, now, now)
+    with site.writing() as tx:
+        site.set_next_due(tx, scan_id, now + timedelta(hours=6))
+    with site.reading() as tx:
+        assert not has_work_before(tx, now, now)
+
+
+def test_the_last_outcome_of_a_job(site, now):
+    with site.writing() as tx:
+        job = site.queue_job(tx, "pack", None, {}, dedup_key="1", rule="r", now=now, place="inhouse", host="far")
+        assert last_outcome(tx, job) == ""
+        assert waits_for_host(tx, job, "here")
+        assert not waits_for_host(tx, job, "far")
+        for outcome in (Outcome.TRANSIENT, Outcome.REFUSED):
+            claimed = site.claim_job(tx, "d", now=now + timedelta(hours=1), host="far")
+            site.finish_job(tx, job, claimed.token, Result(outcome), now, retry_after_s=1, max_attempts=5)
+            assert last_outcome(tx, job) == outcome
+        assert not waits_for_host(tx, job, "here")
+
+
+def test_the_quarantine_is_what_was_moved(site, archived, scan_id, now):
+    """Files that were left in place are no space to come."""
+    scan = site
+    with scan.writing() as tx:
+        files = next(r for r in scan.known(tx, scan_id).replicas if r.form is Form.FILES)
+        permit = scan.grant_permit(
+            tx,
+            scan_id,
+            files.id,
+            removal_enabled=True,
+            copies_asked=2,
+            within={kind: timedelta(days=400) for kind in TierClass},
+            rule="r",
+            hold_until=now,
+            archiving_hopeful=True,
+            now=now,
+        )
+        assert area_bytes(tx, "inhouse")[1] == 150
+        scan.apply_records(tx, [Quarantined(permit.id, ("a.edf",), 100, ("b.edf: has grown",))], now)
+        assert area_bytes(tx, "inhouse")[1] == 100
+
+
+def test_copies_read_long_ago_or_in_the_future_are_overdue(site, archived, now):
+    within = {kind: timedelta(days=90) for kind in TierClass}
+    with site.reading() as tx:
+        assert list_overdue(tx, "inhouse", within, now, limit=10) == []
+        assert len(list_overdue(tx, "inhouse", within, now + timedelta(days=91), limit=10)) == 3
+        assert len(list_overdue(tx, "inhouse", within, now - timedelta(days=1), limit=10)) == 3
+        assert len(list_overdue(tx, "inhouse", within, now + timedelta(days=91), limit=2)) == 2
+
+
+def test_vanished_files_are_suspect_and_never_gone(site, archived, scan_id, now):
+    with site.writing() as tx:
+        record_vanished(tx, "inhouse", Candidate("edf", "/data/inhouse/s1", ""), now)
+        states = {r.form: r.state.value for r in site.known(tx, scan_id).replicas if r.tier == "inhouse"}
+    assert states[Form.FILES] == "suspect"
