@@ -15,6 +15,11 @@ JOURNAL = ".journal"
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
+def readable(value: object) -> str:
+    """A value as text that UTF-8 can hold, as HDF5 wants it: bytes of a name that are not UTF-8 become escapes."""
+    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "")
+
+
 def part_name(stem: str, number: int) -> str:
     """Name of part `number`; part 0 is the package's first file."""
     return f"{stem}{SUFFIX}" if number == 0 else f"{stem}.tomo.{number:03d}.h5"

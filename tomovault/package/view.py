@@ -11,6 +11,7 @@ import numpy as np
 
 from tomovault.core.layout import FrameKind
 from tomovault.package.manifest import FrameRecord
+from tomovault.package.names import readable
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ def write_nxtomo(out: Any, records: Sequence[FrameRecord], *, nx: Mapping[str, A
     entry = _group(out, "entry", "NXentry")
     entry.attrs["default"] = "data"
     entry["definition"] = "NXtomo"
-    entry["title"] = str(nx.get("title") or name)
+    entry["title"] = readable(nx.get("title") or name)
     for key in ("start_time", "end_time"):
         if nx.get(key) is not None:
-            entry[key] = str(nx[key])
+            entry[key] = readable(nx[key])
     instrument = _group(entry, "instrument", "NXinstrument")
-    instrument["name"] = str(nx.get("instrument") or "unknown")
+    instrument["name"] = readable(nx.get("instrument") or "unknown")
     detector = _group(instrument, "detector", "NXdetector")
     control = np.array([int(r.kind) for r in records], dtype=np.int32)
     detector["image_key_control"] = control
@@ -78,12 +79,12 @@ def write_nxtomo(out: Any, records: Sequence[FrameRecord], *, nx: Mapping[str, A
     _quantity(detector, "x_pixel_size", nx.get("x_pixel_m"), "m")
     _quantity(detector, "y_pixel_size", nx.get("y_pixel_m"), "m")
     if nx.get("field_of_view") is not None:
-        detector["field_of_view"] = str(nx["field_of_view"])
+        detector["field_of_view"] = readable(nx["field_of_view"])
     beam = _group(entry, "beam", "NXbeam")
     _quantity(beam, "incident_energy", nx.get("energy_kev"), "keV")
     instrument["beam"] = h5py.SoftLink("/entry/beam")
     sample = _group(entry, "sample", "NXsample")
-    sample["name"] = str(nx.get("sample") or name)
+    sample["name"] = readable(nx.get("sample") or name)
     sample["rotation_angle"] = _angles(records)
     sample["rotation_angle"].attrs["units"] = "degree"
     return detector

@@ -26,6 +26,7 @@ from tomovault.core.replica import StoredFile
 from tomovault.package.codec import BLOSC2, LARGEST_FRAME, decode_frame, encode_frame, frame_filter
 from tomovault.package.container import check_space, write_problems
 from tomovault.package.landing import array_digest, discard, drop_cache, publish, reread_file, temporary_path
+from tomovault.package.names import readable
 from tomovault.package.outfile import OutFile, open_out
 
 Slice: TypeAlias = npt.NDArray[np.float32]
@@ -172,7 +173,7 @@ def _describe(
     entry.attrs.update({"NX_class": "NXentry", "default": "reconstruction"})
     for name in ("title", "start_time", "end_time"):
         if nx.get(name) is not None:
-            entry[name] = str(nx[name])
+            entry[name] = readable(nx[name])
     process = entry["reconstruction"]
     process.attrs.update({"NX_class": "NXprocess", "default": "results"})
     process["program"] = f"tomovault {engine}"
