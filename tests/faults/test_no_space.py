@@ -101,7 +101,7 @@ def test_the_disk_of_the_catalogue_is_full(new_site, mount, digests, tmp_path):
     ballast = _fill(site.folder, 0)
     daemon = site.start("--until-idle")
     try:
-        daemon.wait(6)
+        daemon.wait(20)
     except subprocess.TimeoutExpired:
         daemon.terminate()
         daemon.wait(30)
