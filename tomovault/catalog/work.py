@@ -20,7 +20,7 @@ from tomovault.catalog.manifests import read_manifest
 from tomovault.catalog.records import record_missing
 from tomovault.catalog.removals import OPEN_PHASES
 from tomovault.catalog.transaction import Tx
-from tomovault.core.known import JobStatus
+from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Candidate, FileRole
 
@@ -204,6 +204,37 @@ def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
     """Candidates that a person said are gone, and that were not seen since."""
     entries = list_candidates(tx, area)
     return frozenset(e.candidate for e in entries if e.inspected_snapshot is None and e.problem.startswith(_CONFIRMED))
+
+
+def list_removable(tx: Tx, area: str, form: Form) -> list[str]:
+    """Scans of an area that have a good original of that form in it, oldest acquisition first."""
+    scan, replica, product = tables.scan, tables.replica, tables.product
+    acquired_at = func.coalesce(scan.c.acquired_at, scan.c.first_seen_at)
+    query = (
+        select(scan.c.id)
+        .join(replica, replica.c.scan_id == scan.c.id)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            scan.c.area == area,
+            replica.c.tier == area,
+            replica.c.form == form.value,
+            replica.c.state.in_([ReplicaState.VERIFIED.value, ReplicaState.PRESENT.value]),
+            product.c.kind == ProductKind.ORIGINAL.value,
+        )
+        .order_by(acquired_at, scan.c.id)
+    )
+    return list(dict.fromkeys(row.id for row in tx.rows(query)))
+
+
+def list_granted(tx: Tx, area: str) -> list[tuple[str, int, int]]:
+    """(rule, bytes, files) of every permit of an area's scans whose removal has not been carried out yet."""
+    scan, permit = tables.scan, tables.permit
+    query = (
+        select(permit.c.rule, permit.c.bytes, permit.c.files)
+        .join(scan, scan.c.id == permit.c.scan_id)
+        .where(scan.c.area == area, permit.c.phase == RemovalPhase.GRANTED.value)
+    )
+    return [(row.rule, int(row.bytes), int(row.files)) for row in tx.rows(query)]
 
 
 def list_overdue(

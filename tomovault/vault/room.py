@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tomovault.core.known import JobStatus, KnownScan, RemovalPhase
+from tomovault.catalog.work import list_granted, list_removable
+from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.life import Stage, Status, may_go
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.policy.decide import (
@@ -24,6 +25,9 @@ from tomovault.policy.document import Rule
 from tomovault.vault.removals import failed_before
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.vault import Vault, View
+
+#: Scans that are looked at together: what is known of them is in memory.
+_AT_ONCE = 50
 
 #: What reads or makes a scan's copies: nothing of a scan goes while one of these is to do or being done.
 _NEED_COPIES = frozenset({"pack", "archive", "replicate", "preview", "reconstruct", "verify", "restore"})
@@ -57,10 +61,9 @@ def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> Room:
     wanted = bytes_to_free(facts)
     if wanted <= 0:
         return room
-    scans = vault.catalogue.list_scans(tx, facts.name)
     rules: dict[str, tuple[Rule, int]] = {}
-    choices = _eligible(vault, scans, replace(facts, draining=True), now, room.reasons, rules)
-    under_way = _under_way(scans)
+    choices = _enough(vault, tx, replace(facts, draining=True), now, wanted, room.reasons, rules)
+    under_way = _under_way(tx, facts.name)
     most = vault.site.quarantine.limit_of(facts.quota_bytes)
     waiting = facts.quarantine_bytes
     for choice in choose_for_watermark(choices, bytes_to_free=wanted):
@@ -83,13 +86,42 @@ def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> Room:
     return room
 
 
-def _under_way(scans: Sequence[KnownScan]) -> Counter[tuple[str, str]]:
+def _under_way(tx: Any, area: str) -> Counter[tuple[str, str]]:
     """Bytes and files that are on their way into quarantine, by the rule of their permit."""
     count: Counter[tuple[str, str]] = Counter()
-    for permit in (p for scan in scans for p in scan.permits if p.phase is RemovalPhase.GRANTED):
-        count[permit.rule, "bytes"] += permit.bytes
-        count[permit.rule, "files"] += permit.files
+    for rule, size, files in list_granted(tx, area):
+        count[rule, "bytes"] += size
+        count[rule, "files"] += files
     return count
+
+
+def _enough(
+    vault: Vault,
+    tx: Any,
+    facts: AreaFacts,
+    now: datetime,
+    wanted: int,
+    reasons: dict[str, str],
+    rules: dict[str, tuple[Rule, int]],
+) -> list[PruneChoice]:
+    """The replicas that may go, looked for only until they are enough: an area may have very many scans.
+
+    The order is that of `choose_for_watermark`, so what is not looked at would not be chosen.
+    """
+    choices: list[PruneChoice] = []
+    looked_at: set[str] = set()
+    for form in (Form.FILES, Form.PACKAGE):
+        ids = list_removable(tx, facts.name, form)
+        passed: set[str] = set()
+        for start in range(0, len(ids), _AT_ONCE):
+            if sum(c.bytes for c in choices if c.form is Form.FILES or c.scan in passed) >= wanted:
+                return choices
+            batch = ids[start : start + _AT_ONCE]
+            new = vault.catalogue.known_many(tx, [i for i in batch if i not in looked_at])
+            choices += _eligible(vault, new, facts, now, reasons, rules)
+            looked_at.update(batch)
+            passed.update(batch if form is Form.PACKAGE else ())
+    return choices
 
 
 def _eligible(
