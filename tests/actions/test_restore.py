@@ -158,7 +158,7 @@ def test_nothing_is_overwritten_unasked(restore, tmp_path):
 
 
 def test_a_recall_keeps_the_floor(restore, packed):
-    with pytest.raises(NoSpace, match="floor|kept free"):
+    with pytest.raises(NoSpace, match=r"floor|kept free"):
         restore(sources=("tape0",), recall_more={"floor_bytes": 1 << 62})
     assert list((packed.vault / "back").iterdir()) == []
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,7 +89,7 @@ class Town:
         return known
 
     def copies(self, name, at, size, paths, copies) -> list:
-        digest = name.encode().hex().ljust(64, "0")[:64]
+        digest = os.fsencode(name).hex().ljust(64, "0")[:64]
         manifest = json.dumps({"files": [{"path": p, "role": "side"} for p in paths]})
         made = Made(ProductKind.ORIGINAL, digest, size, len(paths), manifest=manifest)
 
@@ -103,7 +104,7 @@ class Town:
             made,
             stored("inhouse", "area:inhouse", Form.FILES, at, size),
             stored("inhouse", "area:inhouse", Form.PACKAGE, package, size // 2),
-            *(stored("tape", f"pool-{n}", Form.PACKAGE, f"A{n}#{name}", size // 2) for n in range(copies)),
+            *(stored("tape", f"pool-{n}", Form.PACKAGE, f"A{n}#{self._count}", size // 2) for n in range(copies)),
         ]
 
     def known(self, scan_id: str):

@@ -1,0 +1,362 @@
+"""Every command in this process, against a site whose catalogue holds scans: pages, exit codes, errors."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tomovault import cli
+from tomovault.cli import main
+from tomovault.core.known import JobStatus
+from tomovault.core.record import Outcome, Result
+
+STAGES = [
+    "complete",
+    "previewed",
+    "packed",
+    "replicated",
+    "archived",
+    "reconstructed",
+    "accepted",
+    "reduced",
+    "exported",
+    "pruned",
+]
+
+
+@pytest.fixture
+def say(town):
+    """A command of a person: exit code, standard output and error."""
+
+    def run(*arguments):
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main(["--site", str(town.folder), *arguments])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def ask(say):
+    """The page of a command that must end with `code`: one JSON object and nothing else."""
+
+    def run(*arguments, code=0):
+        said = say(*arguments, "--json")
+        assert said.code == code, said
+        page = json.loads(said.out)
+        assert isinstance(page, dict)
+        return page
+
+    return run
+
+
+# --- what the contract promises ----------------------------------------------------------------------
+
+
+def test_a_scan_shows_every_key(town, ask):
+    scan = town.scan("one")
+    (line,) = ask("scan", "list")["scans"]
+    page = ask("scan", "show", scan)
+    for key in (
+        "id name path area format beamline proposal sample owner set acquired_at bytes files stages products "
+        "certificate conditions replicas processings reductions jobs"
+    ).split():
+        assert key in page
+    assert list(page["stages"]) == STAGES
+    assert set(page["stages"].values()) <= {"done", "due", "waiting", "held", "off"}
+    assert {"verdict", "expected", "found", "problems", "evidence"} <= page["certificate"].keys()
+    assert page["certificate"]["expected"].keys() == {"projections", "flats", "darks"}
+    for replica in page["replicas"]:
+        assert replica.keys() >= {
+            "id",
+            "product",
+            "form",
+            "tier",
+            "location",
+            "bytes",
+            "state",
+            "sha256",
+            "written_at",
+            "verified_at",
+        }
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", replica["verified_at"])
+    assert page["products"][0].keys() >= {"product", "digest", "stages"}
+    assert line.items() <= page.items()
+
+
+def test_quota_status_and_preview_have_their_keys(town, ask):
+    town.scan("one")
+    town.room()
+    for by in ("area", "tier", "proposal", "owner", "beamline"):
+        page = ask("quota", "--by", by)
+        assert page.keys() >= {"at", "by", "rows"}
+        for row in page["rows"]:
+            assert row.keys() >= {by, "bytes", "files", "scans", "limit_bytes", "used_fraction", "high", "low"}
+            assert "days_to_full" in row
+    status = ask("status")
+    assert status["daemon"]["running"] is False
+    assert set(status["jobs"]) == {s.value for s in JobStatus}
+    assert status["areas"][0]["prune"] == "on"
+    rules = {r["rule"]: r for r in ask("policy", "preview")["rules"]}
+    assert rules["prune-files@standard:1"]["bytes_freed"] == {"inhouse": 400}
+    assert list(ask("policy", "preview", "--rule", "pack")["rules"][0]["bytes_freed"]) == []
+
+
+def test_explain_says_which_rule_and_why(town, ask, say):
+    scan = town.scan("one")
+    town.room(prune="off")
+    stages = {s["stage"]: s for s in ask("explain", scan)["stages"]}
+    assert stages["archived"]["status"] == "done"
+    assert (stages["pruned"]["status"], stages["pruned"]["rule"]) == ("held", "prune-files@standard:1")
+    assert "prune: off" in stages["pruned"]["reason"]
+    assert "prune: off" in say("explain", scan).out
+
+
+def test_every_command_has_help_and_json():
+    def commands(group, path):
+        context = cli.click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, cli.click.Group):
+                yield from commands(command, [*path, name])
+            else:
+                yield [*path, name], command
+
+    found = {" ".join(path): command for path, command in commands(cli.root, [])}
+    for name in (
+        "init, area add, run, status, scan list, scan show, scan declare, explain, restore, pin, unpin, accept, "
+        "prune list, prune undo, quota, verify, policy check, policy preview, catalogue upgrade, catalogue check, "
+        "catalogue backup, audit show, audit verify, doctor, dev beamline"
+    ).split(", "):
+        assert name in found
+        assert found[name].help
+        assert "--json" in [o for p in found[name].params for o in p.opts] or name.startswith("dev")
+
+
+# --- people's words ----------------------------------------------------------------------------------
+
+
+def test_pin_and_unpin(town, ask):
+    scan = town.scan("one")
+    assert ask("pin", "one", "--until", "2099-01-31", "--reason", "a paper")["until"].startswith("2099-02-01T00:00")
+    (pin,) = ask("scan", "show", scan)["pins"]
+    assert pin["reason"] == "a paper"
+    assert ask("unpin", scan)["removed"] == 1
+    assert ask("pin", "one", "--until", "2001-01-01", "--reason", "x", code=2)["error"]
+    assert ask("pin", "one", "--until", "soon", "--reason", "x", code=2)["hint"] == "write it as 2027-03-31"
+    assert ask("pin", "one", "--until", "2099-01-31", "--reason", " ", code=2)["error"]
+
+
+def test_declare_and_accept(town, ask):
+    scan = town.scan("one")
+    assert ask("scan", "declare", scan, "--aborted", "--reason", "the beam was gone")["declared"] == "aborted"
+    assert ask("scan", "show", scan)["certificate"]["verdict"] == "aborted"
+    refused = ask("accept", scan, code=3)
+    assert refused["by"].startswith("life")
+    assert ask("scan", "declare", scan, "--reason", "x", code=2)["exit_code"] == 2
+
+
+def test_a_restore_is_queued(town, ask, tmp_path):
+    scan = town.scan("one")
+    page = ask("restore", "one", "--to", str(tmp_path / "x" / ".." / "out"))
+    assert (page["scan"], page["status"], page["to"]) == (scan, "todo", str(tmp_path / "out"))
+    assert town.known(scan).jobs[0].order["to"] == str(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        ["--frames", "3:1"],
+        ["--frames", "x"],
+        ["--flats", "--files", "*"],
+        ["--from", "nowhere"],
+        ["--product", "volume"],
+        ["--product", "nonsense"],
+    ],
+)
+def test_a_wrong_restore_exits_2_and_queues_nothing(town, say, tmp_path, wish):
+    scan = town.scan("one")
+    said = say("restore", "one", "--to", str(tmp_path / "out"), *wish)
+    assert said.code == 2
+    assert "Traceback" not in said.err
+    assert town.known(scan).jobs == ()
+
+
+def test_an_ambiguous_name_exits_2_and_lists_candidates(town, say):
+    first, second = town.scan("same"), town.scan("same", root=str(town.area / "other"))
+    said = say("explain", "same")
+    assert said.code == 2
+    assert said.out == ""
+    assert first in said.err
+    assert second in said.err
+
+
+def test_prune_list_and_nothing_to_undo(town, ask, say):
+    town.scan("one")
+    assert ask("prune", "list")["quarantine"] == []
+    assert "Nothing is in quarantine" in say("prune", "list").out
+    assert "restore" in ask("prune", "undo", "one", code=2)["hint"]
+
+
+def test_unknown_things_are_named(town, ask):
+    town.scan("one")
+    assert ask("scan", "list", "--area", "nowhere", code=2)["hint"] == "the site has: inhouse"
+    assert "pack" in ask("policy", "preview", "--rule", "nothing", code=2)["hint"]
+    assert ask("scan", "show", "nothing", code=2)["error"] == "no scan is known as 'nothing'"
+    assert ask("scan", "list", "--where", "size >", code=2)["error"]
+    assert [s["name"] for s in ask("scan", "list", "--where", "size > 1B")["scans"]] == ["one"]
+    assert "Did you mean 'status'" in ask("statsu", code=2)["error"]
+
+
+# --- errors ------------------------------------------------------------------------------------------
+
+
+def test_an_error_is_one_line_and_a_hint_and_no_output(town, say):
+    said = say("scan", "show", "nothing")
+    assert (said.code, said.out) == (2, "")
+    lines = said.err.splitlines()
+    assert lines[0] == "tomovault: no scan is known as 'nothing'"
+    assert lines[1].startswith("  ")
+    assert len(lines) == 2
+
+
+def test_a_defect_is_ours_and_debug_shows_it(town, say, monkeypatch):
+    from tomovault.vault import pages
+
+    def fail(*_args):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(pages, "scan_page", fail)
+    scan = town.scan("one")
+    said = say("scan", "show", scan, "--json")
+    assert said.code == 1
+    assert json.loads(said.out)["error"] == "ZeroDivisionError: ours"
+    assert "Traceback" not in said.err
+    assert "Traceback" in say("scan", "show", scan, "--debug").err
+
+
+def test_a_verify_that_reaches_nothing_exits_75(town, ask):
+    """The area's files were never there: the marker is, so they are bad; without it nothing is."""
+    scan = town.scan("one")
+    (town.area / ".tomovault" / "area.json").rename(town.base / "away")
+    town.change(retries={"attempts": 1, "after": "0.1s"})
+    page = ask("verify", scan, code=75)
+    assert page["checked"] == 0
+    assert page["bad"] == []
+    assert "cannot be re-read now" in page["unreached"][0]["reason"]
+    assert {r.state.value for r in town.known(scan).replicas} == {"verified"}
+
+
+def test_verify_needs_something_to_verify(ask):
+    assert ask("verify", code=2)["error"].startswith("name scans")
+    assert ask("verify", "--all") == {"checked": 0, "ok": 0, "bad": [], "unreached": []}
+
+
+def test_odd_names_stay_on_their_line(town, say, ask):
+    name = os.fsdecode(b"b\xffd\n\x1b[31mred\tname")
+    scan = town.scan(name)
+    for command in (["scan", "list"], ["scan", "show", scan], ["explain", scan], ["pin", scan]):
+        more = ["--until", "2099-01-01", "--reason", "x"] if command[0] == "pin" else []
+        said = say(*command, *more)
+        assert said.code == 0
+        assert "\x1b" not in said.out
+        named = [line for line in said.out.splitlines() if "[31mred" in line]
+        assert named
+        assert all("d\\n\\x1b[31mred\\tname" in line for line in named)
+        json.loads(say(*command, *more, "--json").out).items()
+    assert "path_b64" in ask("scan", "show", scan)
+
+
+def test_json_has_no_nan():
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        cli.say_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": "\udcff"})
+    assert json.loads(out.getvalue()) == {"a": None, "b": [None, 1.5], "c": "\\xff"}
+
+
+# --- the site ----------------------------------------------------------------------------------------
+
+
+def test_policy_check_lists_every_error(town, ask, say, tmp_path):
+    assert ask("policy", "check")["ok"] is True
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("name: x\nversion: 1\nrules:\n  - {name: a, do: packk}\n  - {name: b, do: pack, when: 'size >'}\n")
+    page = ask("policy", "check", str(wrong), code=2)
+    errors = "\n".join(page["files"][0]["errors"])
+    assert f"{wrong}:4:" in errors
+    assert f"{wrong}:5:" in errors
+    assert f"{wrong}:5:" in say("policy", "check", str(wrong)).out
+    assert ask("policy", "check", str(tmp_path / "none.yaml"), code=2)["ok"] is False
+
+
+def test_catalogue_and_audit(town, ask, tmp_path):
+    town.scan("one")
+    assert ask("catalogue", "check") == {"ok": True, "problems": []}
+    assert os.path.exists(ask("catalogue", "backup", str(tmp_path / "copy.db"))["file"])
+    assert ask("catalogue", "upgrade") == {"backup": None}
+    assert ask("audit", "verify")["ok"] is True
+    assert ask("audit", "show", "--limit", "1")["entries"][0]["op"]
+
+
+def test_doctor_tells_what_works(town, ask):
+    checks = {c["name"]: c for c in ask("doctor")["checks"]}
+    assert checks["area inhouse"]["ok"]
+    assert checks["tier tape"].keys() == {"name", "ok", "detail", "hint"}
+    (town.area / ".tomovault" / "area.json").unlink()
+    checks = {c["name"]: c for c in ask("doctor", code=75)["checks"]}
+    assert not checks["area inhouse"]["ok"]
+
+
+def test_init_and_area_add(tmp_path, say, ask):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    site = tmp_path / "new"
+    page = ask("init", str(site), "--area", f"one={tmp_path / 'a'}")
+    assert page["areas"] == [{"name": "one", "path": str(tmp_path / "a"), "marked": True}]
+    text = (site / "tomovault.yaml").read_text()
+    assert "prune: off" in text
+    assert "reduce: off" in text
+    assert ask("area", "add", f"two={tmp_path / 'b'}", "--site", str(site))["name"] == "two"
+    assert ask("init", str(site), code=2)["hint"]
+    assert ask("init", str(tmp_path / "x"), "--area", "nonsense", code=2)["error"]
+
+
+def test_a_second_daemon_exits_75_and_names_the_leader(town, ask):
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.take_lease(tx, "leader", "host-1-abc", 600.0)
+    assert "host-1-abc" in ask("run", "--until-idle", code=75)["error"]
+    assert ask("status")["daemon"] == {"running": True, "leader": "host-1-abc", "told_at": None}
+
+
+def test_failed_jobs_are_told_with_their_reason(town, ask, say):
+    scan = town.scan("one")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(tx, "pack", scan, {}, dedup_key="p", rule="r", now=town.now, place="inhouse")
+    town.finish("pack", Result(Outcome.FAILED, error="it is broken", hint="mend it"))
+    (failed,) = ask("status")["failed"]
+    assert (failed["error"], failed["hint"]) == ("it is broken", "mend it")
+    assert "it is broken - mend it" in say("status").out
+
+
+def test_completion_in_the_shell():
+    environment = os.environ | {
+        "_TOMOVAULT_COMPLETE": "bash_complete",
+        "COMP_WORDS": "tomovault pru",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tomovault"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "plain,prune"
+    assert "_TOMOVAULT_COMPLETE" in cli.root.help
