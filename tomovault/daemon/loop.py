@@ -224,9 +224,11 @@ class Daemon:
                     self._absent[look.area] = look.absent
                     self._status("running")
                 continue
-            self._absent.pop(look.area, None)
+            told = (self._absent.pop(look.area, ""), self.lookout.trouble.get(look.area, ""))
             first = not self.lookout.swept.get(look.area)
             acted = self.lookout.take(look.area, look.sweep, now)
+            if told != ("", self.lookout.trouble.get(look.area, "")):
+                self._status("running")
             self._room_due = self._room_due or first
             while self.lookout.to_forget:
                 area, candidate = self.lookout.to_forget.pop()
