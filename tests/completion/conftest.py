@@ -32,6 +32,7 @@ from tomovault.testing.edf_scan import write_edf_scan
 from tomovault.testing.truth import TruthLog
 from tomovault.watch.walker import Walker
 
+_PROPERTY = "completion"
 #: Ends of an acquisition: what is said once is never taken back by waiting.
 _FINAL = (Verdict.COMPLETE.value, Verdict.ABORTED.value)
 _CHANGES = frozenset({"folder", "create", "write", "close", "rename", "remove", "link", "cut", "open"})
@@ -150,7 +151,7 @@ class Said:
 
 @dataclass
 class Span:
-    """From `since` until `until` the files of a place (folder, entry) allow this verdict, and COMPLETE only if it is."""
+    """From `since` until `until` the files of a place (folder, entry) allow this verdict, and no other COMPLETE."""
 
     place: tuple[str, str]
     verdict: str
@@ -284,9 +285,7 @@ class VirtualWatch:
             span = self.truths.open_span(place)
             right = verdict != Verdict.COMPLETE.value or (span is not None and span.verdict == verdict)
             problems = tuple(report["certificate"]["problems"])
-            self.said.setdefault(place, []).append(
-                Said(now, now - asked, verdict, look["settled"], right, problems)
-            )
+            self.said.setdefault(place, []).append(Said(now, now - asked, verdict, look["settled"], right, problems))
 
     def sweep_fully(self):
         """One sweep that trusts no folder's date, and what it asks for."""
@@ -313,25 +312,42 @@ class Figures:
 
 #: (poll, quiet) in seconds; the first is the usual one. Pauses of an acquisition are longer than most.
 PACES = ((5.0, 60.0), (1.0, 8.0), (10.0, 60.0), (2.0, 30.0), (30.0, 120.0), (5.0, 300.0), (3.0, 4.0))
+#: Quiet times that the files of a variant need: images that nothing announces (those after the last projection)
+#: come after a pause of 5 s with everything announced there, or become visible up to 60 s late.
+LEAST_QUIET_S = {"edf-dark-first": 8.0, "edf-lagging": 60.0}
+#: Within so many polls of the sweep that asked for it an inspection is made.
+WAITS = (0.0,)
 GRAINS_NS = (1, 10_000_000, 1_000_000_000, 2_000_000_000)
 
 
 @pytest.fixture
-def run_variant(inspector, tmp_path, monkeypatch):
-    """Write one variant with one seed under a watch, and judge everything that was said: Figures."""
+def virtual_watch(inspector, monkeypatch):
+    """Called with an area, a clock and the numbers of the watch for a VirtualWatch."""
     monkeypatch.setattr(lookout_module, "record_vanished", lambda tx, area, candidate, now: tx.gone.append(candidate))
+
+    def watch(area, clock, *, poll_s, quiet_s, grain_ns=1, rng=None, most_wait_s=0.0):
+        numbers = {"poll_s": poll_s, "quiet_s": quiet_s, "grain_ns": grain_ns, "most_wait_s": most_wait_s}
+        return VirtualWatch(area, clock, inspector, rng=rng or random.Random(0), **numbers)
+
+    return watch
+
+
+@pytest.fixture
+def run_variant(virtual_watch, tmp_path, record_property):
+    """Write one variant with one seed under a watch, and judge everything that was said: Figures."""
 
     def run(variant, seed):
         rng = random.Random(f"{variant.name}/{seed}")
         poll_s, quiet_s = PACES[0] if seed == 0 else rng.choice(PACES)
-        most_wait_s = rng.choice((0.0, 0.0, 2 * poll_s, 45.0))
+        if quiet_s < LEAST_QUIET_S.get(variant.name, 0.0):
+            poll_s, quiet_s = PACES[0]
+        most_wait_s = rng.choice(WAITS) * poll_s
         area = tmp_path / f"{variant.name}-{seed}"
         area.mkdir()
         clock = FakeClock(now=datetime.fromisoformat("2026-03-02T09:00:00.37+00:00"))
-        watch = VirtualWatch(
+        watch = virtual_watch(
             area,
             clock,
-            inspector,
             poll_s=poll_s,
             quiet_s=quiet_s,
             grain_ns=rng.choice(GRAINS_NS),
@@ -359,7 +375,9 @@ def run_variant(inspector, tmp_path, monkeypatch):
         clock.sleep(6 * 3600.0)
         watch.sweep_fully()
         where = f"{variant.name} seed {seed} poll {poll_s:g} quiet {quiet_s:g}"
-        return _judge(watch, written, poll_s, quiet_s, most_wait_s, where)
+        figures = _judge(watch, written, poll_s, quiet_s, most_wait_s, where)
+        record_property(_PROPERTY, [variant.name, {k: v for k, v in vars(figures).items() if k != "words"}])
+        return figures
 
     return run
 
@@ -401,3 +419,20 @@ def _judge(watch, written, poll_s, quiet_s, most_wait_s, where):
             words.append(f"{where}: {span} was found {delay_s:.1f} s after rest")
     figures.words = tuple(words)
     return figures
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Add up what all runs came to, also those of other workers."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    rows = [value for r in reports for name, value in r.user_properties if name == _PROPERTY]
+    if not rows:
+        return
+    variants = {name for name, _ in rows}
+    total = {
+        key: sum(row[key] for _, row in rows) for key in ("scans", "sweeps", "inspections", "false", "missed", "late")
+    }
+    over = max(row["over_polls"] for _, row in rows)
+    words = ", ".join(f"{key} {value}" for key, value in total.items())
+    terminalreporter.write_line(
+        f"completion: {len(variants)} variants, {len(rows)} runs, {words}, latest at quiet + {over:.2f} polls"
+    )
