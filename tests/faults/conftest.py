@@ -60,7 +60,7 @@ def mount(tmp_path) -> Iterator[Callable[..., Path]]:
 def until() -> Callable[..., None]:
     """Called with a question for an answer that is true, at most some seconds later."""
 
-    def wait(question: Callable[[], object], *, seconds: float = 60.0, every: float = 0.1) -> None:
+    def wait(question: Callable[[], object], *, seconds: float = 150.0, every: float = 0.1) -> None:
         end = time.monotonic() + seconds
         while not question():
             assert time.monotonic() < end, f"not within {seconds:.0f} s"
