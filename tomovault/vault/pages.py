@@ -62,7 +62,7 @@ def scan_page(vault: Vault, view: View, now: datetime) -> dict[str, Any]:
         "settled": scan.settled,
         "first_seen_at": _time(scan.first_seen_at),
         "changed_at": _time(scan.changed_at),
-        "declared": to_plain(scan.declared),
+        "declared": {**to_plain(scan.declared), "at": _time(scan.declared.at)} if scan.declared else None,
         "accepted_by": scan.accepted_by,
         "products": [_product(scan, view, p) for p in scan.products],
         "certificate": certificate,
@@ -84,9 +84,12 @@ def scan_page(vault: Vault, view: View, now: datetime) -> dict[str, Any]:
             }
             for r in scan.replicas
         ],
-        "processings": [{"id": key, **to_plain(p)} for key, p in scan.processings],
+        "processings": [
+            {"id": key, **to_plain(p), "started_at": _time(p.started_at), "finished_at": _time(p.finished_at)}
+            for key, p in scan.processings
+        ],
         "reductions": [],
-        "pins": [to_plain(p) for p in scan.pins if p.until > now],
+        "pins": [{**to_plain(p), "until": _time(p.until)} for p in scan.pins if p.until > now],
         "permits": [
             {
                 "id": p.id,
