@@ -136,14 +136,14 @@ def _judge(events, times, *, opens):
     assert len(overlapped) >= 50
 
 
-def test_a_writer_never_meets_errno_11(tmp_path, inspector, record_property):
-    events, times = _watch_a_writer(tmp_path, inspector, opens=150, children=3, quick=100)
+def test_a_writer_never_meets_errno_11(tmp_path, inspector):
+    events, times = _watch_a_writer(tmp_path, inspector, opens=150, children=2, quick=60)
     _judge(events, times, opens=150)
 
 
 @pytest.mark.soak
 def test_a_writer_never_meets_errno_11_in_a_thousand_opens(tmp_path, inspector):
-    events, times = _watch_a_writer(tmp_path, inspector, opens=1000, children=50, quick=1000)
+    events, times = _watch_a_writer(tmp_path, inspector, opens=1000, children=50, quick=200)
     _judge(events, times, opens=1000)
 
 
