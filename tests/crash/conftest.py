@@ -35,8 +35,10 @@ from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
 
 #: One interpreter for several commands: each starts as in a process of its own, without importing everything again.
+#: A shell in the background makes what it starts deaf to Ctrl-C; here it is always heard.
 _COMMANDS = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tomovault.cli import main
 for arguments in json.loads(sys.argv[1]):
     try:

@@ -15,7 +15,7 @@ POINTS = frozenset(
     pack.begin pack.frame pack.written pack.synced pack.renamed pack.manifest pack.verify
     archive.mounted archive.labelled archive.manifest archive.member archive.trailer archive.synced
     deliver.placed deliver.verified
-    prune.begin prune.file prune.moved prune.readme prune.done
+    prune.begin prune.planned prune.file prune.moved prune.readme prune.done
     remove.begin remove.file remove.done
     recall.staged recall.fetched recall.placed restore.begin restore.file restore.synced restore.done
     """.split()
@@ -39,7 +39,7 @@ REPRESENTATIVE = (
     "prune.file:3",
     "job.written.prune",
     "remove.file:3",
-    "daemon.recorded:6",
+    "daemon.recorded:2",
     "recall.placed",
     "restore.file:3",
 )

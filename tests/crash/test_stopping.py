@@ -89,7 +89,8 @@ def test_waiting_restore(archived, undisturbed, tmp_path):
         wait_until(is_there, process, life)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-        assert "stopped; nothing is left half done\nexit 130" in life.output()
+        assert "stopped; nothing is left half done" in life.output()
+        assert life.output().count("exit 130 ") == number
         life.assert_nothing_lost()
         assert temporaries(life) == []
         assert life.jobs() == {"todo": 0, "doing": 0, "failed": 0, "cancelled": number}
