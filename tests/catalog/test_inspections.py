@@ -48,7 +48,8 @@ def test_the_same_scan_is_updated_and_changes_only_when_it_does(site, make, now)
 
 @pytest.mark.parametrize("what", ["verdict", "found", "bytes", "settled"])
 def test_each_thing_that_matters_is_a_change(site, make, now, what):
-    (scan_id,) = _record(site, make.inspected(make.report(verdict=Verdict.INCOMPLETE)), now)
+    first = make.inspected(make.report(verdict=Verdict.INCOMPLETE), settled=what != "settled")
+    (scan_id,) = _record(site, first, now)
     certificate = Certificate(Verdict.INCOMPLETE, FrameCounts(2, 1, 1), FrameCounts(2, 1, 1))
     changes = {
         "verdict": {"certificate": dataclasses.replace(certificate, verdict=Verdict.UNDECIDED)},
@@ -58,7 +59,7 @@ def test_each_thing_that_matters_is_a_change(site, make, now, what):
     }
     report = make.report(**({"certificate": certificate} | changes[what]))
     later = now + timedelta(hours=1)
-    assert _record(site, make.inspected(report, settled=what != "settled"), later) == [scan_id]
+    assert _record(site, make.inspected(report), later) == [scan_id]
     assert _known(site, scan_id).changed_at == later
     _agree(site)
 
@@ -239,3 +240,13 @@ def test_a_candidate_is_inspected_again_only_after_a_change(site, make, now):
         assert site.list_candidates(tx, "other") == []
     assert entry.candidate == candidate
     assert (entry.snapshot, entry.inspected_snapshot, entry.to_inspect) == ("2", "1", True)
+
+
+def test_a_late_word_on_an_earlier_state_is_dropped(site, make, now):
+    (scan_id,) = _record(site, make.inspected(make.report()), now)
+    late = make.inspected(make.report(verdict=Verdict.ACQUIRING), settled=False)
+    assert _record(site, late, now + timedelta(minutes=1)) == []
+    assert _known(site, scan_id).verdict is Verdict.COMPLETE
+    older = dataclasses.replace(late, snapshot="an earlier one", settled=True)
+    assert _record(site, older, now + timedelta(minutes=2)) == []
+    assert _known(site, scan_id).settled

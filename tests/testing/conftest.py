@@ -22,3 +22,9 @@ def edf_header():
 @pytest.fixture
 def names_in():
     return lambda folder: sorted(os.listdir(folder))
+
+
+@pytest.fixture(autouse=True)
+def _locks_as_in_an_acquisition(monkeypatch):
+    """The variable decides over every open and would hide the locks that a writer takes."""
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)

@@ -253,8 +253,6 @@ def test_the_master_is_locked_while_it_is_written_and_a_careful_reader_may_look(
         clock.t += seconds
         look(None)
 
-    environment = os.environ.get("HDF5_USE_FILE_LOCKING")
-    assert environment is None, "HDF5_USE_FILE_LOCKING decides over every open and would hide locks"
     written = write(tmp_path, None, clock=clock, speed=1.0, sleep=sleep)
     assert seen == ["errno11", "read"]
     assert written.errno11 == 0

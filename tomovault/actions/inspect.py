@@ -12,6 +12,8 @@ from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Inspected, Outcome, Result
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
+from tomovault.formats.family import load
+from tomovault.watch.snapshot import snapshot_now
 
 #: A master that its writer holds in a state that cannot be read is tried again after these pauses.
 _PAUSES_S = (0.5, 2.0)
@@ -50,18 +52,30 @@ class Inspect:
 
 
 def _inspected(look: Look, bench: Bench) -> Inspected:
+    """What the candidate holds. It counts as settled only if it is, before and after, as it was when it was seen."""
     for pause_s in (*_PAUSES_S, None):
+        settled = look.settled and _is_as_seen(look)
         try:
-            reports = tuple(bench.formats.inspect(look.candidate, settled=look.settled))
+            reports = tuple(bench.formats.inspect(look.candidate, settled=settled))
+            if settled and not _is_as_seen(look):
+                settled = False
+                reports = tuple(bench.formats.inspect(look.candidate, settled=False))
         except Transient as problem:
             if pause_s is None:
-                return Inspected(look.candidate, look.snapshot, look.settled, problem=problem.message)
+                return Inspected(look.candidate, look.snapshot, settled, problem=problem.message)
             time.sleep(pause_s)
         except TomovaultError as problem:
-            return Inspected(look.candidate, look.snapshot, look.settled, problem=problem.message)
+            return Inspected(look.candidate, look.snapshot, settled, problem=problem.message)
         else:
-            return Inspected(look.candidate, look.snapshot, look.settled, reports)
+            return Inspected(look.candidate, look.snapshot, settled, reports)
     raise AssertionError("unreachable")
+
+
+def _is_as_seen(look: Look) -> bool:
+    try:
+        return snapshot_now(look.candidate, load(look.candidate.format)) == look.snapshot
+    except OSError:
+        return False
 
 
 PLUGIN: type[Action] = Inspect

@@ -98,6 +98,18 @@ def note_inspected(
     return hashed
 
 
+def is_outdated(tx: Tx, area: str, candidate: Candidate, snapshot: str, settled: bool) -> bool:
+    """Whether an inspection speaks of an earlier state than the one that was inspected already and still stands.
+
+    Inspections may end in another order than they were asked for; a later word is never taken back by an earlier.
+    """
+    table = tables.candidate
+    row = tx.first(select(table).where(table.c.key_hash == candidate_hash(area, candidate)).with_for_update())
+    if row is None or row.inspected_snapshot != row.snapshot or (snapshot, settled) == (row.snapshot, row.settled):
+        return False
+    return snapshot != row.snapshot or bool(row.inspected_settled and not settled)
+
+
 def _to_inspect(snapshot: str, settled: bool, inspected: str | None, inspected_settled: bool) -> bool:
     return snapshot != inspected or (settled and not inspected_settled)
 

@@ -6,7 +6,9 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from tomovault.watch.listing import Descent, FolderListing, Skip, Stats, read_folder
+from tomovault.core.ports import Format
+from tomovault.core.scan import Candidate
+from tomovault.watch.listing import Descent, FolderListing, Skip, Stats, read_folder, skip_names
 
 
 class Members:
@@ -68,3 +70,13 @@ def snapshot_of(stats: Stats) -> tuple[str, int, int]:
             newest = modified
     text = "".join(rows).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest(), size, newest
+
+
+def snapshot_now(candidate: Candidate, kind: Format) -> str:
+    """The snapshot that a sweep would see of a candidate at this moment. Raises OSError where it cannot be read."""
+    skip = skip_names(())
+    with Descent(candidate.folder) as descent:
+        descriptor = descent.enter("")
+        listing, stats = read_folder(descriptor, os.path.abspath(candidate.folder), skip)
+        files, folders = kind.members(candidate, listing)
+        return snapshot_of(Members(listing, stats, descriptor, descent, skip).collect(files, folders))[0]
