@@ -122,3 +122,15 @@ def test_what_a_person_took_back_is_not_taken_again(town, full):
         _plan(town, planner)
     assert [p.phase.value for p in town.known(scan).permits] == ["undone"]
     assert town.replica(scan, Form.FILES).state.value == "verified"
+
+
+def test_a_removal_goes_on_as_soon_as_its_area_is_seen(town, full):
+    scan, planner = full
+    _plan(town, planner)
+    town.quarantine(scan)
+    later = town.now + timedelta(days=2)
+    planner.brake("", frozenset({"inhouse"}))
+    assert planner.plan_scans(later) == 0
+    planner.brake("", frozenset())
+    assert planner.plan_scans(later) == 1
+    assert len(town.jobs(scan, "empty_quarantine")) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -68,12 +68,12 @@ def find_scans(tx: Tx, text: str) -> list[Found]:
     return [Found(r.id, r.name, r.root, r.area) for r in tx.rows(query)]
 
 
-def list_due(tx: Tx, now: datetime, limit: int) -> list[str]:
-    """Ids of scans to be looked at now, longest due first."""
+def list_due(tx: Tx, now: datetime, limit: int, *, skip_areas: Collection[str] = ()) -> list[str]:
+    """Ids of scans to be looked at now, longest due first. Those of skipped areas stay due."""
     scan = tables.scan
     query = (
         select(scan.c.id)
-        .where(scan.c.next_due_at.is_not(None), scan.c.next_due_at <= now)
+        .where(scan.c.next_due_at.is_not(None), scan.c.next_due_at <= now, scan.c.area.not_in(sorted(skip_areas)))
         .order_by(scan.c.next_due_at, scan.c.id)
         .limit(limit)
     )

@@ -92,7 +92,8 @@ def has_work_before(
 ) -> bool:
     """Whether a job is being done or may start before `moment`, or a scan is due to be looked at now.
 
-    Jobs to do of skipped places and actions wait, and with `host` those of other hosts are others' work.
+    Jobs to do and scans of skipped places wait, and so do jobs of skipped actions; with `host` jobs of other hosts are
+    others' work.
     """
     job, scan = tables.job, tables.scan
     to_do = (
@@ -106,7 +107,8 @@ def has_work_before(
     jobs = select(job.c.id).where(or_(job.c.status == JobStatus.DOING.value, to_do))
     if tx.first(jobs.limit(1)) is not None:
         return True
-    return tx.first(select(scan.c.id).where(scan.c.next_due_at <= now).limit(1)) is not None
+    due = select(scan.c.id).where(scan.c.next_due_at <= now, scan.c.area.not_in(sorted(skip_places)))
+    return tx.first(due.limit(1)) is not None
 
 
 def area_bytes(tx: Tx, area: str) -> tuple[int, int]:

@@ -51,13 +51,16 @@ class Planner:
         self._resting = resting
 
     def plan_scans(self, now: datetime, *, limit: int = 20) -> int:
-        """The scans that waited longest to be looked at were, so many at most; returns how many."""
+        """The scans that waited longest to be looked at were, so many at most; returns how many.
+
+        Those of areas that rest stay due: a removal put off would otherwise wait long after the area is back.
+        """
         catalogue = self._vault.catalogue
         with catalogue.reading() as tx:
-            if not catalogue.list_due(tx, now, 1):
+            if not catalogue.list_due(tx, now, 1, skip_areas=self._resting):
                 return 0
         with catalogue.writing() as tx:
-            due = catalogue.list_due(tx, now, limit)
+            due = catalogue.list_due(tx, now, limit, skip_areas=self._resting)
             areas: dict[str, AreaFacts] = {}
             for scan_id in due:
                 scan = catalogue.known(tx, scan_id)
