@@ -133,15 +133,19 @@ class Life:
     environment: dict[str, str] = field(default_factory=dict)
     kills: int = 0
 
-    def begin(self, *, whole: bool) -> None:
-        """The site stands, and the scans are there as if they had been written long ago. Unless `whole`, nothing is
-        looked at or reconstructed, which takes most of the time and none of the care.
+    def begin(self, *, whole: bool = False, empty: bool = False) -> None:
+        """The site stands, and the scans are there as if they had been written long ago, or none where it is `empty`.
+
+        Unless `whole`, nothing is looked at or reconstructed, which takes most of the time and none of the care.
         """
         self.base.mkdir()
         (self.base / "tmp").mkdir()
         areas = {}
         for kind in SCANS.values():
-            shutil.copytree(self.sources / kind, self.base / kind)
+            if empty:
+                (self.base / kind).mkdir()
+            else:
+                shutil.copytree(self.sources / kind, self.base / kind)
             areas[kind] = str(self.base / kind)
         set_up_site(self.site, areas, simulated=True)
         self._configure()
@@ -439,10 +443,10 @@ def new_life(tmp_path, sources) -> Iterator[Callable[..., Life]]:
     """Called for a site with both scans written, and nothing done yet."""
     made = []
 
-    def make(name: str = "life", *, whole: bool = False) -> Life:
+    def make(name: str = "life", **how: bool) -> Life:
         life = Life(tmp_path / name, sources)
         made.append(life)
-        life.begin(whole=whole)
+        life.begin(**how)
         return life
 
     yield make

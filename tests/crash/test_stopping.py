@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-
-import pytest
 
 from tomovault.vault.telling import last_told
 
@@ -28,42 +25,70 @@ def holding(life, point, tmp_path):
     return settings, (folder / point).exists
 
 
+def locks(life):
+    return [path for path in life.listing() if "catalogue.db.life" in path]
+
+
 def temporaries(life):
     return [p for p in life.listing() if p.endswith((".part", ".tmp")) or "/.recall" in p or "/run/jobs/j" in p]
 
 
-@pytest.fixture
-def archived(new_life, undisturbed):
-    """A life whose first part is over."""
-    life = new_life()
-    life.run_well(*life.first_part())
-    return life
-
-
-def test_stopped_in_the_middle_of_jobs(new_life, undisturbed, tmp_path):
+def test_stopped_in_the_middle(new_life, undisturbed, tmp_path):
+    """A daemon that is stopped queues its jobs again; a restore that a person interrupts leaves nothing half done, and
+    one whose command was killed is carried on by the next daemon at once. The end is that of an undisturbed life.
+    """
     life = new_life()
     for point in ("pack.written", "archive.member"):
-        settings, is_there = holding(life, point, tmp_path)
-        process = life.start(*life.first_part(), **settings)
-        wait_until(is_there, process, life)
-        begun = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        assert time.monotonic() - begun < 10
-        life.assert_nothing_lost()
-        jobs = life.jobs()
-        assert (jobs["doing"], jobs["failed"]) == (0, 0)
-        assert jobs["todo"] > 0
-        assert temporaries(life) == []
-        assert [p for p in life.listing() if "catalogue.db.life" in p] == []
+        stop_daemon_at(point, life, tmp_path)
     life.run_well(*life.first_part())
-    life.run_well(*life.second_part())
+    target = str(life.base / "back" / "alpha")
+    restore = ["restore", "alpha", "--from", "tape", "--to", target, "--wait", "--json"]
+    for number, point in enumerate(("recall.fetched", "restore.file:4"), start=1):
+        interrupt_restore_at(point, restore, life, tmp_path)
+        assert life.jobs() == {"todo": 0, "doing": 0, "failed": 0, "cancelled": number}
+    settings, is_there = holding(life, "recall.staged", tmp_path)
+    process = life.start(restore, **settings)
+    wait_until(is_there, process, life)
+    process.kill()
+    process.wait()
+    life.assert_nothing_lost()
+    life.run_well(*life.first_part(), ["restore", "beta_0001", "--to", str(life.base / "back" / "beta_0001"), "--wait"])
     life.check()
-    life.assert_same_as(undisturbed.facts)
+    life.assert_same_as({k: v for k, v in undisturbed.facts.items() if k != "jobs"})
+
+
+def stop_daemon_at(point, life, tmp_path):
+    settings, is_there = holding(life, point, tmp_path)
+    process = life.start(*life.first_part(), **settings)
+    wait_until(is_there, process, life)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert time.monotonic() - begun < 30, "it waited for the job to end by itself"
+    life.assert_nothing_lost()
+    jobs = life.jobs()
+    assert (jobs["doing"], jobs["failed"]) == (0, 0)
+    assert jobs["todo"] > 0
+    assert temporaries(life) == []
+    assert locks(life) == []
+
+
+def interrupt_restore_at(point, restore, life, tmp_path):
+    settings, is_there = holding(life, point, tmp_path)
+    process = life.start(restore, **settings)
+    wait_until(is_there, process, life)
+    before = life.output().count("exit 130 ")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert "stopped; nothing is left half done" in life.output()
+    assert life.output().count("exit 130 ") == before + 1
+    life.assert_nothing_lost()
+    assert temporaries(life) == []
+    life.assert_only_whole_files()
 
 
 def test_second_daemon_names_the_first_and_follows_it_at_once(new_life):
-    life = new_life()
+    life = new_life(empty=True)
     first = life.start(["run", "--quiet"])
     with life.vault() as vault:
         wait_until(lambda: last_told(vault).get("pid") == first.pid, first, life)
@@ -73,36 +98,5 @@ def test_second_daemon_names_the_first_and_follows_it_at_once(new_life):
     assert f"another daemon leads this site: {holder}" in refused.output
     first.kill()
     first.wait()
-    life.assert_nothing_lost()
     life.run_well(["run", "--until-idle", "--quiet"])
-    assert [p for p in life.listing() if "catalogue.db.life" in p] == []
-
-
-def test_waiting_restore(archived, undisturbed, tmp_path):
-    """Interrupted by a person it leaves nothing half done; killed, it is carried on by the next daemon at once."""
-    life = archived
-    ((scan_id, *_),) = [r for r in life.ids() if r[1] == "alpha"]
-    restore = ["restore", scan_id, "--from", "tape", "--to", str(life.base / "back" / "alpha"), "--wait", "--json"]
-    for number, point in enumerate(("recall.fetched", "restore.file:4"), start=1):
-        settings, is_there = holding(life, point, tmp_path)
-        process = life.start(restore, **settings)
-        wait_until(is_there, process, life)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert "stopped; nothing is left half done" in life.output()
-        assert life.output().count("exit 130 ") == number
-        life.assert_nothing_lost()
-        assert temporaries(life) == []
-        assert life.jobs() == {"todo": 0, "doing": 0, "failed": 0, "cancelled": number}
-        life.assert_only_whole_files()
-    settings, is_there = holding(life, "recall.staged", tmp_path)
-    process = life.start(restore, **settings)
-    wait_until(is_there, process, life)
-    process.kill()
-    process.wait()
-    life.assert_nothing_lost()
-    life.run_well(*life.first_part())
-    assert json.loads(life.run_well(restore).partition("exit 0")[0])["status"] == "succeeded"
-    life.run_well(["restore", "beta_0001", "--to", str(life.base / "back" / "beta_0001"), "--wait"])
-    life.check()
-    life.assert_same_as({k: v for k, v in undisturbed.facts.items() if k != "jobs"})
+    assert locks(life) == []
