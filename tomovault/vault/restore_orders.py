@@ -87,6 +87,14 @@ def _refuse_target(request: Request, kind: ProductKind) -> None:
         place = os.path.realpath(place)
         if os.path.commonpath([place, target]) == place:
             raise UserError(f"{target} is kept by tomovault itself", hint="choose a folder outside of " + place)
+    home = os.path.realpath(request.scan.root)
+    for area in site.areas.values():
+        watched = os.path.realpath(str(area.path))
+        if target != home and os.path.commonpath([watched, target]) == watched:
+            raise UserError(
+                f"{target} is in the watched area {area.name}: what is put there would be taken for a new scan",
+                hint=f"restore outside of {watched}, or to the scan's old place: --to {home}",
+            )
 
 
 def _home(request: Request, product: Product) -> dict[str, Any] | None:
