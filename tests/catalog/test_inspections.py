@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from datetime import timedelta
 
 import pytest
@@ -102,7 +103,18 @@ def test_a_rescan_supersedes_and_leaves_the_package(site, archived, make, now):
     _agree(site)
 
 
-def test_what_a_prune_left_is_not_a_rescan(site, archived, make, now):
+@pytest.fixture
+def listed(site, archived, make, now):
+    """The archived scan, with a manifest that names its files."""
+    names = {"a.edf": 100, "b.edf": 50}
+    files = [{"path": p, "size": n, "mtime_ns": 1_000, "role": "projection"} for p, n in names.items()]
+    with site.writing() as tx:
+        site.apply_records(tx, [make.made(manifest=json.dumps({"files": files}))], now, scan_id=archived.id)
+    return archived
+
+
+def test_what_a_prune_left_is_not_a_rescan(site, listed, make, now):
+    archived = listed
     with site.writing() as tx:
         permit = site.grant_permit(
             tx,
@@ -135,6 +147,30 @@ def test_what_a_prune_left_is_not_a_rescan(site, archived, make, now):
     files = next(r for r in old.replicas if r.form is Form.FILES)
     assert files.state is ReplicaState.LEAVING, "what is in quarantine takes up room until it goes"
     assert old.permits[0].phase is RemovalPhase.QUARANTINED
+    _agree(site)
+
+
+@pytest.mark.parametrize("other", [{"mtime_ns": 999}, {"size": 99}, {"path": "c.edf"}])
+def test_an_older_acquisition_in_a_pruned_place_is_a_rescan(site, listed, make, now, other):
+    with site.writing() as tx:
+        site.grant_permit(
+            tx,
+            listed.id,
+            listed.replica["inhouse/disk"],
+            removal_enabled=True,
+            copies_asked=2,
+            within={},
+            rule="r",
+            hold_until=now,
+            archiving_hopeful=True,
+            now=now,
+        )
+    same = make.report(identity="left", files=(make.file("a.edf"),))
+    assert _record(site, make.inspected(same), now) == [listed.id]
+    older = make.report(identity="older", files=(make.file(**({"path": "a.edf"} | other)),))
+    (new,) = _record(site, make.inspected(older), now)
+    assert new != listed.id
+    assert _known(site, listed.id).superseded_by == new
     _agree(site)
 
 

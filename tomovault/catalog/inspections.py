@@ -13,6 +13,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import is_outdated, note_inspected
+from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.scans import certificate_of, touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 from tomovault.catalog.usage import accounted
@@ -86,13 +87,21 @@ def _never_over(tx: Tx, old: Row[Any]) -> bool:
 
 
 def _is_remains(tx: Tx, old: Row[Any], report: ScanReport) -> bool:
-    """A prune of the old scan's files is under way or over, and what is there is of it: nothing is newer."""
+    """A prune of the old scan's files is under way or over, and what is there is of it: no file but those that
+    were packed, with their sizes and dates. An older acquisition copied there has others.
+    """
     if not _is_pruned(tx, old.id):
         return False
     if old.identity == report.identity:
         return True
-    newest = _newest_mtime_ns(report)
-    return old.newest_mtime_ns is not None and (newest is None or newest <= old.newest_mtime_ns)
+    there = {(f.state.path, f.state.size, f.state.mtime_ns) for f in report.files if f.role is not FileRole.SIDE}
+    return there <= _packed_files(tx, old.id)
+
+
+def _packed_files(tx: Tx, scan_id: str) -> set[tuple[str, int, int]]:
+    """(path, size, mtime_ns) of each original file that was packed last; empty where no manifest tells."""
+    entries = original_files(tx, scan_id) or []
+    return {(entry_path(e), e["size"], e["mtime_ns"]) for e in entries if "size" in e and "mtime_ns" in e}
 
 
 def _is_pruned(tx: Tx, scan_id: str) -> bool:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import fcntl
+import json
 import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from sqlalchemy import select
+
+from tomovault.catalog import tables
+from tomovault.catalog.transaction import Tx
 from tomovault.core.errors import NoSpace, Transient, UserError
+from tomovault.core.replica import ProductKind
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -44,6 +53,24 @@ def read_manifest(folder: str, digest: str) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def original_files(tx: Tx, scan_id: str) -> list[dict[str, Any]] | None:
+    """The files in the manifest of a scan's newest original, in plain words of JSON, or None where there is none."""
+    product = tables.product
+    digest = tx.value(
+        select(product.c.digest)
+        .where(product.c.scan_id == scan_id, product.c.kind == ProductKind.ORIGINAL.value)
+        .order_by(product.c.created_at.desc())
+        .limit(1)
+    )
+    text = read_manifest(tx.manifests, digest) if digest else None
+    return None if text is None else list(json.loads(text)["files"])
+
+
+def entry_path(entry: Mapping[str, Any]) -> str:
+    """The path of a file in a manifest, relative to the scan's root."""
+    return os.fsdecode(base64.b64decode(entry["path_b64"])) if "path_b64" in entry else str(entry["path"])
 
 
 def _write(path: str, content: bytes) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import candidate_hash, list_candidates
 from tomovault.catalog.jobs import ClaimedJob
-from tomovault.catalog.manifests import read_manifest
+from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
 from tomovault.catalog.removals import OPEN_PHASES
 from tomovault.catalog.transaction import Tx
@@ -317,21 +315,8 @@ def _files_there(tx: Tx, scan_id: str) -> bool:
 
 
 def _roles(tx: Tx, scan_id: str) -> dict[str, str] | None:
-    product = tables.product
-    digest = tx.value(
-        select(product.c.digest)
-        .where(product.c.scan_id == scan_id, product.c.kind == ProductKind.ORIGINAL.value)
-        .order_by(product.c.created_at.desc())
-        .limit(1)
-    )
-    text = read_manifest(tx.manifests, digest) if digest else None
-    if text is None:
-        return None
-    return {_path(entry): entry.get("role", FileRole.SIDE.value) for entry in json.loads(text)["files"]}
-
-
-def _path(entry: Mapping[str, str]) -> str:
-    return os.fsdecode(base64.b64decode(entry["path_b64"])) if "path_b64" in entry else entry["path"]
+    files = original_files(tx, scan_id)
+    return None if files is None else {entry_path(f): f.get("role", FileRole.SIDE.value) for f in files}
 
 
 def reasons_of(tx: Tx, scan_id: str) -> dict[str, str]:
