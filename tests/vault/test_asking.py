@@ -78,6 +78,7 @@ def test_a_wrong_request_is_refused_before_it_is_queued(town, wish):
         ({"to": str(town.area / ".tomovault" / "x")}, "kept by tomovault"),
         ({"to": f"{town.area}.vault/below"}, "kept by tomovault"),
         ({"to": str(town.folder / "tape")}, "kept by tomovault"),
+        ({"to": str(town.area / "elsewhere")}, "watched area inhouse"),
         ({"to": str(town.folder / "tomovault.yaml")}, "is not a folder"),
     ):
         with pytest.raises(UserError, match=match):
@@ -128,7 +129,7 @@ def test_only_a_whole_original_at_its_old_place_is_a_replica_again(town):
         assert (
             home(to=str(town.area / "x" / ".." / "one"))["pinned_until"] > (town.now + timedelta(hours=1)).isoformat()
         )
-        assert home(to=str(town.area / "elsewhere")) is None
+        assert home(to=str(town.folder / "elsewhere")) is None
         assert home(to=old, frames=[0, 1]) is None
         assert home(to=old, files=["*.edf"]) is None
 
