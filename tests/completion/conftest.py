@@ -24,12 +24,13 @@ import pytest
 from tomovault.core.scan import Verdict
 from tomovault.daemon import lookout as lookout_module
 from tomovault.daemon.areas import AreaWatch, Look
-from tomovault.formats.family import load_all
+from tomovault.formats.family import load, load_all
 from tomovault.formats.limits import _environment
 from tomovault.testing.bliss_scan import write_bliss_scan
 from tomovault.testing.clock import FakeClock
 from tomovault.testing.edf_scan import write_edf_scan
 from tomovault.testing.truth import TruthLog
+from tomovault.watch.snapshot import snapshot_now
 from tomovault.watch.walker import Walker
 
 _PROPERTY = "completion"
@@ -97,7 +98,14 @@ class Catalogue:
         return snapshot != inspected or (settled and not inspected_settled)
 
     def note_inspected(self, candidate, snapshot, settled):
+        """Whether it is taken: what is outdated is dropped, as the catalogue does."""
+        seen = self._seen[candidate]
+        inspected, inspected_settled = self._inspected.get(candidate, (None, False))
+        if inspected == seen[0] and (snapshot, settled) != seen:
+            if snapshot != seen[0] or (inspected_settled and not settled):
+                return False
         self._inspected[candidate] = (snapshot, settled)
+        return True
 
     def queue_job(self, tx, action, scan, order, **about):
         assert action == "inspect"
@@ -210,6 +218,13 @@ class Truths:
         return moment
 
 
+def _is_as_seen(candidate, snapshot):
+    try:
+        return snapshot_now(candidate, load(candidate.format)) == snapshot
+    except OSError:
+        return False
+
+
 class VirtualWatch:
     """Sweeps an area and inspects what the lookout asks for, when virtual time comes to it."""
 
@@ -274,9 +289,11 @@ class VirtualWatch:
 
     def _inspect(self, look, asked):
         self.inspections += 1
-        reply = self._inspector.inspect(look["candidate"], look["settled"])
         candidate = lookout_module.Candidate(**look["candidate"])
-        self._catalogue.note_inspected(candidate, look["snapshot"], look["settled"])
+        settled = look["settled"] and _is_as_seen(candidate, look["snapshot"])
+        reply = self._inspector.inspect(look["candidate"], settled)
+        if not self._catalogue.note_inspected(candidate, look["snapshot"], settled):
+            return
         now = self._clock.monotonic()
         for report in reply.get("reports", ()):
             folder = os.path.normpath(os.path.join(report["root"], report["metadata"].get("folder", "")))
@@ -285,7 +302,7 @@ class VirtualWatch:
             span = self.truths.open_span(place)
             right = verdict != Verdict.COMPLETE.value or (span is not None and span.verdict == verdict)
             problems = tuple(report["certificate"]["problems"])
-            self.said.setdefault(place, []).append(Said(now, now - asked, verdict, look["settled"], right, problems))
+            self.said.setdefault(place, []).append(Said(now, now - asked, verdict, settled, right, problems))
 
     def sweep_fully(self):
         """One sweep that trusts no folder's date, and what it asks for."""
@@ -316,7 +333,7 @@ PACES = ((5.0, 60.0), (1.0, 8.0), (10.0, 60.0), (2.0, 30.0), (30.0, 120.0), (5.0
 #: come after a pause of 5 s with everything announced there, or become visible up to 60 s late.
 LEAST_QUIET_S = {"edf-dark-first": 8.0, "edf-lagging": 60.0}
 #: Within so many polls of the sweep that asked for it an inspection is made.
-WAITS = (0.0,)
+WAITS = (0.0, 0.0, 2.0, 9.0)
 GRAINS_NS = (1, 10_000_000, 1_000_000_000, 2_000_000_000)
 
 
