@@ -5,9 +5,11 @@ import pytest
 
 from tomovault.catalog.work import (
     area_bytes,
+    confirm_missing,
     has_work_before,
     last_outcome,
     list_overdue,
+    list_taken_away,
     record_vanished,
     shared_paths,
     waits_for_host,
@@ -168,3 +170,34 @@ def test_vanished_files_are_suspect_and_never_gone(site, archived, scan_id, now)
         record_vanished(tx, "inhouse", Candidate("edf", "/data/inhouse/s1", ""), now)
         states = {r.form: r.state.value for r in site.known(tx, scan_id).replicas if r.tier == "inhouse"}
     assert states[Form.FILES] == "suspect"
+
+
+def test_what_we_took_away_ourselves_is_not_missing(site, archived, scan_id, make, now):
+    with site.writing() as tx:
+        site.record_inspected(tx, "inhouse", make.inspected(make.report("/data/inhouse/s2")), now)
+        assert list_taken_away(tx, "inhouse") == frozenset()
+        permit = site.grant_permit(
+            tx,
+            scan_id,
+            archived.replica["inhouse/disk"],
+            removal_enabled=True,
+            copies_asked=2,
+            within={},
+            rule="r",
+            hold_until=now,
+            archiving_hopeful=True,
+            now=now,
+        )
+        site.apply_records(tx, [Quarantined(permit.id, ("a.edf", "b.edf"), 150)], now)
+        assert list_taken_away(tx, "inhouse") == {Candidate("edf", "/data/inhouse/s1", "")}
+        again = make.report(identity="two", files=(make.file("a.edf", 7),))
+        site.record_inspected(tx, "inhouse", make.inspected(again), now)
+        assert list_taken_away(tx, "inhouse") == frozenset(), "what came there since is not ours to take away"
+
+
+def test_a_confirmed_absence_is_no_problem(site, scan_id, make, now):
+    at = Candidate("edf", "/data/inhouse/s1", "")
+    with site.writing() as tx:
+        site.record_inspected(tx, "inhouse", make.inspected(folder="/data/inhouse/s2", problem="EIO"), now)
+        confirm_missing(tx, "inhouse", at, "ann", now)
+        assert [p.problem for p in site.list_problems(tx)] == ["EIO"]

@@ -12,6 +12,9 @@ from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.core.scan import Candidate
 
+#: How the reason of a candidate begins that a person said is gone for good.
+CONFIRMED = "missing, confirmed by "
+
 
 @dataclass(frozen=True)
 class CandidateEntry:
@@ -32,6 +35,11 @@ class CandidateEntry:
     def to_inspect(self) -> bool:
         """It changed since it was inspected, or has settled since."""
         return _to_inspect(self.snapshot, self.settled, self.inspected_snapshot, self.inspected_settled)
+
+    @property
+    def confirmed_missing(self) -> bool:
+        """A person said that it is gone, and it was not seen since."""
+        return self.inspected_snapshot is None and self.problem.startswith(CONFIRMED)
 
 
 def candidate_hash(area: str, candidate: Candidate) -> str:
@@ -76,10 +84,10 @@ def list_candidates(tx: Tx, area: str | None = None) -> list[CandidateEntry]:
 
 
 def list_problems(tx: Tx) -> list[CandidateEntry]:
-    """Candidates that could not be read when last inspected."""
+    """Candidates that could not be read when last inspected; those confirmed as gone are none."""
     table = tables.candidate
     query = select(table).where(table.c.problem != "").order_by(table.c.changed_at)
-    return [_entry(row) for row in tx.rows(query)]
+    return [entry for entry in map(_entry, tx.rows(query)) if not entry.confirmed_missing]
 
 
 def note_inspected(

@@ -12,7 +12,7 @@ from sqlalchemy import func, or_, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
-from tomovault.catalog.candidates import candidate_hash, list_candidates
+from tomovault.catalog.candidates import CONFIRMED, candidate_hash, list_candidates
 from tomovault.catalog.jobs import ClaimedJob
 from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
@@ -128,19 +128,29 @@ def list_inspected(tx: Tx, area: str) -> list[tuple[Candidate, str]]:
 
     Those whose scans were all pruned by us are left out, since their absence says nothing.
     """
+    taken_away = list_taken_away(tx, area)
+    return [
+        (e.candidate, e.inspected_snapshot)
+        for e in list_candidates(tx, area)
+        if e.inspected_snapshot is not None and e.inspected_settled and e.candidate not in taken_away
+    ]
+
+
+def list_taken_away(tx: Tx, area: str) -> frozenset[Candidate]:
+    """Candidates whose scans' files were all moved away by us, or are leaving: that they are not there is no loss."""
     states = _states_by_candidate(tx, area)
-    kept = []
+    away = set()
     for entry in list_candidates(tx, area):
-        if entry.inspected_snapshot is None or not entry.inspected_settled:
-            continue
-        found = states.get(candidate_hash(area, entry.candidate), set())
-        if not found or found - _TAKEN_AWAY:
-            kept.append((entry.candidate, entry.inspected_snapshot))
-    return kept
+        found = states.get(candidate_hash(area, entry.candidate))
+        if found and not found - _TAKEN_AWAY:
+            away.add(entry.candidate)
+    return frozenset(away)
 
 
 def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
-    """States of the original files of an area, by candidate: one pass, since a query each would be many thousands."""
+    """States of the original files of an area's scans that stand, by candidate: one pass, since a query each would
+    be many thousands.
+    """
     scan, replica, product = tables.scan, tables.replica, tables.product
     query = (
         select(scan.c.candidate, replica.c.state)
@@ -149,6 +159,7 @@ def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
         .where(
             scan.c.area == area,
             scan.c.candidate.is_not(None),
+            scan.c.superseded_by.is_(None),
             replica.c.tier == area,
             replica.c.form == Form.FILES.value,
             product.c.kind == ProductKind.ORIGINAL.value,
@@ -185,9 +196,6 @@ def record_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> N
             record_missing(tx, replica_id, "its files are not found in their place", now)
 
 
-_CONFIRMED = "missing, confirmed by "
-
-
 def confirm_missing(tx: Tx, area: str, candidate: Candidate, by: str, now: datetime) -> None:
     """A person says that a candidate is gone for good: its absence stops nothing. Its copies stay as they are."""
     record_vanished(tx, area, candidate, now)
@@ -195,15 +203,14 @@ def confirm_missing(tx: Tx, area: str, candidate: Candidate, by: str, now: datet
     tx.run(
         update(table)
         .where(table.c.key_hash == candidate_hash(area, candidate))
-        .values(inspected_snapshot=None, inspected_settled=False, problem=_CONFIRMED + by)
+        .values(inspected_snapshot=None, inspected_settled=False, problem=CONFIRMED + by)
     )
     add_audit(tx, by, "absence confirmed", {"area": area, "folder": candidate.folder, "key": candidate.key}, now)
 
 
 def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
     """Candidates that a person said are gone, and that were not seen since."""
-    entries = list_candidates(tx, area)
-    return frozenset(e.candidate for e in entries if e.inspected_snapshot is None and e.problem.startswith(_CONFIRMED))
+    return frozenset(e.candidate for e in list_candidates(tx, area) if e.confirmed_missing)
 
 
 def list_removable(tx: Tx, area: str, form: Form) -> list[str]:

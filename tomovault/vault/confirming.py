@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from tomovault.catalog.work import confirm_missing
+from tomovault.catalog.work import confirm_missing, list_taken_away
 from tomovault.core.errors import UserError
 from tomovault.core.scan import Candidate
 from tomovault.formats.family import load
@@ -15,7 +15,7 @@ from tomovault.watch.listing import list_folder
 
 
 def confirm_absence(vault: Vault, area: str, *, by: str, do_it: bool) -> list[str]:
-    """Folders of candidates that are not in an area any more; confirmed as gone if `do_it`.
+    """Folders of candidates that are not in an area any more; confirmed as gone if `do_it`. Pruned ones are left out.
 
     Raises AreaAbsent where the area itself is not what was recorded: then nothing is missing, it is just not there.
     """
@@ -24,11 +24,13 @@ def confirm_absence(vault: Vault, area: str, *, by: str, do_it: bool) -> list[st
     with vault.catalogue.reading() as tx:
         row = next((a for a in vault.catalogue.list_areas(tx) if a.name == area), None)
         entries = vault.catalogue.list_candidates(tx, area)
+        pruned = list_taken_away(tx, area)
     if row is None:
         raise UserError(f"area {area} was never marked", hint=f"tomovault area add {area}=PATH")
     path = str(vault.site.areas[area].path)
     check_area(path, AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, area))
-    missing = [e.candidate for e in entries if e.inspected_snapshot is not None and not _is_there(e.candidate)]
+    expected = [e.candidate for e in entries if e.inspected_snapshot is not None and e.candidate not in pruned]
+    missing = [candidate for candidate in expected if not _is_there(candidate)]
     if do_it:
         with vault.catalogue.writing() as tx:
             for candidate in missing:
