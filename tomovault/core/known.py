@@ -187,8 +187,9 @@ def facts_of(
     keep_after: timedelta,
     wanted_tiers: frozenset[str] = frozenset(),
     archive_wanted: int = LEAST_COPIES,
+    uncounted: frozenset[str] = frozenset(),
 ) -> Facts:
-    """The facts that LIFE reads, derived from what is known."""
+    """The facts that LIFE reads, derived from what is known. Copies on tiers that are `uncounted` archive nothing."""
     originals = scan.replicas_of(ProductKind.ORIGINAL)
     packages = [r for r in originals if r.form is Form.PACKAGE and r.state is ReplicaState.VERIFIED]
     kept = (
@@ -206,7 +207,7 @@ def facts_of(
         package=bool(packages),
         tiers_wanted=len(wanted_tiers),
         tiers_lacking=len(wanted_tiers - on_tiers),
-        archive_copies=len(good_domains(originals, TierClass.ARCHIVE)),
+        archive_copies=len(good_domains((r for r in originals if r.tier not in uncounted), TierClass.ARCHIVE)),
         archive_wanted=archive_wanted,
         volume=_made(scan, ProductKind.VOLUME),
         accepted=scan.accepted_by is not None,

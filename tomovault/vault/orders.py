@@ -14,7 +14,15 @@ from tomovault.core.errors import Refused, Transient, UserError
 from tomovault.core.known import KnownScan
 from tomovault.core.life import Stage, Status
 from tomovault.core.ports import Parcel, Placed
-from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
+from tomovault.core.replica import (
+    LEAST_COPIES,
+    Form,
+    ProductKind,
+    Replica,
+    ReplicaState,
+    TierClass,
+    good_domains,
+)
 from tomovault.core.wire import to_plain
 from tomovault.vault.removal_orders import order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
@@ -156,27 +164,30 @@ def _archive(request: Request) -> dict[str, Any]:
 
     vault, scan = request.vault, request.scan
     package = disk_package(vault, scan) or _archived_package(request)
-    tier_name = str(request.wish.get("tier") or next(iter(vault.archive_tiers()), ""))
-    if not tier_name:
-        raise Refused("the site has no archive tier", by="tomovault.yaml", hint="add one under `tiers:`")
-    held = {
-        r.domain
-        for r in scan.replicas_of(ProductKind.ORIGINAL)
-        if r.tier_class is TierClass.ARCHIVE and r.state is ReplicaState.VERIFIED
-    }
-    lacking = vault.copies_wanted(scan.area) - len(held)
-    free = [d for d in open_tier(vault.site, tier_name).domains() if d not in held]
+    facts = vault.area_facts(request.tx, scan.area)
+    tiers = vault.archive_tiers(vault.asks(scan, facts, request.now).archive_tiers)
+    if not tiers:
+        raise Refused(
+            "the site has no archive tier for it", by="tomovault.yaml", hint="add one under `tiers:`, or name it right"
+        )
+    view = vault.view(scan, facts, request.now)
+    lacking = max(view.facts.archive_wanted, LEAST_COPIES) - view.facts.archive_copies
     if lacking <= 0:
         raise Moot("every copy is there")
-    if len(free) < lacking:
+    held = good_domains(scan.replicas_of(ProductKind.ORIGINAL), TierClass.ARCHIVE)
+    free = {name: [d for d in open_tier(vault.site, name).domains() if d not in held] for name in tiers}
+    left = {d for domains in free.values() for d in domains}
+    if len(left) < lacking:
         raise Refused(
-            f"{tier_name} has {len(free)} failure domains left, {lacking} more copies are wanted",
+            f"{', '.join(tiers)}: {len(left)} failure domains left, {lacking} more copies are wanted",
             by="law 4: copies in one failure domain count once",
             hint="raise `copies` of the tier, or add another archive tier",
         )
+    # An order is for one tier: what it does not hold of the copies is due again once these are recorded.
+    tier_name = next(name for name in tiers if free[name])
     return {
         "tier": tier_name,
-        "domains": free[:lacking],
+        "domains": free[tier_name][:lacking],
         "parcels": [to_plain(_parcel(request, package))],
         "source_place": scan.area,
         "recall": _recall_for_archive(request, package),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.catalogue import Catalogue
 from tomovault.catalog.work import area_bytes
-from tomovault.core.errors import AreaAbsent
+from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Wants, standings
 from tomovault.core.replica import LEAST_COPIES, TierClass
 from tomovault.core.scan import ScanReport
-from tomovault.policy.decide import AreaFacts, wants_of
+from tomovault.policy.decide import AreaFacts, Asks, asks_of, wants_of
 from tomovault.vault.site import Site, load_site
 from tomovault.vault.whose import whose
 from tomovault.watch.area import AreaIdentity
@@ -110,9 +110,23 @@ class Vault:
         conf = self.site.areas.get(area)
         return (lambda report: whose(report, conf)) if conf is not None else (lambda _report: {})
 
+    def area(self, name: str) -> Area:
+        """The settings of an area. Raises UserError for one that the site's file does not have (any more)."""
+        try:
+            return self.site.areas[name]
+        except KeyError:
+            raise UserError(
+                f"there is no area {name!r} in tomovault.yaml",
+                hint="its scans rest until it stands there again: tomovault area add NAME=PATH",
+            ) from None
+
+    def left_areas(self, tx: Any) -> frozenset[str]:
+        """Areas that the catalogue knows and the site's file does not have any more; nothing is done there."""
+        return frozenset(a.name for a in self.catalogue.list_areas(tx)) - self.site.areas.keys()
+
     def policy_of(self, area: str) -> Policy:
         """The policy of an area, as its file is."""
-        return self.site.policies[self.site.areas[area].policy]
+        return self.site.policies[self.area(area).policy]
 
     # --- places ----------------------------------------------------------------------------------
 
@@ -122,9 +136,22 @@ class Vault:
             return TierClass(self.site.areas[tier].tier_class)
         return TierClass(self.site.tiers[tier].tier_class)
 
-    def archive_tiers(self) -> tuple[str, ...]:
-        """Names of the tiers of class archive."""
-        return tuple(n for n, t in self.site.tiers.items() if t.tier_class is TierClass.ARCHIVE)
+    def archive_tiers(self, named: Collection[str] = ()) -> tuple[str, ...]:
+        """The tiers that archive a scan: those of class archive, or of them the `named` ones, if any is named.
+
+        Where one of them is real, those whose copies count for no removal (law 4) are left out.
+        """
+        every = [n for n, t in self.site.tiers.items() if t.tier_class is TierClass.ARCHIVE]
+        chosen = [n for n in every if n in named] if named else every
+        return tuple([n for n in chosen if self._may_count(n)] or chosen)
+
+    def _may_count(self, tier: str) -> bool:
+        """Whether copies on a tier may count for a removal by the site's file alone."""
+        return self.site.simulated or self.site.tiers[tier].kind != "emulated_library"
+
+    def asks(self, scan: KnownScan, area: AreaFacts, now: datetime) -> Asks:
+        """The settings that the rules of its area ask for one scan."""
+        return asks_of(scan, self.policy_of(scan.area), area, now)
 
     def domain_of(self, area: str, path: str) -> str:
         """The failure domain of a folder of an area: its backing device, or the area itself where simulated."""
@@ -134,7 +161,7 @@ class Vault:
 
     def vault_folder(self, scan: KnownScan) -> Path:
         """Where a scan's package, preview and volume are kept: the scan's place below its area, in the vault."""
-        area = self.site.areas[scan.area]
+        area = self.area(scan.area)
         below = os.path.relpath(scan.root, area.path)
         return Path(area.vault) if below in (".", "") or below.startswith("..") else Path(area.vault, below)
 
@@ -156,7 +183,7 @@ class Vault:
 
     def area_facts(self, tx: Any, area: str, *, draining: bool = False) -> AreaFacts:
         """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
-        conf = self.site.areas[area]
+        conf = self.area(area)
         used, quarantine = area_bytes(tx, area)
         quota = conf.quota
         if quota is None:
@@ -180,12 +207,14 @@ class Vault:
         """Facts, wants and standings of one scan."""
         policy = self.policy_of(scan.area)
         wants = wants_of(scan, policy, area, now)
+        archiving = self.archive_tiers(self.asks(scan, area, now).archive_tiers)
         facts = facts_of(
             scan,
             now=now,
             keep_after=timedelta(seconds=self.site.watch.keep_after_s),
             wanted_tiers=policy.wanted_tiers(),
             archive_wanted=self.copies_wanted(scan.area),
+            uncounted=frozenset(self.site.tiers) - frozenset(archiving),
         )
         if scan.superseded_by and not facts.package:
             wants = Wants(held=dict.fromkeys(Stage, "overwritten in place before it was packed"))
