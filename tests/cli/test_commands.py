@@ -95,6 +95,20 @@ def test_a_scan_shows_every_key(town, ask):
     assert line.items() <= page.items()
 
 
+def test_a_scan_of_an_area_that_left_the_sites_file_is_told_so(town, say, ask):
+    from tomovault.vault.site import SITE_FILE
+
+    scan = town.scan("one")
+    path = town.folder / SITE_FILE
+    text = re.sub(r"(?m)^areas:\n(?:[ #].*\n|\n)*", "areas: {}\n", path.read_text())
+    path.write_text(text)
+    for command in (("scan", "show", scan), ("explain", scan), ("verify", scan), ("restore", scan, "--to", "/x")):
+        said = say(*command)
+        assert (said.code, "there is no area 'inhouse' in tomovault.yaml" in said.out + said.err) == (2, True), said
+    assert ask("verify", "--all")["checked"] == 0
+    assert ask("status")["areas"] == []
+
+
 def test_quota_status_and_preview_have_their_keys(town, ask):
     town.scan("one")
     town.room()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from tomovault.vault import foreman as foremen
 from tomovault.vault.foreman import Foreman, read_result
 from tomovault.vault.job import result_of_failure, result_to_plain
 from tomovault.vault.removals import grant
+from tomovault.vault.vault import Vault
 
 
 @pytest.fixture
@@ -166,3 +168,42 @@ def test_an_abandoned_job_is_as_if_it_had_not_been_tried(town, foreman, permit):
     foreman.abandon(foremen.Running(claimed, process, "one", town.now))
     job = town.jobs(scan, "prune")[0]
     assert (job.status, job.attempts) == (JobStatus.TODO, 0)
+
+
+def test_a_job_of_an_area_that_is_not_in_the_sites_file_fails_alone(town, permit):
+    scan, _ = permit
+    without = Foreman(Vault(replace(town.vault.site, areas={}), town.vault.catalogue), "here")
+    assert without.start(_claim(without, town, "prune")) is None
+    job = town.jobs(scan, "prune")[0]
+    assert job.status is JobStatus.FAILED
+    assert "there is no area 'inhouse' in tomovault.yaml" in job.error
+    assert "area add" in job.hint
+
+
+@pytest.mark.parametrize("problem", [KeyError("x"), RuntimeError("y"), ZeroDivisionError()])
+def test_a_defect_ends_its_job_not_the_daemon(town, foreman, permit, monkeypatch, problem):
+    scan, _ = permit
+
+    def fail(*_a, **_k):
+        raise problem
+
+    monkeypatch.setattr(foremen, "build_order", fail)
+    assert foreman.start(_claim(foreman, town, "prune")) is None
+    job = town.jobs(scan, "prune")[0]
+    assert (job.status, type(problem).__name__ in job.error) == (JobStatus.FAILED, True)
+
+
+def test_a_result_that_trips_us_fails_its_job(town, foreman, permit, monkeypatch):
+    scan, _ = permit
+    claimed = _claim(foreman, town, "prune")
+    real, calls = town.vault.catalogue.finish_job, []
+
+    def trip(*a, **k):
+        calls.append(a)
+        if len(calls) == 1:
+            raise KeyError("x")
+        return real(*a, **k)
+
+    monkeypatch.setattr(town.vault.catalogue, "finish_job", trip, raising=False)
+    assert foreman._end(claimed, Result(Outcome.SUCCEEDED)) is JobStatus.FAILED
+    assert "refused" in town.jobs(scan, "prune")[0].error

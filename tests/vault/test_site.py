@@ -163,6 +163,8 @@ def test_every_mistake_at_once(problems):
         ("areas: {a: {path: /d/a, template: '{propsal}/x'}}", "1:35", "did you mean 'proposal'"),
         ("areas: {a: {path: /d/a, template: '{propsal'}}", "1:35", "not a path template"),
         ("areas: {a: {path: /d/a, template: 'x'}}", "1:35", "a template needs a name"),
+        ("areas: {a: {path: /d/a, template: '{sample}/{sample}'}}", "1:35", "stands twice"),
+        ("areas: {a: {path: /d/a, template: '{*}/{sample}'}}", "1:35", "unknown name '*'"),
         ("areas: {a b: {path: /d/a}}", "1:9", "not a name"),
         ("areas: {a: {}}", "1:9", "'path' is missing"),
         ("areas: {a: {path: ''}}", "1:19", "not a path"),

@@ -66,6 +66,7 @@ class Daemon:
         self.lookout = Lookout(vault)
         self._watches: dict[str, AreaWatch] = {}
         self._absent: dict[str, str] = {}
+        self._left: frozenset[str] = frozenset()
         self._shares: dict[str, float] = {}
         self._room_due = True
         self._jumped = ""
@@ -191,14 +192,14 @@ class Daemon:
             )
 
     def _resting_areas(self) -> frozenset[str]:
-        """Areas where nothing is done now: they are absent, or too much was missing there."""
-        return frozenset(self._absent) | frozenset(self.lookout.stopped)
+        """Areas where nothing is done now: absent, not in the site's file any more, or with too much missing."""
+        return frozenset(self._absent) | self._left | frozenset(self.lookout.stopped)
 
     def _braked_actions(self) -> frozenset[str]:
         return REMOVALS if self._clock.problem else frozenset()
 
     def _launch(self, now: datetime) -> int:
-        absent, stopped = frozenset(self._absent), frozenset(self.lookout.stopped)
+        absent, stopped = frozenset(self._absent) | self._left, frozenset(self.lookout.stopped)
         return self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
 
     def _is_at_rest(self, area: str) -> bool:
@@ -369,6 +370,9 @@ class Daemon:
         with catalogue.reading() as tx:
             recorded = {a.name: a for a in catalogue.list_areas(tx)}
             known = {name: list_inspected(tx, name) for name in recorded}
+            self._left = self.vault.left_areas(tx)
+        for name in sorted(self._left):
+            log.warning("area is in the catalogue but not in tomovault.yaml; its jobs wait", area=name)
         for name, area in self.vault.site.areas.items():
             if area.host is not None and area.host != self.vault.host:
                 continue

@@ -70,6 +70,7 @@ def ask(
     catalogue = vault.catalogue
     with catalogue.reading() as tx:
         scan = catalogue.known(tx, scan_id)
+        host = vault.area(scan.area).host
         try:
             build_order(action, Request(vault, tx, scan, wish, now, by))
         except Moot as moot:
@@ -84,7 +85,7 @@ def ask(
             rule=by,
             now=now,
             place=scan.area,
-            host=vault.site.areas[scan.area].host,
+            host=host,
         )
     if job is None:
         raise Transient("the same request is queued already")

@@ -97,7 +97,9 @@ class Foreman:
         except Moot as moot:
             self._end(claimed, Result(Outcome.SUCCEEDED, error=moot.message))
             return None
-        except TomovaultError as problem:
+        except Exception as problem:  # one job's defect must not end the daemon
+            if not isinstance(problem, (TomovaultError, OSError)):
+                log.exception("no order could be made", job=claimed.id, action=claimed.action)
             self._end(claimed, result_of_failure(problem))
             return None
         folder = self._jobs / claimed.attempt
@@ -135,6 +137,7 @@ class Foreman:
             if claimed.scan is None:
                 raise Moot("it belongs to no scan")
             scan = catalogue.known(tx, claimed.scan)
+            self.vault.area(scan.area)
             request = Request(self.vault, tx, scan, claimed.order, now, claimed.rule)
             return build_order(claimed.action, request), scan.name
 
@@ -201,9 +204,11 @@ class Foreman:
         """How the job ended is recorded; it has failed where the catalogue refuses what it brought."""
         try:
             return self._record(claimed, result)
-        except Transient:
+        except (Transient, OSError):
             raise
-        except (TomovaultError, ValueError) as problem:
+        except Exception as problem:  # one job's defect must not end the daemon
+            if not isinstance(problem, TomovaultError):
+                log.exception("a result could not be recorded", job=claimed.id, action=claimed.action)
             failure = result_of_failure(problem)
             return self._record(claimed, replace(failure, error=f"what it brought is refused: {failure.error}"))
 

@@ -327,8 +327,10 @@ def _template_problem(template: str) -> str:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as problem:
         return f"not a path template: {problem}"
-    known = ("beamline", "proposal", "sample", "owner", "session", "collection", "dataset", "*")
+    known = ("beamline", "proposal", "sample", "owner", "session", "collection", "dataset")
     for name in names:
+        if names.count(name) > 1:
+            return f"{name!r} stands twice in the template, and only one of them can be meant"
         if name not in known:
             return f"unknown name {name!r} in the template{nearest(name, known)}"
     return "" if names else "a template needs a name in it, such as {proposal}/{sample}"

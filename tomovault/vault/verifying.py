@@ -24,7 +24,7 @@ def choose_replicas(
     with vault.catalogue.reading() as tx:
         if everything:
             scans = vault.catalogue.list_scans(tx)
-            return {s.id: () for s in scans if _readable(s)}
+            return {s.id: () for s in scans if s.area in vault.site.areas and _readable(s)}
         if due:
             chosen: dict[str, tuple[str, ...]] = {}
             for area in vault.site.areas:

@@ -1,0 +1,29 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from tomovault.daemon.loop import Daemon
+from tomovault.vault.vault import Vault
+
+
+@pytest.fixture
+def daemon(town):
+    return Daemon(town.vault)
+
+
+def test_an_area_that_left_the_sites_file_rests(town):
+    """Its jobs wait and its scans stay due until it stands there again."""
+    scan = town.scan("one", copies=0)
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.queue_job(tx, "verify", scan, {}, dedup_key="v", rule="r", now=town.now, place="inhouse")
+    daemon = Daemon(Vault(replace(town.vault.site, areas={}), catalogue))
+    daemon._start_watches()
+    daemon._brake()
+    now = datetime.now(UTC)
+    assert daemon._plan_scans(now) == 0
+    assert daemon._launch(now) == 0
+    daemon._make_room(now)
+    assert daemon.is_idle()
+    assert [j.status.value for j in town.jobs(scan, "verify")] == ["todo"]
