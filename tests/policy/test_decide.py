@@ -253,7 +253,6 @@ def test_settings(archived, area, policy, now):
     assert asks.presets == {"reconstruct": "fine"}
     assert asks.prune_forms == (Form.FILES,)
     assert asks_of(archived(), rules, area(**FULL), now).prune_forms == (Form.FILES, Form.PACKAGE)
-    assert rules.parameters_of(Stage.RECONSTRUCTED) == {"filter": "hann"}
 
 
 def test_values(archived, area, now):

@@ -9,6 +9,7 @@ from tomovault.core.life import Stage, Status
 from tomovault.core.record import Stored
 from tomovault.core.replica import Form, ProductKind
 from tomovault.vault.orders import build_order
+from tomovault.vault.removals import grant
 from tomovault.vault.requests import Moot, Request
 
 
@@ -85,3 +86,33 @@ def test_too_few_failure_domains_in_all_are_refused(archives):
     archives.policy(("with: {copies: 2}", "with: {copies: 3, tiers: [east, west]}"))
     with pytest.raises(Refused, match="2 failure domains left, 3 more"):
         _ask(archives, archives.scan("one"))
+
+
+def test_what_a_rule_asks_for_other_scans_is_not_asked_of_this_one(town):
+    town.policy(
+        (
+            "rules:\n",
+            "rules:\n"
+            "  - {name: vip, do: archive, when: proposal = 'vip', with: {copies: 3}}\n"
+            "  - {name: far, do: replicate, when: proposal = 'vip', with: {tiers: [tape]}}\n"
+            "  - {name: other, do: reconstruct, when: proposal = 'vip', with: {preset: hann}}\n",
+        ),
+        ("  quick: {}\n", "  quick: {}\n  hann: {filter: hann}\n"),
+    )
+    scan = town.scan("one")
+    assert _standing(town, scan) is Status.DONE
+    assert _standing(town, scan, Stage.REPLICATED) is Status.OFF
+    assert _ask(town, scan, "reconstruct")["parameters"] == {}
+    with pytest.raises(Moot, match="every wanted tier"):
+        _ask(town, scan, "replicate")
+
+
+def test_a_removal_asks_for_the_copies_of_the_rules_that_hold(town):
+    town.room()
+    town.policy(("rules:\n", "rules:\n  - {name: vip, do: archive, when: proposal = 'vip', with: {copies: 3}}\n"))
+    scan = town.scan("one")
+    rule = next(r for r in town.vault.policy_of("inhouse").rules if r.name == "prune-files")
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        known = catalogue.known(tx, scan)
+        assert grant(town.vault, tx, known, town.replica(scan, Form.FILES).id, rule=rule, now=town.now).rule

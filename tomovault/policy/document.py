@@ -180,22 +180,6 @@ class Policy(Strict):
         """How long ago a copy on disk, and one in an archive, may have been re-read and still count (law 4)."""
         return self.recency.disk, self.recency.archive
 
-    def copies_wanted(self) -> int:
-        """The most archive copies that any rule asks for; never fewer than the law's."""
-        asked = [rule.settings.copies for rule in self.rules if rule.do in ("archive", "prune")]
-        return max([LEAST_COPIES, *asked])
-
-    def wanted_tiers(self) -> frozenset[str]:
-        """Every tier that a rule wants a replica on."""
-        return frozenset(tier for rule in self.rules if rule.do == "replicate" for tier in rule.settings.tiers)
-
-    def parameters_of(self, stage: Stage) -> Mapping[str, Any]:
-        """The parameters of the preset that the first rule for a stage names; empty for an engine's defaults."""
-        for rule in self.ordered():
-            if STAGE_OF.get(rule.do) is stage and rule.settings.preset is not None:
-                return self.presets[rule.settings.preset]
-        return {}
-
     def prune_forms(self) -> tuple[Form, ...]:
         """The forms of replicas that any rule prunes, in the order of the rules."""
         rules = [rule for rule in self.ordered() if rule.do == "prune"]

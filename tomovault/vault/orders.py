@@ -24,6 +24,7 @@ from tomovault.core.replica import (
     good_domains,
 )
 from tomovault.core.wire import to_plain
+from tomovault.policy.decide import Asks
 from tomovault.vault.removal_orders import order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.restore_orders import order_restore
@@ -150,13 +151,23 @@ def _preview(request: Request) -> dict[str, Any]:
 
 def _reconstruct(request: Request) -> dict[str, Any]:
     vault = request.vault
-    preset = dict(vault.policy_of(request.scan.area).parameters_of(Stage.RECONSTRUCTED))
     return {
         **_place(request),
         "package": _need_package(request).location,
         "threads": vault.site.jobs.cpus,
-        "parameters": {**preset, **request.wish.get("parameters", {})},
+        "parameters": {**_preset(request, "reconstruct"), **request.wish.get("parameters", {})},
     }
+
+
+def _asks(request: Request) -> Asks:
+    area = request.vault.area_facts(request.tx, request.scan.area)
+    return request.vault.asks(request.scan, area, request.now)
+
+
+def _preset(request: Request, do: str) -> Mapping[str, Any]:
+    """The parameters of the preset that the rules name for a scan; none for an engine's defaults."""
+    name = _asks(request).presets.get(do)
+    return request.vault.policy_of(request.scan.area).presets[name] if name is not None else {}
 
 
 def _archive(request: Request) -> dict[str, Any]:
@@ -214,7 +225,7 @@ def _recall_for_archive(request: Request, package: Replica) -> dict[str, Any] | 
 
 
 def _replicate(request: Request) -> dict[str, Any]:
-    wanted = request.vault.policy_of(request.scan.area).wanted_tiers()
+    wanted = frozenset(_asks(request).tiers)
     have = {r.tier for r in request.scan.replicas_of(ProductKind.ORIGINAL) if r.state is ReplicaState.VERIFIED}
     lacking = sorted(wanted - have)
     if not lacking:

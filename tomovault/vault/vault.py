@@ -17,7 +17,7 @@ from tomovault.catalog.work import area_bytes
 from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Wants, standings
-from tomovault.core.replica import LEAST_COPIES, TierClass
+from tomovault.core.replica import TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.decide import AreaFacts, Asks, asks_of, wants_of
 from tomovault.vault.site import Site, load_site
@@ -207,14 +207,14 @@ class Vault:
         """Facts, wants and standings of one scan."""
         policy = self.policy_of(scan.area)
         wants = wants_of(scan, policy, area, now)
-        archiving = self.archive_tiers(self.asks(scan, area, now).archive_tiers)
+        asks = self.asks(scan, area, now)
         facts = facts_of(
             scan,
             now=now,
             keep_after=timedelta(seconds=self.site.watch.keep_after_s),
-            wanted_tiers=policy.wanted_tiers(),
-            archive_wanted=self.copies_wanted(scan.area),
-            uncounted=frozenset(self.site.tiers) - frozenset(archiving),
+            wanted_tiers=frozenset(asks.tiers),
+            archive_wanted=asks.copies,
+            uncounted=frozenset(self.site.tiers) - frozenset(self.archive_tiers(asks.archive_tiers)),
         )
         if scan.superseded_by and not facts.package:
             wants = Wants(held=dict.fromkeys(Stage, "overwritten in place before it was packed"))
@@ -223,10 +223,6 @@ class Vault:
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants))
-
-    def copies_wanted(self, area: str) -> int:
-        """Archive copies that the area's policy asks for; never fewer than the law's."""
-        return max(self.policy_of(area).copies_wanted(), LEAST_COPIES)
 
     def verified_within(self, area: str) -> dict[TierClass, timedelta]:
         """How recently a copy must have been re-read to be relied on, by class of tier."""
