@@ -236,6 +236,44 @@ def test_a_conflict_at_undo_leaves_the_copy_suspect(site, archived, now):
         assert _state(site, tx, archived) is ReplicaState.SUSPECT
 
 
+def test_what_conflicts_stays_under_its_permit_until_it_is_back(site, archived, now):
+    with site.writing() as tx:
+        permit = _grant(site, tx, archived, now)
+        site.apply_records(tx, [Quarantined(permit.id, ("a.edf", "b.edf"), 150)], now)
+        kept = PutBack(permit.id, 1, 50, ("a.edf: something else",), kept=("a.edf",), kept_bytes=100)
+        site.apply_records(tx, [kept], now)
+        (open_,) = site.known(tx, archived.id).permits
+        assert (open_.phase, open_.files, open_.bytes) == (RemovalPhase.QUARANTINED, 1, 100)
+        assert open_.left == ("a.edf: something else",)
+        assert tx.value(select(tables.permit.c.moved)) == ["a.edf"]
+        assert _state(site, tx, archived) is ReplicaState.SUSPECT
+    with pytest.raises(Refused, match="in part"), site.writing() as tx:
+        _regrant(site, tx, permit, now + timedelta(days=15))
+    with pytest.raises(Refused, match="quarantine"), site.writing() as tx:
+        _grant(site, tx, archived, now)
+    with site.writing() as tx:
+        site.apply_records(tx, [PutBack(permit.id, 2, 150)], now)
+        (undone,) = site.known(tx, archived.id).permits
+        assert (undone.phase, undone.left) == (RemovalPhase.UNDONE, ())
+        assert _state(site, tx, archived) is ReplicaState.VERIFIED
+        assert tx.rows(select(tables.tombstone)) == []
+        assert site.recount(tx) == []
+
+
+def test_what_went_before_the_undo_has_a_tombstone(site, archived, now):
+    later = now + timedelta(days=15)
+    with site.writing() as tx:
+        permit = _grant(site, tx, archived, now)
+        site.apply_records(tx, [Quarantined(permit.id, ("a.edf", "b.edf"), 150)], now)
+        _regrant(site, tx, permit, later)
+        gone = PutBack(permit.id, 1, 50, ("a.edf: was removed already",), removed_files=1, removed_bytes=100)
+        site.apply_records(tx, [gone], later)
+        (stone,) = tx.rows(select(tables.tombstone))
+        assert (stone.permit_id, stone.files, stone.bytes, stone.removed_at) == (permit.id, 1, 100, later)
+        assert site.known(tx, archived.id).permits[0].phase is RemovalPhase.UNDONE
+        assert _state(site, tx, archived) is ReplicaState.SUSPECT
+
+
 def test_a_permit_that_moved_nothing_can_be_withdrawn(site, archived, now):
     with site.writing() as tx:
         permit = _grant(site, tx, archived, now)

@@ -373,6 +373,8 @@ def test_undo_never_overwrites(scan):
     (scan.root / "f0.edf").write_bytes(b"a new scan")
     files, _, conflicts = scan.back()
     assert (files, conflicts) == (5, ["f0.edf: something else stands in its place"])
+    stock = q.take_stock(scan.place)
+    assert (list(stock.kept), dict(stock.removed)) == (["f0.edf"], {})
     assert (scan.root / "f0.edf").read_bytes() == b"a new scan"
     assert _tree(scan.inside) == {"f0.edf": b"\0" * 100}
     (scan.root / "f0.edf").unlink()
@@ -386,6 +388,8 @@ def test_undo_of_a_half_emptied_quarantine_says_what_is_gone(scan):
     files, _, conflicts = scan.back()
     assert files == 4
     assert [c.split(": ")[1] for c in conflicts] == ["was removed already"] * 2
+    stock = q.take_stock(scan.place)
+    assert (len(stock.kept), len(stock.removed)) == (0, 2)
 
 
 def test_undo_makes_a_lost_subfolder_again(scan):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, PutBack, Result
 from tomovault.core.wire import from_plain
-from tomovault.tiers.quarantine import Place, leave_note, put_back
+from tomovault.tiers.quarantine import Place, Stock, leave_note, put_back, take_stock
 from tomovault.watch.area import AreaIdentity, check_area
 
 
@@ -40,8 +40,19 @@ class UndoPrune:
         files, size, conflicts = put_back(wanted.place, checkpoint=bench.checkpoint)
         if wanted.note and not conflicts:
             leave_note(wanted.place.below, wanted.place.root, wanted.readme, bench.job, bench.checkpoint)
+        stock = take_stock(wanted.place) if conflicts else Stock({}, {})
         bench.checkpoint("undo.done")
-        return Result(Outcome.SUCCEEDED, (PutBack(wanted.permit, files, size, tuple(conflicts)),))
+        record = PutBack(
+            permit=wanted.permit,
+            files=files,
+            bytes=size,
+            conflicts=tuple(conflicts),
+            kept=tuple(stock.kept),
+            kept_bytes=sum(stock.kept.values()),
+            removed_files=len(stock.removed),
+            removed_bytes=sum(stock.removed.values()),
+        )
+        return Result(Outcome.SUCCEEDED, (record,))
 
 
 PLUGIN: type[Action] = UndoPrune

@@ -74,13 +74,15 @@ def grant_permit(
 
     `within` is how recently a copy of a tier class must have been re-read (else WITHIN); `archiving_hopeful`
     says that the archiving of a fast tier's scan is wanted and has not failed. Raises Refused with every
-    reason of law 4, or where the replica is gone or leaving already.
+    reason of law 4, or where the replica is gone, or leaving or in quarantine in part already.
     """
     asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, now)
     scan = _lock(tx, scan_id)
     victim = _victim(scan, replica_id)
     if victim.state not in _MAY_LEAVE:
         raise Refused(f"replica {replica_id} is {victim.state}", by="law 5")
+    if any(p.replica == replica_id and p.phase is RemovalPhase.QUARANTINED for p in scan.permits):
+        raise Refused(f"part of replica {replica_id} is in quarantine", by="law 5", hint="tomovault prune undo")
     weighed = _weigh(tx, scan, victim, asked)
     _refuse(weighed, scan)
     row = tx.first(select(tables.replica.c.bytes, tables.replica.c.files).where(tables.replica.c.id == replica_id))
@@ -126,7 +128,7 @@ def regrant(
     """Evaluate an open permit again over fresh rows; it then names the copies relied on now.
 
     One whose files are in quarantine goes to its second phase (LEAVING). Raises Refused where law 4 is not
-    met any more, the hold is not over, or the permit is gone or undone; nothing is changed then.
+    met any more, the hold is not over, or the permit is gone or undone, if only in part; nothing is changed then.
     """
     row = require_permit(tx, permit_id)
     scan = _lock(tx, row.scan_id)
@@ -135,8 +137,15 @@ def regrant(
         raise Refused(f"permit {permit_id} is {phase}", by="law 5")
     if phase is RemovalPhase.QUARANTINED and row.hold_until is not None and now < row.hold_until:
         raise Refused(f"permit {permit_id} holds until {row.hold_until.isoformat()}", by="hold")
+    victim = _victim(scan, row.replica_id)
+    if phase is RemovalPhase.QUARANTINED and victim.state is not ReplicaState.LEAVING:
+        raise Refused(
+            f"permit {permit_id} was taken back in part, first {next(iter(row.left), '')}",
+            by="law 5",
+            hint="move away what is in the way, then tomovault prune undo again",
+        )
     asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, now)
-    weighed = _weigh(tx, scan, _victim(scan, row.replica_id), asked)
+    weighed = _weigh(tx, scan, victim, asked)
     _refuse(weighed, scan)
     after = RemovalPhase.LEAVING if phase is RemovalPhase.QUARANTINED else phase
     tx.run(

@@ -67,7 +67,19 @@ def record_removed(tx: Tx, record: Removed, now: datetime) -> None:
         return
     if row.phase == RemovalPhase.UNDONE:
         raise Refused(f"permit {row.id} was taken back, yet its bytes were removed", by="law 5")
-    replica, product = tables.replica, tables.product
+    _set_permit(tx, row, RemovalPhase.GONE)
+    _set_replica(tx, row, ReplicaState.GONE)
+    _bury(tx, row, record.files, record.bytes, now)
+    body = {"permit": row.id, "replica": row.replica_id, "files": record.files, "bytes": record.bytes}
+    add_audit(tx, _ACTOR, "removed", body, now, scan=row.scan_id)
+    touch(tx, row.scan_id, now, new_fact=True)
+
+
+def _bury(tx: Tx, row: Row[Any], files: int, size: int, now: datetime) -> None:
+    """A tombstone says what went under a permit; one that has one keeps it. UserError for an unknown replica."""
+    replica, product, tombstone = tables.replica, tables.product, tables.tombstone
+    if tx.first(select(tombstone.c.id).where(tombstone.c.permit_id == row.id)) is not None:
+        return
     gone = tx.first(
         select(replica, product.c.kind, product.c.digest)
         .join(product, product.c.id == replica.c.product_id)
@@ -75,10 +87,8 @@ def record_removed(tx: Tx, record: Removed, now: datetime) -> None:
     )
     if gone is None:
         raise UserError(f"no replica {row.replica_id}")
-    _set_permit(tx, row, RemovalPhase.GONE)
-    _set_replica(tx, row, ReplicaState.GONE)
     tx.run(
-        insert(tables.tombstone).values(
+        insert(tombstone).values(
             id=new_id("d"),
             permit_id=row.id,
             scan_id=row.scan_id,
@@ -89,20 +99,18 @@ def record_removed(tx: Tx, record: Removed, now: datetime) -> None:
             tier=gone.tier,
             location=gone.location,
             rule=row.rule,
-            bytes=record.bytes,
-            files=record.files,
+            bytes=size,
+            files=files,
             removed_at=now,
         )
     )
-    body = {"permit": row.id, "replica": row.replica_id, "files": record.files, "bytes": record.bytes}
-    add_audit(tx, _ACTOR, "removed", body, now, scan=row.scan_id)
-    touch(tx, row.scan_id, now, new_fact=True)
 
 
 def record_put_back(tx: Tx, record: PutBack, now: datetime) -> None:
     """What was in quarantine stands where it was: the replica is as before, or suspect where a file conflicts.
 
-    Raises Refused for a permit whose bytes are gone.
+    While some of it is in quarantine still, the permit is open and speaks of that part alone; what was removed
+    for good before has a tombstone. Raises Refused for a permit whose bytes are gone.
     """
     row = require_permit(tx, record.permit)
     if row.phase == RemovalPhase.UNDONE:
@@ -110,14 +118,21 @@ def record_put_back(tx: Tx, record: PutBack, now: datetime) -> None:
     if row.phase == RemovalPhase.GONE:
         raise Refused(f"permit {row.id}: the bytes are gone", by="law 5", hint="tomovault restore gives them back")
     state = ReplicaState.SUSPECT if record.conflicts else ReplicaState(row.state_before)
-    _set_permit(tx, row, RemovalPhase.UNDONE, left=list(record.conflicts))
+    values: dict[str, Any] = {"left": list(record.conflicts)}
+    if record.kept:
+        values |= {"moved": list(record.kept), "files": len(record.kept), "bytes": record.kept_bytes}
+    _set_permit(tx, row, RemovalPhase.QUARANTINED if record.kept else RemovalPhase.UNDONE, **values)
     _set_replica(tx, row, state)
+    if record.removed_files and row.phase == RemovalPhase.LEAVING:
+        _bury(tx, row, record.removed_files, record.removed_bytes, now)
     body = {
         "permit": row.id,
         "replica": row.replica_id,
         "files": record.files,
         "bytes": record.bytes,
         "conflicts": record.conflicts,
+        "kept": record.kept,
+        "removed": record.removed_files,
     }
     add_audit(tx, _ACTOR, "put back", body, now, scan=row.scan_id)
     touch(tx, row.scan_id, now, new_fact=True)

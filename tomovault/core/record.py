@@ -116,12 +116,18 @@ class Removed:
 
 @dataclass(frozen=True)
 class PutBack:
-    """What was in quarantine stands where it was."""
+    """What was in quarantine stands where it was, but for the conflicts: paths `kept` are in quarantine still, and
+    so many files were removed for good before.
+    """
 
     permit: str
     files: int
     bytes: int
     conflicts: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    kept_bytes: int = 0
+    removed_files: int = 0
+    removed_bytes: int = 0
 
 
 @dataclass(frozen=True)

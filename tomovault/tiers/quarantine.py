@@ -291,6 +291,26 @@ def put_back(place: Place, *, checkpoint: Checkpoint) -> tuple[int, int, list[st
     return files, size, conflicts
 
 
+@dataclass(frozen=True)
+class Stock:
+    """Paths of a journal with their sizes: those in quarantine, and those neither there nor in their place."""
+
+    kept: Mapping[str, int]
+    removed: Mapping[str, int]
+
+
+def take_stock(place: Place) -> Stock:
+    """Where the files are that a permit moved. Raises OSError where the file system does not answer."""
+    kept, removed = {}, {}
+    with Ground(place.below) as ground, ground.locked():
+        for path, entry in Journal(ground, place.own_parts).entries.items():
+            if _is_inside(ground, place, path):
+                kept[path] = int(entry["size"])
+            elif entry["step"] == "moved" and not _stands(ground, place, path, entry)[0]:
+                removed[path] = int(entry["size"])
+    return Stock(kept, removed)
+
+
 def _put_one_back(ground: Ground, place: Place, path: str, entry: Mapping[str, Any]) -> tuple[bool, str]:
     """(whether it stands in its place, what is in the way)."""
     folders, name = split(path)
