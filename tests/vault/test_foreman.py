@@ -207,3 +207,16 @@ def test_a_result_that_trips_us_fails_its_job(town, foreman, permit, monkeypatch
     monkeypatch.setattr(town.vault.catalogue, "finish_job", trip, raising=False)
     assert foreman._end(claimed, Result(Outcome.SUCCEEDED)) is JobStatus.FAILED
     assert "refused" in town.jobs(scan, "prune")[0].error
+
+
+def test_jobs_that_failed_are_counted_wherever_they_ended(town, foreman, permit):
+    """Also those that were refused before they began, and those whose attempts are used up."""
+    town.change(retries={"attempts": 2, "after": "0s"})
+    counting = Foreman(town.vault, "here")
+    counting._end(_claim(counting, town, "prune"), Result(Outcome.TRANSIENT, error="busy"))
+    assert counting.failed == 0
+    counting._end(_claim(counting, town, "prune"), Result(Outcome.TRANSIENT, error="busy"))
+    assert counting.failed == 1
+    without = Foreman(Vault(replace(town.vault.site, areas={}), town.vault.catalogue), "here")
+    without.start(_claim(without, town, "undo_prune"))
+    assert without.failed == 1

@@ -84,7 +84,6 @@ class Daemon:
                 self._launch,
             )
         )
-        self.failed = 0
 
     # --- life of the daemon ------------------------------------------------------------------------
 
@@ -107,7 +106,7 @@ class Daemon:
             self._loop(until_idle)
         if self._lead_lost:
             raise Transient("another daemon took the lead", hint="`tomovault status` names it")
-        return self.failed
+        return self.foreman.failed
 
     def _stop_watches(self) -> None:
         for watch in self._watches.values():
@@ -239,8 +238,6 @@ class Daemon:
 
     def _job_ended(self, running: Running, result: Result) -> None:
         self._room_due = True
-        if result.outcome.value not in ("succeeded", "transient"):
-            self.failed += 1
         for record in result.records:
             if type(record).__name__ == "Quarantined" and running.claimed.scan is not None:
                 self._forget(running.claimed.scan)

@@ -59,6 +59,8 @@ class Foreman:
     def __init__(self, vault: Vault, holder: str) -> None:
         self.vault = vault
         self.holder = holder
+        #: Jobs that failed for good, at whatever point, since this foreman began.
+        self.failed = 0
 
     def claim(
         self,
@@ -202,6 +204,11 @@ class Foreman:
 
     def _end(self, claimed: ClaimedJob, result: Result) -> JobStatus:
         """How the job ended is recorded; it has failed where the catalogue refuses what it brought."""
+        status = self._record_or_refuse(claimed, result)
+        self.failed += status is JobStatus.FAILED
+        return status
+
+    def _record_or_refuse(self, claimed: ClaimedJob, result: Result) -> JobStatus:
         try:
             return self._record(claimed, result)
         except (Transient, OSError):
