@@ -127,6 +127,15 @@ def test_quota_status_and_preview_have_their_keys(town, ask):
     assert list(ask("policy", "preview", "--rule", "pack")["rules"][0]["bytes_freed"]) == []
 
 
+def test_quota_and_status_tell_the_same_of_an_area(town, ask):
+    """Without a quota of its own an area is as full as its file system, whoever filled that."""
+    town.scan("one")
+    (row,) = ask("quota")["rows"]
+    (area,) = ask("status")["areas"]
+    assert row["limit_bytes"] == area["quota_bytes"]
+    assert row["used_fraction"] == pytest.approx(area["used_fraction"], rel=0.01)
+
+
 def test_explain_says_which_rule_and_why(town, ask, say):
     scan = town.scan("one")
     town.room(prune="off")

@@ -189,7 +189,9 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
     rows = []
     for row in vault.catalogue.usage(tx, by):
         key = row.value
-        limit, high, low = _limits(vault, tx, by, key)
+        facts = vault.area_facts(tx, key) if by in ("area", "tier") and key in vault.site.areas else None
+        limit = facts.quota_bytes or None if facts else None
+        share = row.bytes / limit if limit else None
         rows.append(
             {
                 by: key,
@@ -197,20 +199,13 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
                 "files": row.files,
                 "scans": row.scans,
                 "limit_bytes": limit,
-                "used_fraction": row.bytes / limit if limit else None,
-                "high": high,
-                "low": low,
+                "used_fraction": facts.used_fraction if facts and limit and by == "area" else share,
+                "high": facts.high if facts else None,
+                "low": facts.low if facts else None,
                 "days_to_full": None,
             }
         )
     return {"at": _time(now), "by": by, "rows": rows}
-
-
-def _limits(vault: Vault, tx: Any, by: str, key: str | None) -> tuple[int | None, float | None, float | None]:
-    if by not in ("area", "tier") or key is None or key not in vault.site.areas:
-        return None, None, None
-    facts = vault.area_facts(tx, key)
-    return facts.quota_bytes or None, facts.high, facts.low
 
 
 def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -> dict[str, Any]:
