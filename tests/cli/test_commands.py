@@ -369,7 +369,17 @@ def test_failed_jobs_are_told_with_their_reason(town, ask, say):
     town.finish("pack", Result(Outcome.FAILED, error="it is broken", hint="mend it"))
     (failed,) = ask("status")["failed"]
     assert (failed["error"], failed["hint"]) == ("it is broken", "mend it")
-    assert "it is broken - mend it" in say("status").out
+    assert failed["name"] == "one"
+    said = say("status").out
+    assert f"{failed['id']}: pack of one after 1 attempts: it is broken - mend it" in said
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(tx, "inspect", None, {}, dedup_key="i", rule="watch", now=town.now, place="far")
+    town.finish("inspect", Result(Outcome.FAILED, error="no"))
+    assert ": inspect in far after 1 attempts: no" in say("status").out
+
+
+def test_a_queue_that_is_empty_is_told_as_none(town, say):
+    assert "\njobs:   none\n" in say("status").out
 
 
 def test_completion_in_the_shell():

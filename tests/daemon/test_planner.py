@@ -63,6 +63,24 @@ def test_a_pin_at_the_door_of_phase_two_only_delays_it(town, full):
     assert len(town.jobs(scan, "empty_quarantine")) == 2
 
 
+def test_an_undo_ends_its_alarm(town, full):
+    scan, planner = full
+    _plan(town, planner)
+    permit = town.quarantine(scan)
+    later = town.now + timedelta(days=2)
+    planner.brake("the clock jumped by +9000 h", frozenset())
+    _plan(town, planner, later)
+    assert f"permit {permit}" in planner.alarms
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(
+            tx, "undo_prune", scan, {"permit": permit}, dedup_key="u", rule="r", now=later, place="inhouse"
+        )
+    back = PutBack(permit, 1, 400)
+    assert town.finish("undo_prune", Result(Outcome.SUCCEEDED, (back,))) is JobStatus.SUCCEEDED
+    planner.plan_scans(later)
+    assert f"permit {permit}" not in planner.alarms
+
+
 def test_a_second_phase_that_failed_waits_for_a_person(town, full):
     scan, planner = full
     _plan(town, planner)

@@ -68,6 +68,13 @@ def waits_for_host(tx: Tx, job_id: str, host: str) -> bool:
     return bound is not None and bound != host
 
 
+def places_of(tx: Tx, jobs: Collection[str]) -> dict[str, str]:
+    """The area or tier that each of some jobs works in."""
+    job = tables.job
+    rows = tx.rows(select(job.c.id, job.c.place).where(job.c.id.in_(sorted(jobs))))
+    return {row.id: row.place for row in rows}
+
+
 def last_attempts(tx: Tx) -> list[tuple[str, JobStatus]]:
     """The last attempt of every job that is being done or has failed, with that status."""
     job, attempt = tables.job, tables.attempt

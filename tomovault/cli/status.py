@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json
+from tomovault.cli import common_options, label, open_vault, say, say_json
 
 
 @click.command()
@@ -34,7 +34,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
     daemon = page["daemon"]
     lines = [f"daemon: led by {daemon['leader']}" if daemon["running"] else "daemon: none is running"]
     jobs = page["jobs"]
-    lines.append("jobs:   " + ", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none")
+    lines.append("jobs:   " + (", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none"))
     lines += [f"  {r['action']} {r['scan']}" for r in page["running"]]
     rows = [
         [
@@ -57,5 +57,8 @@ def _lines(page: dict[str, Any]) -> list[str]:
         lines += ["", "failed:"]
         for job in page["failed"][:20]:
             hint = f" - {job['hint']}" if job["hint"] else ""
-            lines.append(f"  {job['action']} of {job['scan']} after {job['attempts']} attempts: {job['error']}{hint}")
+            what = f"of {label(job['name'])}" if job["scan"] else f"in {job['place']}"
+            tried = f"after {job['attempts']} attempts"
+            lines.append(f"  {job['id']}: {job['action']} {what} {tried}: {job['error']}{hint}")
+        lines.append("  `tomovault retry JOB` does one again.")
     return lines

@@ -82,6 +82,8 @@ class Planner:
         for permit in scan.permits:
             if _is_to_go(scan, permit, now):
                 self._second_look(tx, scan, permit, now)
+            else:
+                self.alarms.pop(f"permit {permit.id}", None)
         self._vault.catalogue.set_next_due(tx, scan.id, self._next_look(scan, area, now))
 
     def _queue_step(self, tx: Any, view: View, step: Step, now: datetime) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from tomovault.catalog.work import places_of
 from tomovault.core.errors import UserError
 from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase
 from tomovault.core.life import Stage, Status
@@ -213,6 +214,9 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
     catalogue = vault.catalogue
     leader = catalogue.lease_holder(tx, "leader")
     problems = catalogue.list_problems(tx)
+    failed = catalogue.list_jobs(tx, JobStatus.FAILED, 50)
+    names = {s: catalogue.known(tx, s).name for s in {j.scan for j in failed if j.scan is not None}}
+    places = places_of(tx, [j.id for j in failed])
     areas = []
     for name, area in vault.site.areas.items():
         facts = vault.area_facts(tx, name)
@@ -243,7 +247,9 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
         "daemon": {"running": leader is not None, "leader": leader, "told_at": told.get("at")},
         "jobs": {status.value: count for status, count in catalogue.count_jobs(tx).items()},
         "running": told.get("running", []) if leader else [],
-        "failed": [job_line(j) for j in catalogue.list_jobs(tx, JobStatus.FAILED, 50)],
+        "failed": [
+            {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
+        ],
         "areas": areas,
     }
 
