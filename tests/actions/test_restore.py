@@ -169,3 +169,16 @@ def test_a_product_of_ours_is_given_back_as_its_file(restore, packed, tmp_path):
     assert (tmp_path / "out" / "scan.tomo.h5").exists()
     with pytest.raises(UserError, match="exists"):
         restore(product="volume")
+
+
+def test_the_floor_of_the_target_is_kept(restore, tmp_path):
+    with pytest.raises(NoSpace, match="floor"):
+        restore(floor_bytes=1 << 60)
+    assert list((tmp_path / "out").rglob("*.edf")) == []
+    assert restore(floor_bytes=1).outcome is Outcome.SUCCEEDED
+
+
+def test_the_floor_is_kept_for_what_is_given_back_as_a_file(restore, tmp_path):
+    with pytest.raises(NoSpace, match="floor"):
+        restore(product="volume", floor_bytes=1 << 60)
+    assert list((tmp_path / "out").iterdir()) == []

@@ -116,3 +116,12 @@ def test_a_removal_asks_for_the_copies_of_the_rules_that_hold(town):
     with catalogue.writing() as tx:
         known = catalogue.known(tx, scan)
         assert grant(town.vault, tx, known, town.replica(scan, Form.FILES).id, rule=rule, now=town.now).rule
+
+
+def test_what_is_made_or_given_back_leaves_the_floor_of_the_area(town):
+    town.change(areas={"inhouse": {"floor": "12kB"}})
+    scan = town.scan("one")
+    assert _ask(town, scan, "reconstruct")["floor_bytes"] == 12_000
+    assert _ask(town, scan, "preview")["floor_bytes"] == 12_000
+    assert _ask(town, scan, "restore", to=str(town.base / "new" / "deep"))["floor_bytes"] == 12_000
+    assert _ask(town, scan, "restore", to="/proc")["floor_bytes"] == 0

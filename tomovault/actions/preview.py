@@ -30,6 +30,7 @@ class Order:
     stem: str
     domain: str
     parameters: Mapping[str, Any]
+    floor_bytes: int = 0
 
 
 class Preview:
@@ -58,6 +59,7 @@ class Preview:
             job=bench.job,
             now=bench.now(),
             checkpoint=bench.checkpoint,
+            floor_bytes=wanted.floor_bytes,
         )
         written_at = bench.now()
         if verify_preview(made.files[0].location) != made.digest:

@@ -25,6 +25,7 @@ class Order:
     domain: str
     threads: int
     parameters: Mapping[str, Any]
+    floor_bytes: int = 0
 
 
 class Reconstruct:
@@ -59,6 +60,7 @@ class Reconstruct:
             threads=wanted.threads,
             throttle=bench.throttle(wanted.area),
             checkpoint=bench.checkpoint,
+            floor_bytes=wanted.floor_bytes,
             progress=bench.progress,
         )
         written_at = bench.now()

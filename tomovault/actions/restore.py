@@ -62,7 +62,10 @@ class Home:
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for, and the copies to try in order. A selection is at most one of the four kinds."""
+    """What is asked for, and the copies to try in order. A selection is at most one of the four kinds.
+
+    `floor_bytes` stay free where the target lies.
+    """
 
     scan_name: str
     root: str
@@ -76,6 +79,7 @@ class Order:
     frames: tuple[int, int] | None = None
     kind: str | None = None
     overwrite: bool = False
+    floor_bytes: int = 0
 
 
 class Restore:
@@ -252,6 +256,7 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
             throttle=bench.throttle(""),
             progress=bench.progress,
             checkpoint=bench.checkpoint,
+            floor_bytes=wanted.floor_bytes,
         )
     else:
         outcome = reader.restore(
@@ -262,6 +267,7 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
             throttle=bench.throttle(""),
             progress=bench.progress,
             checkpoint=bench.checkpoint,
+            floor_bytes=wanted.floor_bytes,
         )
     files_given = len(outcome.paths) + len(outcome.kept)
     return _given(source, wanted, files_given, outcome.bytes, derived=derived is not None, read=outcome.read_bytes)
@@ -299,6 +305,9 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
     """A product that we made is given back as the file that it is."""
     import hashlib
 
+    from tomovault.package.container import check_space
+
+    check_space(os.path.join(wanted.target, "."), wanted.floor_bytes, sum(f.size for f in files))
     total = 0
     for file in files:
         target = Path(wanted.target, Path(file.location).name)

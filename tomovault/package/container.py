@@ -168,7 +168,7 @@ def check_space(path: str, floor_bytes: int, count: int) -> None:
     if free - count < floor_bytes:
         raise NoSpace(
             f"{os.path.dirname(path)} has {free} bytes free; {count} more would cross the floor of {floor_bytes}",
-            hint="free space there, or give the vault another place",
+            hint="free space there, or choose another place",
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.ports import Checkpoint, Progress, Throttle
-from tomovault.package.container import write_problems
+from tomovault.package.container import check_space, write_problems
 from tomovault.package.manifest import FrameRecord
 from tomovault.package.names import check_job, check_stem, temp_path
 from tomovault.package.rebuild import describe_frame
@@ -30,11 +30,13 @@ def write_excerpt(
     throttle: Throttle,
     progress: Progress,
     checkpoint: Checkpoint,
+    floor_bytes: int = 0,
 ) -> Restored:
     """Write frames, uncompressed and as the instrument wrote them, into `<target_dir>/<scan>.<label>.nx`.
 
     Raises UserError if they are not of one shape and type, Refused if the file exists and `overwrite` is off,
-    IntegrityError naming the frame if one is damaged; then no file is left.
+    NoSpace if they would leave less than `floor_bytes` free, IntegrityError naming the frame if one is damaged;
+    then no file is left.
     """
     check_job(job)
     manifest = store.manifest
@@ -53,6 +55,7 @@ def write_excerpt(
     try:
         with write_problems(temporary):
             os.makedirs(target_dir, exist_ok=True)
+            check_space(temporary, floor_bytes, len(records) * length)
             if os.path.lexists(temporary):
                 os.unlink(temporary)
             with h5py.File(temporary, "x", locking=False) as out:

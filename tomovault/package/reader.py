@@ -139,6 +139,7 @@ class PackageReader:
         throttle: Throttle,
         progress: Progress,
         checkpoint: Checkpoint,
+        floor_bytes: int = 0,
     ) -> Restored:
         """Write original files below `target_dir`; see `restore_files`."""
         return restore_files(
@@ -151,6 +152,7 @@ class PackageReader:
             throttle=throttle,
             progress=progress,
             checkpoint=checkpoint,
+            floor_bytes=floor_bytes,
         )
 
     def write_frames(
@@ -164,6 +166,7 @@ class PackageReader:
         throttle: Throttle,
         progress: Progress,
         checkpoint: Checkpoint,
+        floor_bytes: int = 0,
     ) -> Restored:
         """Write some frames into one derived NXtomo file `<scan>.<label>.nx`; see `write_excerpt`."""
         return write_excerpt(
@@ -176,4 +179,5 @@ class PackageReader:
             throttle=throttle,
             progress=progress,
             checkpoint=checkpoint,
+            floor_bytes=floor_bytes,
         )

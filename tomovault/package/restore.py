@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, Transient, UserError
 from tomovault.core.manifest import ManifestFile
 from tomovault.core.ports import Checkpoint, Progress, Throttle
-from tomovault.package.container import start_writeback
+from tomovault.package.container import check_space, start_writeback
 from tomovault.package.manifest import PackedFile
 from tomovault.package.names import PART, check_job
 from tomovault.package.rebuild import Rebuilder
@@ -52,6 +52,7 @@ def restore_files(
     throttle: Throttle,
     progress: Progress,
     checkpoint: Checkpoint,
+    floor_bytes: int = 0,
 ) -> Restored:
     """Write the selected files (all of them by default) below an existing or new folder.
 
@@ -59,14 +60,15 @@ def restore_files(
     links and attributes as far as permitted, synced, renamed. A file that is there with the same bytes is kept.
     Nothing outside `target_dir` is touched and no link in it is followed.
 
-    Raises Refused for a different file in the way (unless `overwrite`) or a link, before anything is written;
+    Raises Refused for a different file in the way (unless `overwrite`) or a link, and NoSpace if what is to be
+    written would leave less than `floor_bytes` free, before anything is written;
     IntegrityError naming file and frame if the package is damaged: then the other files are all restored.
     """
     check_job(job)
     chosen = _chosen(store, select)
     _make_target(target_dir)
     with TargetTree(target_dir) as tree:
-        return _Restorer(store, tree, job, overwrite, throttle, progress, checkpoint).run(chosen, threads)
+        return _Restorer(store, tree, job, overwrite, throttle, progress, checkpoint).run(chosen, threads, floor_bytes)
 
 
 def _chosen(store: ChunkStore, select: Callable[[ManifestFile], bool] | Sequence[str] | None) -> list[PackedFile]:
@@ -125,7 +127,7 @@ class _Restorer:
         self._count = 0
         self._done = 0
 
-    def run(self, chosen: list[PackedFile], threads: int) -> Restored:
+    def run(self, chosen: list[PackedFile], threads: int, floor_bytes: int) -> Restored:
         before = self._store.read_bytes
         self._checkpoint("restore.begin")
         for parts in {split_path(f.meta.path)[:-1] for f in chosen}:
@@ -145,6 +147,8 @@ class _Restorer:
                 whole.append(PackedFile(file.meta, by_path[file.meta.hardlink_of].segments))
             else:
                 whole.append(file)
+        if whole:
+            check_space(os.path.join(self._tree.root, "."), floor_bytes, sum(f.meta.size for f in whole))
         self._write_whole(whole, threads, total)
         stands = {*kept, *self._written}
         for file in hard:

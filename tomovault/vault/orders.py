@@ -146,6 +146,7 @@ def _preview(request: Request) -> dict[str, Any]:
         "package": package.location if package else None,
         "digest": package.digest if package else "",
         "parameters": {},
+        "floor_bytes": request.vault.area(request.scan.area).floor,
     }
 
 
@@ -156,6 +157,7 @@ def _reconstruct(request: Request) -> dict[str, Any]:
         "package": _need_package(request).location,
         "threads": vault.site.jobs.cpus,
         "parameters": {**_preset(request, "reconstruct"), **request.wish.get("parameters", {})},
+        "floor_bytes": vault.area(request.scan.area).floor,
     }
 
 

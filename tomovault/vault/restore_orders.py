@@ -69,7 +69,19 @@ def order_restore(request: Request) -> dict[str, Any]:
         "frames": list(frames) if frames else None,
         "kind": wish.get("kind"),
         "overwrite": bool(wish.get("overwrite", False)),
+        "floor_bytes": _floor_at(request, str(wish["to"])),
     }
+
+
+def _floor_at(request: Request, target: str) -> int:
+    """The most that an area on the file system of the target keeps free; nothing where no area is on it."""
+    here = os.stat(_existing(os.path.realpath(target))).st_dev
+    floors = [0]
+    for area in request.vault.site.areas.values():
+        for place in (area.path, area.vault):
+            if os.stat(_existing(place)).st_dev == here:
+                floors.append(area.floor)
+    return max(floors)
 
 
 def _refuse_target(request: Request, kind: ProductKind) -> None:
