@@ -7,6 +7,7 @@ from tomovault.core.errors import Transient, UserError
 from tomovault.core.scan import Candidate, Certificate, ScanReport, Verdict
 from tomovault.core.wire import to_plain
 from tomovault.formats.family import load
+from tomovault.formats.limits import InspectionEnded
 from tomovault.watch.snapshot import snapshot_now
 
 
@@ -77,3 +78,12 @@ def test_a_busy_master_is_tried_again_and_a_broken_one_told(place, monkeypatch):
     assert look(place, busy).problem == ""
     assert len(busy.asked) == 2
     assert look(place, Formats(errors=[UserError("no HDF5 file")])).problem == "no HDF5 file"
+
+
+def test_a_look_that_may_end_otherwise_another_time_is_not_settled(place, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    for errors in ([Transient("held by its writer")] * 3, [InspectionEnded("took longer than 60 s and was ended")]):
+        inspected = look(place, Formats(errors=errors))
+        assert inspected.problem
+        assert not inspected.settled
+    assert look(place, Formats(errors=[UserError("no HDF5 file")])).settled

@@ -85,6 +85,7 @@ class Catalogue:
     def __init__(self):
         self._seen = {}
         self._inspected = {}
+        self._inspected_at = {}
         self.orders = []
         self.gone = []
 
@@ -97,7 +98,18 @@ class Catalogue:
         inspected, inspected_settled = self._inspected.get(candidate, (None, False))
         return snapshot != inspected or (settled and not inspected_settled)
 
-    def note_inspected(self, candidate, snapshot, settled):
+    @contextmanager
+    def reading(self):
+        yield self
+
+    def list_unbelieved(self, tx, area):
+        return [
+            (candidate, snapshot, self._inspected_at[candidate])
+            for candidate, (snapshot, settled) in self._seen.items()
+            if settled and self._inspected.get(candidate) == (snapshot, False)
+        ]
+
+    def note_inspected(self, candidate, snapshot, settled, now):
         """Whether it is taken: what is outdated is dropped, as the catalogue does."""
         seen = self._seen[candidate]
         inspected, inspected_settled = self._inspected.get(candidate, (None, False))
@@ -105,6 +117,7 @@ class Catalogue:
             if snapshot != seen[0] or (inspected_settled and not settled):
                 return False
         self._inspected[candidate] = (snapshot, settled)
+        self._inspected_at[candidate] = now
         return True
 
     def queue_job(self, tx, action, scan, order, **about):
@@ -292,7 +305,7 @@ class VirtualWatch:
         candidate = lookout_module.Candidate(**look["candidate"])
         settled = look["settled"] and _is_as_seen(candidate, look["snapshot"])
         reply = self._inspector.inspect(look["candidate"], settled)
-        if not self._catalogue.note_inspected(candidate, look["snapshot"], settled):
+        if not self._catalogue.note_inspected(candidate, look["snapshot"], settled, self._clock.now()):
             return
         now = self._clock.monotonic()
         for report in reply.get("reports", ()):

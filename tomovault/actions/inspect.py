@@ -13,6 +13,7 @@ from tomovault.core.record import Inspected, Outcome, Result
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
 from tomovault.formats.family import load
+from tomovault.formats.limits import InspectionEnded
 from tomovault.watch.snapshot import snapshot_now
 
 #: A master that its writer holds in a state that cannot be read is tried again after these pauses.
@@ -52,7 +53,10 @@ class Inspect:
 
 
 def _inspected(look: Look, bench: Bench) -> Inspected:
-    """What the candidate holds. It counts as settled only if it is, before and after, as it was when it was seen."""
+    """What the candidate holds. It counts as settled only if it is, before and after, as it was when it was seen.
+
+    A problem that another look may not meet is not settled, either.
+    """
     for pause_s in (*_PAUSES_S, None):
         settled = look.settled and _is_as_seen(look)
         try:
@@ -62,8 +66,10 @@ def _inspected(look: Look, bench: Bench) -> Inspected:
                 reports = tuple(bench.formats.inspect(look.candidate, settled=False))
         except Transient as problem:
             if pause_s is None:
-                return Inspected(look.candidate, look.snapshot, settled, problem=problem.message)
+                return Inspected(look.candidate, look.snapshot, False, problem=problem.message)
             time.sleep(pause_s)
+        except InspectionEnded as problem:
+            return Inspected(look.candidate, look.snapshot, False, problem=problem.message)
         except TomovaultError as problem:
             return Inspected(look.candidate, look.snapshot, settled, problem=problem.message)
         else:

@@ -83,6 +83,19 @@ def list_candidates(tx: Tx, area: str | None = None) -> list[CandidateEntry]:
     return [_entry(row) for row in tx.rows(query)]
 
 
+def list_unbelieved(tx: Tx, area: str) -> list[tuple[Candidate, str, datetime]]:
+    """(candidate, snapshot, when it was inspected) of what settled, yet was found unsettled when it was inspected."""
+    table = tables.candidate
+    query = select(table).where(
+        table.c.area == area,
+        table.c.settled.is_(True),
+        table.c.inspected_settled.is_(False),
+        table.c.inspected_snapshot == table.c.snapshot,
+        table.c.inspected_at.is_not(None),
+    )
+    return [(_entry(row).candidate, row.snapshot, row.inspected_at) for row in tx.rows(query)]
+
+
 def list_problems(tx: Tx) -> list[CandidateEntry]:
     """Candidates that could not be read when last inspected; those confirmed as gone are none."""
     table = tables.candidate

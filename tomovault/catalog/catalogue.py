@@ -134,6 +134,7 @@ class Catalogue:
     note_candidate = staticmethod(candidates.note_candidate)
     list_candidates = staticmethod(candidates.list_candidates)
     list_problems = staticmethod(candidates.list_problems)
+    list_unbelieved = staticmethod(candidates.list_unbelieved)
     record_inspected = staticmethod(inspections.record_inspected)
 
     known = staticmethod(scans.known)

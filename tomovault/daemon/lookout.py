@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,20 @@ _BATCH = 16
 #: So many sweeps must find a scan's place readable and the scan not there before it is called missing.
 _SWEEPS_TO_BELIEVE = 3
 
+#: What had settled and was found unsettled, or could not be read just then, is inspected again so many seconds after
+#: each inspection, then no more until it changes.
+_AGAIN_AFTER_S = (30.0, 300.0, 3000.0)
+
+
+@dataclass(frozen=True)
+class _Unbelieved:
+    """A settled snapshot whose last inspection, at that time, did not find it settled; and how often it was told."""
+
+    snapshot: str
+    inspected_at: datetime
+    count: int
+    asked: bool = False
+
 
 class Lookout:
     """Notes sweeps in the catalogue. Keeps in memory only what it told last, so that quiet areas cost nothing."""
@@ -31,6 +46,8 @@ class Lookout:
         self._vault = vault
         self._noted: dict[Candidate, tuple[str, bool]] = {}
         self._inspected_unsettled: dict[Candidate, datetime] = {}
+        self._unbelieved: dict[str, dict[Candidate, _Unbelieved]] = {}
+        self._asked_catalogue_at: dict[str, datetime] = {}
         self._told_missing: set[Candidate] = set()
         self.unsettled: dict[str, int] = {}
         self.trouble: dict[str, str] = {}
@@ -55,20 +72,58 @@ class Lookout:
         changed = [s for s in sweep.seen if self._noted.get(s.candidate) != (s.snapshot, s.settled)]
         gone = [c for c, sweeps in sweep.absent if sweeps >= _SWEEPS_TO_BELIEVE and c not in self._told_missing]
         queued = 0
-        if changed or gone:
+        self._ask_catalogue(area, now, at_once=any(s.settled for s in changed))
+        again = self._due_again(area, sweep, set(changed), now)
+        if changed or gone or again:
             with self._vault.catalogue.writing() as tx:
-                looks = [s for s in changed if self._note(tx, area, s, now)]
+                looks = [s for s in changed if self._note(tx, area, s, now)] + again
                 queued = self._queue(tx, area, looks, now)
                 for candidate in gone:
                     record_vanished(tx, area, candidate, now)
             for seen in changed:
                 self._noted[seen.candidate] = (seen.snapshot, seen.settled)
                 self._told_missing.discard(seen.candidate)
+            known = self._unbelieved.get(area, {})
+            for seen in looks:
+                if seen.settled and seen.candidate in known:
+                    known[seen.candidate] = replace(known[seen.candidate], asked=True)
             for candidate in gone:
                 self._told_missing.add(candidate)
                 self._noted.pop(candidate, None)
         self.swept[area] = self.swept.get(area, 0) + 1
         return queued
+
+    def _ask_catalogue(self, area: str, now: datetime, *, at_once: bool) -> None:
+        """What was not believed is known again; quiet areas are asked about now and then only."""
+        last = self._asked_catalogue_at.get(area)
+        if not at_once and last is not None and 0.0 <= (now - last).total_seconds() < _AGAIN_AFTER_S[0]:
+            return
+        self._asked_catalogue_at[area] = now
+        before = self._unbelieved.get(area, {})
+        with self._vault.catalogue.reading() as tx:
+            told = self._vault.catalogue.list_unbelieved(tx, area)
+        known = {}
+        for candidate, snapshot, inspected_at in told:
+            old = before.get(candidate)
+            if old is None or old.snapshot != snapshot:
+                old = _Unbelieved(snapshot, inspected_at, 0)
+            elif old.inspected_at != inspected_at:
+                old = _Unbelieved(snapshot, inspected_at, old.count + 1)
+            known[candidate] = old
+        self._unbelieved[area] = known
+
+    def _due_again(self, area: str, sweep: Sweep, changed: set[Seen], now: datetime) -> list[Seen]:
+        """What is still as it was when its inspection did not find it settled, and has waited; each once."""
+        unbelieved = self._unbelieved.get(area)
+        due = []
+        for seen in sweep.seen if unbelieved else ():
+            last = unbelieved.get(seen.candidate) if unbelieved else None
+            if last is None or last.asked or last.count >= len(_AGAIN_AFTER_S) or seen in changed:
+                continue
+            waited_s = (now - last.inspected_at).total_seconds()
+            if seen.settled and seen.snapshot == last.snapshot and waited_s >= _AGAIN_AFTER_S[last.count]:
+                due.append(seen)
+        return due
 
     def _take_confirmed(self, area: str, vanished: Sequence[Candidate]) -> None:
         """What a person confirmed as gone need not be missed any longer."""
@@ -97,7 +152,9 @@ class Lookout:
                     {"candidate": to_plain(s.candidate), "snapshot": s.snapshot, "settled": s.settled} for s in batch
                 ],
             }
-            text = repr([(s.candidate, s.snapshot, s.settled) for s in batch])
+            # One that was inspected before is asked for anew, not a repetition of that job.
+            earlier = self._unbelieved.get(area, {})
+            text = repr([(s.candidate, s.snapshot, s.settled, _inspected_at(earlier, s)) for s in batch])
             key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
             self._vault.catalogue.queue_job(
                 tx,
@@ -111,3 +168,8 @@ class Lookout:
                 host=self._vault.site.areas[area].host,
             )
         return len(looks)
+
+
+def _inspected_at(unbelieved: Mapping[Candidate, _Unbelieved], seen: Seen) -> str:
+    last = unbelieved.get(seen.candidate)
+    return last.inspected_at.isoformat() if last is not None and last.snapshot == seen.snapshot else ""

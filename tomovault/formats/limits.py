@@ -48,6 +48,10 @@ class Limits:
     output_bytes: int = 256 << 20
 
 
+class InspectionEnded(UserError):
+    """The child met a limit or died: the fault of the file, or of the machine at that moment."""
+
+
 class _ChildFailed(Exception):
     """What happened to the child, in words."""
 
@@ -59,8 +63,8 @@ class LimitedFormats:
         self._limits = limits or Limits()
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
-        """As `Format.inspect`. Raises UserError naming the place if the child died or answered nonsense,
-        Transient if a writer holds the file in a way that cannot be read now.
+        """As `Format.inspect`. Raises UserError naming the place if the child died (InspectionEnded) or answered
+        nonsense, Transient if a writer holds the file in a way that cannot be read now.
         """
         place = os.path.join(candidate.folder, candidate.key) if candidate.key else candidate.folder
         reply = self._ask({"op": "inspect", "candidate": wire.to_plain(candidate), "settled": settled}, place)
@@ -81,7 +85,7 @@ class LimitedFormats:
         try:
             reply = json.loads(self._run(json.dumps(request).encode("ascii")))
         except _ChildFailed as error:
-            raise UserError(
+            raise InspectionEnded(
                 f"{place}: the inspection {error}", hint="the file may be damaged; it is kept as found"
             ) from error
         except ValueError as error:

@@ -1,0 +1,98 @@
+"""What is looked into, and what is looked into again."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tomovault.core.known import JobStatus
+from tomovault.core.record import Inspected, Outcome, Result
+from tomovault.core.scan import Candidate
+from tomovault.daemon.lookout import Lookout
+from tomovault.watch.sweep import Seen, Sweep
+
+
+class Watched:
+    """One settled candidate that each sweep finds, and how its inspections end."""
+
+    def __init__(self, town):
+        self.town = town
+        self.candidate = Candidate("edf", str(town.area / "one"), "")
+        self.now = town.now
+        self.lookout = Lookout(town.vault)
+
+    def sweep(self, snapshot="snap"):
+        seen = Seen(self.candidate, snapshot, True, 60.0, 1, 1)
+        return self.lookout.take("inhouse", Sweep((seen,), (), (), 1, 1, 0.1, changed=(seen,)), self.now)
+
+    def end(self, *, settled, problem="", snapshot="snap"):
+        catalogue = self.town.vault.catalogue
+        inspected = Inspected(self.candidate, snapshot, settled, (), problem)
+        with catalogue.writing() as tx:
+            job = catalogue.claim_job(tx, "somebody", now=self.now, actions=["inspect"])
+            result = Result(Outcome.SUCCEEDED, (inspected,))
+            catalogue.finish_job(tx, job.id, job.token, result, now=self.now, retry_after_s=1.0, max_attempts=1)
+
+    def pass_time(self, **much):
+        self.now += timedelta(**much)
+
+    def waiting(self):
+        with self.town.vault.catalogue.reading() as tx:
+            return len(self.town.vault.catalogue.list_jobs(tx, JobStatus.TODO))
+
+
+@pytest.fixture
+def watched(town):
+    return Watched(town)
+
+
+def test_what_was_believed_is_not_looked_into_again(watched):
+    assert watched.sweep() == 1
+    watched.end(settled=True)
+    for _ in range(5):
+        watched.pass_time(hours=1)
+        assert watched.sweep() == 0
+    assert watched.waiting() == 0
+
+
+def test_an_inspection_that_was_not_settled_is_made_again_a_few_times(watched):
+    assert watched.sweep() == 1
+    watched.end(settled=False, problem="EIO")
+    watched.pass_time(seconds=5)
+    assert watched.sweep() == 0, "not at once"
+    asked = 0
+    for _ in range(30):
+        watched.pass_time(minutes=10)
+        asked += watched.sweep()
+        if watched.waiting():
+            assert watched.sweep() == 0, "it is asked for already"
+            watched.end(settled=False, problem="EIO")
+    assert asked == 3
+    assert watched.sweep("another") == 1, "a change is looked into as ever"
+    watched.end(settled=False, snapshot="another")
+    watched.pass_time(minutes=10)
+    assert watched.sweep("another") == 1
+
+
+def test_a_restart_asks_again_for_what_was_not_settled(watched):
+    assert watched.sweep() == 1
+    watched.end(settled=False)
+    watched.lookout = Lookout(watched.town.vault)
+    watched.pass_time(minutes=10)
+    assert watched.sweep() == 1
+    assert watched.waiting() == 1
+    watched.end(settled=True)
+    watched.pass_time(hours=1)
+    assert watched.sweep() == 0
+
+
+def test_one_that_is_not_seen_any_more_is_not_asked_for(watched):
+    watched.sweep()
+    watched.end(settled=False)
+    watched.pass_time(hours=1)
+    away = replace(watched.candidate, key="another")
+    seen = Seen(away, "snap", True, 60.0, 1, 1)
+    watched.lookout.take("inhouse", Sweep((), (), (), 1, 1, 0.1), watched.now)
+    assert watched.waiting() == 0
+    watched.lookout.take("inhouse", Sweep((seen,), (), (), 1, 1, 0.1), watched.now)
+    assert watched.waiting() == 1
