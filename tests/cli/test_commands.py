@@ -355,6 +355,22 @@ def test_init_and_area_add(tmp_path, say, ask):
     assert ask("init", str(tmp_path / "x"), "--area", "nonsense", code=2)["error"]
 
 
+def test_an_init_that_a_marker_forbids_leaves_nothing(tmp_path, say, ask):
+    first = tmp_path / "first"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    ask("init", str(first), "--area", f"one={tmp_path / 'a'}")
+    second = tmp_path / "second"
+    pair = ("--area", f"new={tmp_path / 'b'}", "--area")
+    assert "already marked" in ask("init", str(second), *pair, f"other={tmp_path / 'a'}", code=3)["error"]
+    assert not (second / "tomovault.yaml").exists()
+    assert not (tmp_path / "b" / ".tomovault").exists()
+    assert ask("init", str(second), *pair, f"one={tmp_path / 'a'}")["areas"][1]["marked"]
+    third = ask("area", "add", f"two={tmp_path / 'a'}", "--site", str(second), code=3)
+    assert "already marked" in third["error"]
+    assert "two:" not in (second / "tomovault.yaml").read_text()
+
+
 def test_a_second_daemon_exits_75_and_names_the_leader(town, ask):
     with town.vault.catalogue.writing() as tx:
         town.vault.catalogue.take_lease(tx, "leader", "host-1-abc", 600.0)

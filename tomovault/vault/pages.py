@@ -190,7 +190,11 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
     rows = []
     for row in vault.catalogue.usage(tx, by):
         key = row.value
-        facts = vault.area_facts(tx, key) if by in ("area", "tier") and key in vault.site.areas else None
+        facts = (
+            vault.area_facts(tx, key)
+            if key is not None and by in ("area", "tier") and key in vault.site.areas
+            else None
+        )
         limit = facts.quota_bytes or None if facts else None
         share = row.bytes / limit if limit else None
         rows.append(

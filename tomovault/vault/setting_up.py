@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from tomovault.vault.editing import change_site
 from tomovault.vault.site import add_area, init_site, load_site
 from tomovault.vault.vault import Vault
-from tomovault.watch.area import write_marker
+from tomovault.watch.area import check_marker, write_marker
 
 
 def set_up_site(
@@ -20,6 +21,8 @@ def set_up_site(
 
     Raises UserError if it cannot be.
     """
+    for name, path in areas.items():
+        _check(name, path, simulated)
     init_site(folder, areas, simulated=simulated)
     if settings:
         change_site(folder, settings)
@@ -35,12 +38,19 @@ def set_up_area(folder: Path, name: str, path: str) -> dict[str, Any]:
     """The site watches one more folder, which is marked and recorded."""
     site = load_site(folder)
     if name not in site.areas or str(site.areas[name].path) != path:
+        _check(name, path, site.simulated)
         add_area(folder, name, path)
     vault = Vault.open(folder)
     try:
         return _mark(vault, name)
     finally:
         vault.close()
+
+
+def _check(name: str, path: str, simulated: bool) -> None:
+    """A marker that forbids it is found before anything is written."""
+    if os.path.isdir(path):
+        check_marker(path, name=name, simulated=simulated)
 
 
 def _mark(vault: Vault, name: str) -> dict[str, Any]:

@@ -94,6 +94,21 @@ def write_marker(path: str, *, name: str, simulated: bool, now: datetime) -> Are
     return read_identity(path)
 
 
+def check_marker(path: str, *, name: str, simulated: bool) -> None:
+    """What `write_marker` would refuse because of a marker that is there is refused; nothing is written."""
+    try:
+        with _open_root(path) as root:
+            own = _open_own(root, create=False)
+    except OSError:
+        return
+    try:
+        found = _existing_marker(own, path)
+    finally:
+        os.close(own)
+    if found is not None:
+        _require_same_meaning(found, path, name, simulated)
+
+
 def _existing_marker(own: int, path: str) -> dict[str, Any] | None:
     try:
         return _read_marker(own, path)
