@@ -1,8 +1,10 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tomovault.core.replica import TierClass
+from tomovault.daemon import loop
 from tomovault.daemon.loop import Daemon
 from tomovault.vault.vault import Vault
 
@@ -27,3 +29,14 @@ def test_an_area_that_left_the_sites_file_rests(town):
     daemon._make_room(now)
     assert daemon.is_idle()
     assert [j.status.value for j in town.jobs(scan, "verify")] == ["todo"]
+
+
+def test_copies_that_cannot_be_re_read_do_not_stand_before_the_rest(town, daemon, monkeypatch):
+    """Each turn of a day takes up other copies than the turns before it."""
+    scan = town.scan("one", copies=2)
+    monkeypatch.setattr(loop, "_OVERDUE_AT_ONCE", 1)
+    monkeypatch.setattr(type(town.vault), "verified_within", lambda *_: dict.fromkeys(TierClass, timedelta(0)))
+    turns = [daemon._queue_overdue() for _ in range(5)]
+    assert turns == [1, 1, 1, 0, 0]
+    read = [j.order["replicas"][0] for j in town.jobs(scan, "verify")]
+    assert len(set(read)) == 3

@@ -252,10 +252,10 @@ def list_granted(tx: Tx, area: str) -> list[tuple[str, int, int]]:
 
 
 def list_overdue(
-    tx: Tx, area: str, within: Mapping[TierClass, timedelta], now: datetime, *, limit: int
+    tx: Tx, area: str, within: Mapping[TierClass, timedelta], now: datetime, *, limit: int, skip: Collection[str] = ()
 ) -> list[tuple[str, str]]:
     """(scan, replica) of packages of an area's scans that were re-read too long ago, oldest first; one whose date
-    lies in the future counts for nothing until it is re-read, and is overdue, too.
+    lies in the future counts for nothing until it is re-read, and is overdue, too. Replicas to skip are left out.
     """
     scan, replica, tier = tables.scan, tables.replica, tables.tier
     late = or_(
@@ -276,9 +276,19 @@ def list_overdue(
             late,
         )
         .order_by(replica.c.verified_at)
-        .limit(limit)
+        .limit(limit + len(skip))
     )
-    return [(r.scan_id, r.id) for r in tx.rows(query)]
+    return [(r.scan_id, r.id) for r in tx.rows(query) if r.id not in skip][:limit]
+
+
+def asked_since(tx: Tx, action: str, rule: str, since: datetime) -> frozenset[str]:
+    """Replicas that jobs of an action and a rule name which were queued since then or are not over yet."""
+    job = tables.job
+    unfinished = job.c.status.in_([JobStatus.TODO.value, JobStatus.DOING.value])
+    query = select(job.c.order).where(
+        job.c.action == action, job.c.rule == rule, or_(job.c.queued_at >= since, unfinished)
+    )
+    return frozenset(replica for row in tx.rows(query) for replica in row.order.get("replicas", ()))
 
 
 def shared_paths(tx: Tx, scan_id: str) -> frozenset[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import has_work_before, list_inspected, list_overdue
+from tomovault.catalog.work import asked_since, has_work_before, list_inspected, list_overdue
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
@@ -40,6 +40,8 @@ _TICK_S = 0.1
 _LEASE_S = 60.0
 #: A job that waits longer than this before its next try does not keep `--until-idle` (contract).
 _IDLE_PATIENCE_S = 60.0
+#: Old copies of an area that one turn of the timer queues for a re-read.
+_OVERDUE_AT_ONCE = 20
 
 
 class Daemon:
@@ -293,10 +295,12 @@ class Daemon:
         now = datetime.now(UTC)
         queued = 0
         catalogue = self.vault.catalogue
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with catalogue.writing() as tx:
+            asked = asked_since(tx, "verify", "scrub", midnight)
             for area in self.vault.site.areas:
                 within = self.vault.verified_within(area)
-                for scan_id, replica_id in list_overdue(tx, area, within, now, limit=20):
+                for scan_id, replica_id in list_overdue(tx, area, within, now, limit=_OVERDUE_AT_ONCE, skip=asked):
                     job = catalogue.queue_job(
                         tx,
                         "verify",
