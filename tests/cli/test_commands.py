@@ -332,6 +332,15 @@ def test_catalogue_and_audit(town, ask, tmp_path):
     assert ask("audit", "show", "--limit", "1")["entries"][0]["op"]
 
 
+def test_an_audit_log_without_its_exported_head_exits_4(town, ask):
+    town.vault.export_head()
+    assert ask("audit", "verify")["ok"]
+    with town.vault.heads_file.open("a") as file:
+        file.write(json.dumps({"seq": 999, "hash": "f" * 64}) + "\n")
+    assert "exported head" in ask("audit", "verify", code=4)["problem"]
+    assert "exported head" in ask("catalogue", "check", code=4)["problems"][0]
+
+
 def test_doctor_tells_what_works(town, ask):
     checks = {c["name"]: c for c in ask("doctor")["checks"]}
     assert checks["area inhouse"]["ok"]

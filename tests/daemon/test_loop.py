@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tomovault.core.errors import TomovaultError
 from tomovault.core.replica import TierClass
 from tomovault.daemon import loop
 from tomovault.daemon.loop import Daemon
@@ -40,3 +41,26 @@ def test_copies_that_cannot_be_re_read_do_not_stand_before_the_rest(town, daemon
     assert turns == [1, 1, 1, 0, 0]
     read = [j.order["replicas"][0] for j in town.jobs(scan, "verify")]
     assert len(set(read)) == 3
+
+
+def test_the_head_of_the_audit_log_is_exported_nightly(town, daemon):
+    assert town.vault.exported_head() is None
+    daemon._timers.put("nightly")
+    daemon._take_timers(town.now)
+    with town.vault.catalogue.reading() as tx:
+        newest = town.vault.catalogue.list_audit(tx, limit=1)[0]
+    assert town.vault.exported_head() == (newest.seq, newest.hash)
+
+
+def test_a_daemon_that_stops_exports_the_head(town):
+    daemon = Daemon(town.vault)
+    daemon.stop()
+    daemon.run()
+    assert town.vault.exported_head() is not None
+
+
+def test_a_head_that_cannot_be_written_stops_nothing(town, daemon):
+    town.vault.heads_file.mkdir()
+    daemon._export_head()
+    with pytest.raises((TomovaultError, OSError)):
+        town.vault.exported_head()

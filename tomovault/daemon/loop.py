@@ -98,6 +98,7 @@ class Daemon:
         with contextlib.ExitStack() as ending:
             ending.callback(self._status, "stopped")
             ending.callback(self._drop_lead)
+            ending.callback(self._export_head)
             ending.callback(self.workers.stop)
             ending.callback(self._stop_watches)
             timers = self._start_timers()
@@ -289,6 +290,7 @@ class Daemon:
                 acted += self._queue_overdue()
             elif name == "nightly":
                 self._recount()
+                self._export_head()
 
     def _queue_overdue(self) -> int:
         """Copies whose last re-read is getting too old are queued for one."""
@@ -320,6 +322,13 @@ class Daemon:
             differences = self.vault.catalogue.recount(tx)
         for difference in differences:
             log.error("usage differs from a recount", difference=difference)
+
+    def _export_head(self) -> None:
+        """The head of the audit log stands outside the catalogue, too (law 9)."""
+        try:
+            self.vault.export_head()
+        except (TomovaultError, OSError) as problem:
+            log.warning("the head of the audit log cannot be exported", reason=str(problem))
 
     # --- lead ----------------------------------------------------------------------------------------
 

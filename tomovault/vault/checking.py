@@ -92,7 +92,7 @@ def _libraries() -> Iterator[Check]:
 
 
 def _catalogue(vault: Vault) -> Iterator[Check]:
-    problems = vault.catalogue.check()
+    problems = vault.catalogue.check(vault.exported_head())
     yield Check("catalogue", not problems, problems[0] if problems else "sound", "tomovault catalogue check says more")
     with vault.catalogue.reading() as tx:
         leader = vault.catalogue.lease_holder(tx, "leader")

@@ -72,6 +72,22 @@ class Vault:
         """Where jobs, guard files and logs live."""
         return Path(self.site.folder) / "run"
 
+    @cached_property
+    def heads_file(self) -> Path:
+        """Where heads of the audit log are exported to, one a line: outside the catalogue that they prove."""
+        return Path(self.site.folder) / "audit-heads.jsonl"
+
+    def export_head(self) -> None:
+        """The head of the audit log is exported. Raises OSError or Transient."""
+        with self.catalogue.reading() as tx:
+            self.catalogue.export_head(tx, str(self.heads_file))
+
+    def exported_head(self) -> tuple[int, str] | None:
+        """The last head that was exported; None before the first. Raises IntegrityError for a damaged file."""
+        if not self.heads_file.exists():
+            return None
+        return self.catalogue.read_exported(str(self.heads_file))
+
     def record_places(self, tx: Any, area: str, identity: AreaIdentity, now: datetime) -> None:
         """The area and every tier of the site are in the catalogue, with whether their copies count (law 4)."""
         conf = self.site.areas[area]

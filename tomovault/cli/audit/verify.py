@@ -13,7 +13,7 @@ def command(as_json: bool) -> int:
     """Check that no entry of the audit log was changed, removed or put in. Exit code 4 if one was."""
     vault = open_vault()
     with vault.catalogue.reading() as tx:
-        chain = vault.catalogue.verify_audit(tx)
+        chain = vault.catalogue.verify_audit(tx, vault.exported_head())
     if as_json:
         say_json({"ok": chain.ok, "entries": chain.rows, "head": chain.head, "problem": chain.problem})
     elif chain.ok:

@@ -14,7 +14,8 @@ def command(as_json: bool) -> int:
 
     Exit code 4 if anything is wrong.
     """
-    problems = open_vault().catalogue.check()
+    vault = open_vault()
+    problems = vault.catalogue.check(vault.exported_head())
     if as_json:
         say_json({"ok": not problems, "problems": problems})
     else:
