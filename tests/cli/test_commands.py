@@ -403,6 +403,16 @@ def test_failed_jobs_are_told_with_their_reason(town, ask, say):
     assert ": inspect in far after 1 attempts: no" in say("status").out
 
 
+def test_an_area_of_another_machine_is_told_to_be_unwatched(town, ask, say):
+    town.change(areas={"inhouse": {"host": "elsewhere"}})
+    assert "it is for the machine elsewhere" in ask("status")["areas"][0]["unwatched"]
+    assert "inhouse: not watched from here: it is for the machine elsewhere" in say("status").out
+    checks = {c["name"]: c for c in ask("doctor")["checks"]}
+    assert (checks["area inhouse host"]["ok"], "elsewhere" in checks["area inhouse host"]["detail"]) == (False, True)
+    town.change(areas={"inhouse": {"host": town.vault.host}})
+    assert ask("status")["areas"][0]["unwatched"] == ""
+
+
 def test_a_queue_that_is_empty_is_told_as_none(town, say):
     assert "\njobs:   none\n" in say("status").out
 

@@ -48,7 +48,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
     ]
     lines += ["", table(["area", "used", "", "quarantine", ""], rows)]
     for area in page["areas"]:
-        notes = [area["absent"], area["trouble"], *area["alarms"]]
+        notes = [area["unwatched"], area["absent"], area["trouble"], *area["alarms"]]
         lines += [f"  {area['area']}: {note}" for note in notes if note]
         if area["settling"]:
             lines.append(f"  {area['area']}: {area['settling']} scans are being written or settling")

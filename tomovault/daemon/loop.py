@@ -384,7 +384,8 @@ class Daemon:
         for name in sorted(self._left):
             log.warning("area is in the catalogue but not in tomovault.yaml; its jobs wait", area=name)
         for name, area in self.vault.site.areas.items():
-            if area.host is not None and area.host != self.vault.host:
+            if why := self.vault.unwatched(name):
+                log.warning("area is not watched", area=name, reason=why)
                 continue
             if name not in recorded:
                 self._absent[name] = f"it was never marked: run `tomovault area add {name}={area.path}`"

@@ -103,6 +103,8 @@ def _area(vault: Vault, name: str) -> Iterator[Check]:
     from tomovault.watch.area import AreaIdentity, check_area, disk_space, rights
 
     area = vault.site.areas[name]
+    if unwatched := vault.unwatched(name):
+        yield Check(f"area {name} host", False, unwatched, f"tomovault run on {area.host}, or no `host`", needed=False)
     with vault.catalogue.reading() as tx:
         recorded = {a.name: a for a in vault.catalogue.list_areas(tx)}
     if name not in recorded:

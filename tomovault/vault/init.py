@@ -42,7 +42,8 @@ watch:
 #   policy: standard     policies/standard.yaml
 #   prune: off           on: originals may go once the laws are met
 #   reduce: off          on: data may be made smaller with bounded loss
-#   host: NAME           the machine whose daemon works here
+#   host: NAME           the machine whose daemon works here; one daemon leads a site, so while it runs elsewhere
+#                        this area is not watched
 #   template: "{{proposal}}/{{sample}}"    what the folders below it mean
 #   floor: 1TB           kept free for the acquisition
 #   metadata_root: PATH  where the metadata is written, if elsewhere

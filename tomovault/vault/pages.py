@@ -235,6 +235,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
                 "high": facts.high,
                 "low": facts.low,
                 "prune": "on" if facts.prune_on else "off",
+                "unwatched": vault.unwatched(name),
                 "absent": told.get("absent", {}).get(name, ""),
                 "trouble": name_of(told.get("trouble", {}).get(name, "")),
                 "settling": told.get("unsettled", {}).get(name, 0) if leader else 0,

@@ -136,6 +136,13 @@ class Vault:
                 hint="its scans rest until it stands there again: tomovault area add NAME=PATH",
             ) from None
 
+    def unwatched(self, area: str) -> str:
+        """Why a daemon on this machine does not watch an area; '' if it does."""
+        host = self.area(area).host
+        if host in (None, self.host):
+            return ""
+        return f"not watched from here: it is for the machine {host}, and one daemon leads a site"
+
     def left_areas(self, tx: Any) -> frozenset[str]:
         """Areas that the catalogue knows and the site's file does not have any more; nothing is done there."""
         return frozenset(a.name for a in self.catalogue.list_areas(tx)) - self.site.areas.keys()
