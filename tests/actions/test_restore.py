@@ -182,3 +182,22 @@ def test_the_floor_is_kept_for_what_is_given_back_as_a_file(restore, tmp_path):
     with pytest.raises(NoSpace, match="floor"):
         restore(product="volume", floor_bytes=1 << 60)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_read_from_a_server_is_within_its_share(restore, bench, monkeypatch):
+    spent = {}
+
+    class Share:
+        def __init__(self, place):
+            self.place = place
+
+        def spend(self, count):
+            spent[self.place] = spent.get(self.place, 0) + count
+
+    monkeypatch.setattr(bench, "throttle", Share)
+    restore()
+    assert set(spent) == {"inhouse"}
+    spent.clear()
+    result = restore(product="volume", overwrite=True)
+    assert result.outcome is Outcome.SUCCEEDED
+    assert spent == {"inhouse": result.records[-1].bytes}

@@ -268,3 +268,16 @@ def test_small_and_flat_pictures_are_enlarged():
     assert enlarge(np.zeros((16, 16), np.uint8), 256).shape == (256, 256)
     assert enlarge(np.zeros((2, 640), np.uint8), 256).shape == (32, 640)
     assert side_by_side([np.zeros((4, 4), np.uint8), np.ones((8, 2), np.uint8)]).shape == (24, 30)
+
+
+def test_rereading_a_preview_is_within_a_share(tmp_path):
+    class Share:
+        spent = 0
+
+        def spend(self, count):
+            self.spent += count
+
+    share = Share()
+    made = make(scan(), tmp_path)
+    assert verify_preview(made.files[0].location, throttle=share) == made.digest
+    assert share.spent == os.path.getsize(made.files[0].location)

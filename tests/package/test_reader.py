@@ -348,3 +348,16 @@ def test_any_file_cut_in_any_way_comes_back(tmp_path_factory, bench, quiet, data
     with PackageReader.open(written.files[0].location) as reader:
         reader.restore(str(where / "out"), job="r1", **quiet)
     assert _tree(where / "out") == _tree(made.root)
+
+
+def test_frames_are_read_within_a_share(series):
+    class Share:
+        spent = 0
+
+        def spend(self, count):
+            self.spent += count
+
+    share = Share()
+    with PackageReader.open(series.pack().files[0].location, throttle=share) as reader:
+        reader.read(reader.indices(FrameKind.PROJECTION)[0])
+        assert 0 < share.spent == reader.read_bytes

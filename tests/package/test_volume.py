@@ -268,3 +268,10 @@ def test_a_cut_or_absent_file_is_an_integrity_error(tmp_path):
     path.unlink()
     with pytest.raises(IntegrityError):
         verify_volume(path)
+
+
+def test_rereading_a_volume_is_within_a_share(tmp_path):
+    written = write(tmp_path, volume(range(5)))
+    throttle = Free()
+    assert verify_volume(written.files[0].location, throttle=throttle) == written.digest
+    assert 0 < throttle.spent < written.files[0].size

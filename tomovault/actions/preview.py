@@ -62,7 +62,7 @@ class Preview:
             floor_bytes=wanted.floor_bytes,
         )
         written_at = bench.now()
-        if verify_preview(made.files[0].location) != made.digest:
+        if verify_preview(made.files[0].location, throttle=bench.throttle(wanted.area)) != made.digest:
             raise IntegrityError(f"the preview of {wanted.stem} does not re-read to its digest")
         processing = Processing(
             engine=engine.name,
@@ -100,11 +100,12 @@ def open_source(wanted: Order, bench: Bench) -> FrameSource:
     from tomovault.package.reader import PackageReader
 
     source: FrameSource
+    throttle = bench.throttle(wanted.area)
     if wanted.package is not None:
-        source = PackageReader.open(wanted.package)
+        source = PackageReader.open(wanted.package, throttle=throttle)
     else:
         report = find_report(bench.formats, wanted.candidate, wanted.entry, wanted.identity)
-        source = FilesSource(report.root, bench.formats.layout(report), digest=wanted.digest)
+        source = FilesSource(report.root, bench.formats.layout(report), digest=wanted.digest, throttle=throttle)
     if not source.indices(FrameKind.PROJECTION):
         raise UserError(
             f"{wanted.stem}: no projection can be read as a frame",

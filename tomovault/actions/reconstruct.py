@@ -39,7 +39,7 @@ class Reconstruct:
         from tomovault.package.volume import verify_volume, write_volume
 
         wanted = from_plain(Order, dict(order))
-        source = PackageReader.open(wanted.package)
+        source = PackageReader.open(wanted.package, throttle=bench.throttle(wanted.area))
         if not source.indices(FrameKind.PROJECTION):
             raise UserError(f"{wanted.stem}: its package holds no projections that can be read as frames")
         engine = bench.engine()
@@ -64,7 +64,7 @@ class Reconstruct:
             progress=bench.progress,
         )
         written_at = bench.now()
-        if verify_volume(written.files[0].location) != written.digest:
+        if verify_volume(written.files[0].location, throttle=bench.throttle(wanted.area)) != written.digest:
             raise IntegrityError(f"the volume of {wanted.stem} does not re-read to its digest")
         processing = Processing(
             engine=engine.name,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
 from tomovault.core.layout import FrameKind
-from tomovault.core.ports import Action, Bench, Placed, Tier
+from tomovault.core.ports import Action, Bench, Placed, Throttle, Tier
 from tomovault.core.record import Checked, GivenBack, Outcome, Record, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
@@ -241,6 +241,11 @@ def _wait_for_stage(tier: Tier, source: Source, bench: Bench) -> str:
     return ticket
 
 
+def _throttle(source: Source, wanted: Order, bench: Bench) -> Throttle:
+    """The share of the server that the package is read from: that of what was recalled is where it was put."""
+    return bench.throttle(source.tier if source.on_disk or wanted.recall is None else wanted.recall.area)
+
+
 def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> GivenBack:
     from tomovault.package.reader import PackageReader
 
@@ -253,7 +258,7 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
             label=_label(wanted),
             job=bench.job,
             overwrite=wanted.overwrite,
-            throttle=bench.throttle(""),
+            throttle=_throttle(source, wanted, bench),
             progress=bench.progress,
             checkpoint=bench.checkpoint,
             floor_bytes=wanted.floor_bytes,
@@ -264,7 +269,7 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
             select=selection,
             job=bench.job,
             overwrite=wanted.overwrite,
-            throttle=bench.throttle(""),
+            throttle=_throttle(source, wanted, bench),
             progress=bench.progress,
             checkpoint=bench.checkpoint,
             floor_bytes=wanted.floor_bytes,
@@ -308,6 +313,7 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
     from tomovault.package.container import check_space
 
     check_space(os.path.join(wanted.target, "."), wanted.floor_bytes, sum(f.size for f in files))
+    throttle = _throttle(source, wanted, bench)
     total = 0
     for file in files:
         target = Path(wanted.target, Path(file.location).name)
@@ -317,6 +323,7 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
         digest = hashlib.sha256()
         with Path(file.location).open("rb") as read, temporary.open("wb") as write:
             while block := read.read(1 << 20):
+                throttle.spend(len(block))
                 digest.update(block)
                 write.write(block)
             write.flush()

@@ -99,11 +99,13 @@ def _problem_of(target: Target, threads: int, bench: Bench) -> str:
     if target.product is ProductKind.PREVIEW:
         from tomovault.package.preview import verify_preview
 
-        return "" if verify_preview(target.location) == target.digest else "its content has another digest"
+        found = verify_preview(target.location, throttle=throttle)
+        return "" if found == target.digest else "its content has another digest"
     if target.product is ProductKind.VOLUME:
         from tomovault.package.volume import verify_volume
 
-        return "" if verify_volume(target.location) == target.digest else "its content has another digest"
+        found = verify_volume(target.location, throttle=throttle)
+        return "" if found == target.digest else "its content has another digest"
     from tomovault.package.verify import verify_package
 
     return verify_package(target.files, throttle=throttle, threads=threads, progress=bench.progress)

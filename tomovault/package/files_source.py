@@ -14,15 +14,22 @@ import numpy.typing as npt
 
 from tomovault.core.errors import SourceChanged, UserError
 from tomovault.core.layout import FrameKind, FrameSegment, Layout
+from tomovault.core.ports import Throttle
 from tomovault.package.tree import SourceTree, shown, source_problem
 
 _KEPT_OPEN = 16
 
 
 class FilesSource:
-    """A `core.ports.FrameSource` over the files that a layout describes, below `root`. Safe to use from threads."""
+    """A `core.ports.FrameSource` over the files that a layout describes, below `root`. Safe to use from threads.
 
-    def __init__(self, root: str, layout: Layout, digest: str | None = None) -> None:
+    What `read` takes from the disk is spent of `throttle`.
+    """
+
+    def __init__(
+        self, root: str, layout: Layout, digest: str | None = None, *, throttle: Throttle | None = None
+    ) -> None:
+        self._throttle = throttle
         self._layout = layout
         self._digest = digest
         self._frames: dict[int, tuple[str, FrameSegment]] = {
@@ -78,6 +85,8 @@ class FilesSource:
         if step != 1:
             return np.ascontiguousarray(self.read(index)[rows])
         part = np.empty((max(0, stop - first), frame.shape[1]), kind)
+        if self._throttle is not None:
+            self._throttle.spend(part.nbytes)
         self._fill(path, part.view(np.uint8).reshape(-1).data, frame.offset + first * frame.shape[1] * kind.itemsize)
         return part
 

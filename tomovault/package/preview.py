@@ -18,7 +18,7 @@ from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.flatfield import FlatField, FlatPlan, plan_flatfield
 from tomovault.core.layout import FrameKind
 from tomovault.core.manifest import content_digest
-from tomovault.core.ports import Checkpoint, FrameSource
+from tomovault.core.ports import Checkpoint, FrameSource, Throttle
 from tomovault.core.replica import StoredFile
 from tomovault.package.container import check_space, write_problems
 from tomovault.package.landing import array_digest, discard, drop_cache, publish, reread_file, temporary_path
@@ -80,11 +80,13 @@ def make_preview(
     return _land(images, {**parameters, "preview": notes}, Path(folder), stem, job, now, checkpoint, floor_bytes)
 
 
-def verify_preview(path: str | Path) -> str:
+def verify_preview(path: str | Path, *, throttle: Throttle | None = None) -> str:
     """The digest of a preview's arrays, re-read from the disk. Raises IntegrityError if it is not as written."""
     place = Path(path)
     try:
         drop_cache(place)
+        if throttle is not None:
+            throttle.spend(place.stat().st_size)
         with h5py.File(place, "r", locking=False) as file:
             group = file["/entry/preview"]
             digest = content_digest({n: array_digest(group[f"{n}/data"][()]) for n in _NAMES if n in group})

@@ -21,9 +21,13 @@ from tomovault.package.store import ChunkStore, read_manifest
 
 
 class PackageReader:
-    """Frames and files of one package; a `core.ports.FrameSource`. Frames may be read from several threads."""
+    """Frames and files of one package; a `core.ports.FrameSource`. Frames may be read from several threads.
 
-    def __init__(self, manifest: PackageManifest, store: ChunkStore) -> None:
+    What `read` takes from the disk is spent of `throttle`.
+    """
+
+    def __init__(self, manifest: PackageManifest, store: ChunkStore, throttle: Throttle | None = None) -> None:
+        self._throttle = throttle
         self._manifest = manifest
         self._store = store
         contents = manifest.contents
@@ -31,12 +35,12 @@ class PackageReader:
         self._of = {f.order: (f.group, f.position) for f in contents.frames}
 
     @classmethod
-    def open(cls, path: str) -> Self:
+    def open(cls, path: str, *, throttle: Throttle | None = None) -> Self:
         """Open a package by the path of its first file; raises UserError if there is none, IntegrityError if
         neither the manifest inside nor the one beside it is whole.
         """
         manifest = read_manifest(path)
-        return cls(manifest, ChunkStore(path, manifest))
+        return cls(manifest, ChunkStore(path, manifest), throttle)
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +93,11 @@ class PackageReader:
         """One frame, or some of its rows, in its stored dtype; raises IntegrityError if its bytes are damaged."""
         record = self._record(index)
         return self._store.frame_rows(
-            record.group, record.position, slice(None) if rows is None else rows, what=describe_frame(record)
+            record.group,
+            record.position,
+            slice(None) if rows is None else rows,
+            what=describe_frame(record),
+            throttle=self._throttle,
         )
 
     def facts(self) -> Mapping[str, Any]:

@@ -173,12 +173,13 @@ class ChunkStore:
         except IntegrityError as problem:
             raise IntegrityError(f"{name}: {problem.message}") from problem
 
-    def frame_rows(self, group: int, index: int, rows: slice, *, what: str) -> npt.NDArray[Any]:
+    def frame_rows(
+        self, group: int, index: int, rows: slice, *, what: str, throttle: Throttle | None = None
+    ) -> npt.NDArray[Any]:
         """Some rows of one frame as an array of their own."""
         of = self.manifest.contents.groups[group]
-        return decode_rows(
-            self.stored(of.chunks[index], what), codec=of.codec, dtype=of.dtype, shape=of.shape, rows=rows
-        )
+        stored = self.stored(of.chunks[index], what, throttle=throttle)
+        return decode_rows(stored, codec=of.codec, dtype=of.dtype, shape=of.shape, rows=rows)
 
     def frame_length(self, group: int) -> int:
         """Decoded bytes of a frame of a group."""

@@ -230,7 +230,7 @@ def _write_digests(file: Any, digests: list[str]) -> None:
     file["/entry/reconstruction/results"].create_dataset("slice_sha256", data=np.array(digests, dtype="S64"))
 
 
-def verify_volume(path: str | Path) -> str:
+def verify_volume(path: str | Path, *, throttle: Throttle | None = None) -> str:
     """The digest of a volume's content, every slice re-read from the disk and decoded.
 
     Raises IntegrityError naming the row where a slice is not what was written, or if the file cannot be read.
@@ -239,12 +239,12 @@ def verify_volume(path: str | Path) -> str:
     try:
         drop_cache(place)
         with h5py.File(place, "r", locking=False) as file:
-            return _read_digest(file)
+            return _read_digest(file, throttle)
     except (OSError, KeyError, RuntimeError, ValueError) as problem:
         raise IntegrityError(f"{place} cannot be read as a volume: {problem}") from problem
 
 
-def _read_digest(file: Any) -> str:
+def _read_digest(file: Any, throttle: Throttle | None) -> str:
     data = file[DATA]
     rows = file["/entry/reconstruction/results/rows"][()].tolist()
     recorded = [value.decode("ascii") for value in file["/entry/reconstruction/results/slice_sha256"][()]]
@@ -255,6 +255,8 @@ def _read_digest(file: Any) -> str:
     for at, row in enumerate(rows):
         try:
             mask, stored = data.id.read_direct_chunk((at, 0, 0))
+            if throttle is not None:
+                throttle.spend(len(stored))
             if mask:
                 raise IntegrityError("a slice is not compressed as written")
             decode_frame(stored, image.data.cast("B"), codec=BLOSC2)
