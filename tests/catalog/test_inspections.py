@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tomovault.catalog.work import reasons_of
 from tomovault.core.known import RemovalPhase
 from tomovault.core.record import Quarantined
 from tomovault.core.replica import Form, ReplicaState
@@ -171,6 +172,28 @@ def test_an_older_acquisition_in_a_pruned_place_is_a_rescan(site, listed, make, 
     (new,) = _record(site, make.inspected(older), now)
     assert new != listed.id
     assert _known(site, listed.id).superseded_by == new
+    _agree(site)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_packed_scan_stays_complete_where_a_file_goes(site, archived, make, now, settled):
+    later = now + timedelta(hours=1)
+    lacking = Certificate(Verdict.INCOMPLETE, FrameCounts(2, 1, 1), FrameCounts(2, 0, 1), problems=("1 flat missing",))
+    fewer = make.report(certificate=lacking, files=(make.file("a.edf"),))
+    before = _known(site, archived.id)
+    with site.writing() as tx:
+        site.note_candidate(tx, "inhouse", Candidate("edf", "/data/inhouse/s1", ""), "fewer", settled, later)
+    assert _record(site, make.inspected(fewer, snapshot="fewer", settled=settled), later) == [archived.id]
+    scan = _known(site, archived.id)
+    assert (scan.verdict, scan.settled, scan.certificate) == (Verdict.COMPLETE, True, before.certificate)
+    assert (scan.bytes, scan.complete) == (before.bytes, True)
+    states = {r.id: r.state for r in scan.replicas}
+    files = states.pop(archived.replica["inhouse/disk"])
+    assert files is (ReplicaState.SUSPECT if settled else ReplicaState.VERIFIED)
+    assert set(states.values()) == {ReplicaState.VERIFIED}
+    with site.reading() as tx:
+        told = reasons_of(tx, archived.id)
+    assert told == ({archived.replica["inhouse/disk"]: "1 flat missing"} if settled else {})
     _agree(site)
 
 

@@ -31,6 +31,9 @@ WHOSE_FIELDS = ("owner", "proposal", "sample", "beamline")
 #: A name is for people; a longer one is cut and told apart by a digest.
 _LONGEST_NAME = 200
 
+#: What is said of a whole scan that was packed, and stays said where a file of it goes.
+_KEPT = ("verdict", "settled", "bytes", "files", "newest_mtime_ns")
+
 _OVER = frozenset({Verdict.COMPLETE, Verdict.ABORTED})
 
 
@@ -79,11 +82,13 @@ def _record_report(tx: Tx, context: _Context, report: ScanReport) -> str:
 
 
 def _never_over(tx: Tx, old: Row[Any]) -> bool:
+    return not old.ever_complete and not _has_original(tx, old.id)
+
+
+def _has_original(tx: Tx, scan_id: str) -> bool:
     product = tables.product
-    has_original = tx.first(
-        select(product.c.id).where(product.c.scan_id == old.id, product.c.kind == ProductKind.ORIGINAL.value)
-    )
-    return not old.ever_complete and has_original is None
+    query = select(product.c.id).where(product.c.scan_id == scan_id, product.c.kind == ProductKind.ORIGINAL.value)
+    return tx.first(query) is not None
 
 
 def _is_remains(tx: Tx, old: Row[Any], report: ScanReport) -> bool:
@@ -152,6 +157,9 @@ def _insert(tx: Tx, context: _Context, report: ScanReport, place: str) -> str:
 def _update(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str:
     scan = tables.scan
     values = _values(tx, context, report)
+    lacks = _lacks(tx, context, report, old)
+    if lacks:
+        values |= {name: getattr(old, name) for name in _KEPT} | {"certificate": certificate_of(old.certificate)}
     if old.name.startswith(values["name"] + "_"):
         values["name"] = old.name
     if old.identity != report.identity:
@@ -160,10 +168,10 @@ def _update(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str
         declared = None
     else:
         declared = old.declared_verdict
-    verdict = Verdict(declared) if declared else report.certificate.verdict
+    verdict = Verdict(declared) if declared else Verdict(values["verdict"])
     values["ever_complete"] = old.ever_complete or (context.settled and verdict in _OVER)
     changed = _fingerprint(old.certificate, old.bytes, old.identity, old.settled) != _fingerprint(
-        values["certificate"], values["bytes"], report.identity, context.settled
+        values["certificate"], values["bytes"], report.identity, values["settled"]
     )
     if changed:
         values["changed_at"] = context.now
@@ -172,7 +180,41 @@ def _update(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str
         _write_conditions(tx, old.id, report.conditions)
     if changed:
         touch(tx, old.id, context.now, new_fact=True)
+    if lacks and context.settled:
+        _files_suspect(tx, old.id, lacks, context.now)
     return str(old.id)
+
+
+def _lacks(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str:
+    """What is not there any more of a scan that was packed when it was whole; '' for one that has all, or is another.
+
+    That it was complete is a fact about what was packed: a file that goes later is the trouble of one copy.
+    """
+    whole = context.settled and report.certificate.verdict in _OVER
+    was_whole = old.settled and Verdict(old.verdict) in _OVER and old.identity == report.identity
+    if whole or not was_whole or not _has_original(tx, old.id):
+        return ""
+    return "; ".join(report.certificate.problems) or f"its files are {report.certificate.verdict} now"
+
+
+def _files_suspect(tx: Tx, scan_id: str, reason: str, now: datetime) -> None:
+    replica, product = tables.replica, tables.product
+    good = (ReplicaState.PRESENT.value, ReplicaState.VERIFIED.value)
+    rows = tx.rows(
+        select(replica.c.id)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            replica.c.scan_id == scan_id,
+            product.c.kind == ProductKind.ORIGINAL.value,
+            replica.c.form == Form.FILES.value,
+            replica.c.state.in_(good),
+        )
+    )
+    for row in rows:
+        tx.run(update(replica).where(replica.c.id == row.id).values(state=ReplicaState.SUSPECT.value))
+        add_audit(tx, "tomovault", "replica missing", {"replica": row.id, "reason": reason}, now, scan=scan_id)
+    if rows:
+        touch(tx, scan_id, now, new_fact=True)
 
 
 def _fingerprint(certificate: Any, size: int, identity: str, settled: bool) -> tuple[Any, ...]:
