@@ -413,6 +413,20 @@ def test_an_area_of_another_machine_is_told_to_be_unwatched(town, ask, say):
     assert ask("status")["areas"][0]["unwatched"] == ""
 
 
+@pytest.mark.parametrize("closed", [".", "run", "catalogue.db"])
+def test_an_account_that_may_not_write_the_site_is_told_so(town, ask, monkeypatch, closed):
+    place = town.folder / closed
+    (town.folder / "run").mkdir(exist_ok=True)
+    real = os.access
+
+    def access(path, mode):
+        return not (mode == os.W_OK and os.fspath(path) == str(place)) and real(path, mode)
+
+    monkeypatch.setattr(os, "access", access)
+    told = ask("status", code=2)
+    assert (str(place) in told["error"], "write access" in told["hint"]) == (True, True)
+
+
 def test_a_queue_that_is_empty_is_told_as_none(town, say):
     assert "\njobs:   none\n" in say("status").out
 

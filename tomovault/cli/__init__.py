@@ -142,10 +142,25 @@ def open_vault() -> Any:
     from tomovault.vault.logs import start_log
     from tomovault.vault.vault import Vault
 
-    vault = Vault.open(site_folder())
+    folder = site_folder()
+    _require_rights(folder)
+    vault = Vault.open(folder)
     start_log(vault.run_folder / "commands.log")
     click.get_current_context().call_on_close(vault.close)
     return vault
+
+
+def _require_rights(folder: Path) -> None:
+    """Every command needs to write: SQLite makes files beside the catalogue even to read it. Raises UserError."""
+    from tomovault.core.errors import UserError
+
+    for path in (folder, folder / "run", folder / "run" / "commands.log", folder / "catalogue.db"):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UserError(
+                f"{path} cannot be written by {who()}",
+                hint="a command needs write access to the site's folder, its catalogue and its log: ask its owner, "
+                "or run it as the daemon's account",
+            )
 
 
 def who() -> str:
