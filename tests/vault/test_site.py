@@ -8,6 +8,7 @@ import pytest
 from tomovault.core.errors import UserError
 from tomovault.core.replica import TierClass
 from tomovault.vault import site as site_module
+from tomovault.vault.plugins import load_plugin
 from tomovault.vault.site import Site, add_area, find_policy, find_site, init_site, load_site
 
 
@@ -432,3 +433,13 @@ def test_the_site_module_starts_light():
 
 def test_shipped_policies_are_found():
     assert (Path(site_module.shipped_policies()) / "standard.yaml").is_file()
+
+
+def test_a_tier_says_itself_what_it_understands(load, tmp_path):
+    tier = load(f"tiers: {{far: {{kind: posix, path: {tmp_path}/far, floor: 10GB}}}}").tiers["far"]
+    assert tier.options["floor"] == 10 * 10**9
+    assert tier.tier_class is TierClass.SERVER
+    for path in ("posix", "emulated_library"):
+        plugin = load_plugin("tiers", path)
+        assert "path" in plugin.OPTIONS
+        assert plugin.TIER_CLASS in TierClass

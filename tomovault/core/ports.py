@@ -142,7 +142,11 @@ class Health:
 
 
 class Tier(Protocol):
-    """A named place for packages. Staging is always separate from fetching and takes a batch."""
+    """A named place for packages. Staging is always separate from fetching and takes a batch.
+
+    A plug-in's class also has `OPTIONS`, the keys that it understands in the site's file, and `TIER_CLASS`, its
+    class unless the file says another.
+    """
 
     name: str
 

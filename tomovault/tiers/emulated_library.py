@@ -20,11 +20,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
 from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
-from tomovault.core.replica import StoredFile
+from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state
 from tomovault.tiers.blocks import deliver, holding, replace_file, translating
 from tomovault.tiers.bundle import (
@@ -58,6 +58,16 @@ class EmulatedLibrary:
     """The tier of kind `emulated_library`. Options: path, copies, capacity, slots, drives, generation, wait_s, and
     the coefficients of `drive.Timing`. `faults` may be replaced by a test.
     """
+
+    OPTIONS: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("path", "copies", "capacity", "slots", "drives", "generation", "wait_s"),
+            *("load_s", "unload_s", "rewind_s", "stream_rate", "locate_base_s", "wrap_change_s", "band_change_s"),
+            *("landing_zone_change_s", "direction_change_s", "step_back_s", "per_position_s", "least_locate_s"),
+            *("wraps", "bands", "first_position", "last_position"),
+        }
+    )
+    TIER_CLASS: ClassVar[TierClass] = TierClass.ARCHIVE
 
     def __init__(self, name: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
         self.name = name

@@ -9,12 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
 from tomovault.core.manifest import path_bytes
 from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
-from tomovault.core.replica import StoredFile
+from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.blocks import deliver, open_regular, read_blocks, shown, source_blocks, translating
 from tomovault.tiers.bundle import checked_names
 from tomovault.tiers.folders import device_source, exists_in, folder_below, free_on, problem_of, size_in, write_new
@@ -28,6 +28,9 @@ _MOST_FORMS = 1000
 
 class PosixTier:
     """The tier of kind `posix`. Options: path; floor, bytes that are never taken; domain, instead of the device."""
+
+    OPTIONS: ClassVar[frozenset[str]] = frozenset({"path", "floor", "domain"})
+    TIER_CLASS: ClassVar[TierClass] = TierClass.SERVER
 
     def __init__(self, name: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
         self.name = name

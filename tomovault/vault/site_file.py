@@ -27,6 +27,7 @@ from tomovault.policy.yaml_text import (
     nearest,
     parse,
 )
+from tomovault.vault.plugins import list_kinds, load_plugin
 from tomovault.vault.site_settings import (
     POLICIES,
     SITE_FILE,
@@ -44,20 +45,6 @@ from tomovault.vault.site_settings import (
     find_policy,
     shipped_policies,
 )
-
-#: The options of each kind of tier, and the class it has unless the file says another.
-TIER_OPTIONS: Mapping[str, frozenset[str]] = {
-    "posix": frozenset({"path", "domain"}),
-    "emulated_library": frozenset(
-        {
-            *("path", "copies", "capacity", "slots", "drives", "generation", "wait_s"),
-            *("load_s", "unload_s", "rewind_s", "stream_rate", "locate_base_s", "wrap_change_s", "band_change_s"),
-            *("landing_zone_change_s", "direction_change_s", "step_back_s", "per_position_s", "least_locate_s"),
-            *("wraps", "bands", "first_position", "last_position"),
-        }
-    ),
-}
-TIER_CLASSES: Mapping[str, TierClass] = {"posix": TierClass.SERVER, "emulated_library": TierClass.ARCHIVE}
 
 
 def _parse_share_or_size(value: object) -> float | int:
@@ -116,12 +103,16 @@ class _Tier(Strict):
     capacity: Size | None = None
     drives: Whole | None = Field(default=None, ge=1, le=64)
     slots: Whole | None = Field(default=None, ge=1, le=99_999)
+    floor: Size | None = None
 
     @model_validator(mode="after")
     def _check_options(self) -> _Tier:
-        if self.kind not in TIER_OPTIONS:
-            raise faults([Fault(f"unknown kind {self.kind!r} of tier{nearest(self.kind, TIER_OPTIONS)}", ("kind",))])
-        legal = TIER_OPTIONS[self.kind] | {"kind", "class"}
+        try:
+            plugin = load_plugin("tiers", self.kind)
+        except UserError as problem:
+            told = f"unknown kind {self.kind!r} of tier{nearest(self.kind, list_kinds('tiers'))}"
+            raise faults([Fault(told, ("kind",))]) from problem
+        legal = plugin.OPTIONS | {"kind", "class"}
         given = {*(self.model_fields_set - {"tier_class"}), *(self.model_extra or {})}
         found = [
             Fault(f"a tier of kind {self.kind!r} has no key {key!r}{nearest(key, legal)}", (key,), at_key=True)
@@ -135,8 +126,8 @@ class _Tier(Strict):
 
     def options(self, folder: Path) -> dict[str, Any]:
         """What the plug-in is given: every key but kind and class, with absolute paths."""
-        named = self.model_dump(include={"copies", "capacity", "drives", "slots"}, exclude_none=True)
-        given = {key: value for key, value in named.items() if key in TIER_OPTIONS[self.kind]}
+        named = self.model_dump(include={"copies", "capacity", "drives", "slots", "floor"}, exclude_none=True)
+        given = {key: value for key, value in named.items() if key in load_plugin("tiers", self.kind).OPTIONS}
         return {**(self.model_extra or {}), **given, "path": _absolute(folder, self.path or "")}
 
 
@@ -376,7 +367,9 @@ def _vault_of(area: _Area, folder: Path) -> str:
 
 
 def _tier(name: str, tier: _Tier, folder: Path) -> TierSettings:
-    return TierSettings(name, tier.kind, tier.tier_class or TIER_CLASSES[tier.kind], tier.options(folder))
+    return TierSettings(
+        name, tier.kind, tier.tier_class or load_plugin("tiers", tier.kind).TIER_CLASS, tier.options(folder)
+    )
 
 
 def _absolute(folder: Path, path: str) -> str:
