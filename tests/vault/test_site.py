@@ -140,6 +140,9 @@ def test_every_mistake_at_once(problems):
 @pytest.mark.parametrize(
     ("text", "place", "word"),
     [
+        ("executor: {kind: slurm}", "1:18", "only 'local'"),
+        ("executor: {kind: local, options: {a: 1}}", "1:25", "no options"),
+        ("engine: {options: {filter: hann}}", "1:10", "preset"),
         ("quarantine: {hold: 0s}", "1:20", "for simulated sites"),
         ("areas: {a: {path: /d/a, high: 70%}}", "1:31", "below the high"),
         ("areas: {a: {path: /d/a, low: 85%}}", "1:30", "below the high"),

@@ -257,6 +257,12 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
         yield Fault("polling without a pause would read the servers to death", ("watch", "poll"))
     if site.quarantine.hold <= timedelta(0) and not site.simulated:
         yield Fault("a hold of zero is for simulated sites: here a prune could not be undone", ("quarantine", "hold"))
+    if site.executor.kind != "local":
+        yield Fault("jobs are carried out on this machine: only 'local' is known", ("executor", "kind"))
+    if site.executor.options:
+        yield Fault("the local executor has no options", ("executor", "options"), at_key=True)
+    if site.engine.options:
+        yield Fault("an engine takes its parameters from a preset of the policy", ("engine", "options"), at_key=True)
     if not 0 < site.guard.share:
         yield Fault("a share of zero would stop all work for as long as anything is written", ("guard", "share"))
     for name in sorted(set(site.areas) & set(site.tiers)):
