@@ -173,7 +173,9 @@ def test_what_we_made(kind):
 )
 def test_pruned_goes_by_the_permit(phase, pruned):
     permit = Permit("x", "f", "r", phase, NOW, None, ())
-    assert facts(scan(FILES, PACKAGE, permits=(permit,))).files_pruned is pruned
+    states = {RemovalPhase.UNDONE: ReplicaState.VERIFIED, RemovalPhase.GONE: ReplicaState.GONE}
+    files = replace(FILES, state=states.get(phase, ReplicaState.LEAVING))
+    assert facts(scan(files, PACKAGE, permits=(permit,))).files_pruned is pruned
     both = scan(FILES, copy("f2", Form.FILES), permits=(permit,))
     assert facts(both).files_pruned is False
 
