@@ -271,7 +271,7 @@ def test_a_defect_is_ours_and_debug_shows_it(town, say, monkeypatch):
 
 def test_a_verify_that_reaches_nothing_exits_75(town, ask):
     """The area's files were never there: the marker is, so they are bad; without it nothing is."""
-    scan = town.scan("one")
+    scan = town.scan("one", copies=0)
     (town.area / ".tomovault" / "area.json").rename(town.base / "away")
     town.change(retries={"attempts": 1, "after": "0.1s"})
     page = ask("verify", scan, code=75)

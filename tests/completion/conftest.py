@@ -345,6 +345,9 @@ PACES = ((5.0, 60.0), (1.0, 8.0), (10.0, 60.0), (2.0, 30.0), (30.0, 120.0), (5.0
 #: Quiet times that the files of a variant need: images that nothing announces (those after the last projection)
 #: come after a pause of 5 s with everything announced there, or become visible up to 60 s late.
 LEAST_QUIET_S = {"edf-dark-first": 8.0, "edf-lagging": 60.0}
+#: What a variant adds to the detection: an SWMR master can be read only once its writer cleared a flag in it, which
+#: changes no date here, so the look that found it busy is made again after 30 s.
+LOOKED_AT_AGAIN_S = {"bliss-swmr": 40.0}
 #: Within so many polls of the sweep that asked for it an inspection is made.
 WAITS = (0.0, 0.0, 2.0, 9.0)
 GRAINS_NS = (1, 10_000_000, 1_000_000_000, 2_000_000_000)
@@ -405,14 +408,15 @@ def run_variant(virtual_watch, tmp_path, record_property):
         clock.sleep(6 * 3600.0)
         watch.sweep_fully()
         where = f"{variant.name} seed {seed} poll {poll_s:g} quiet {quiet_s:g}"
-        figures = _judge(watch, written, poll_s, quiet_s, most_wait_s, where)
+        again_s = LOOKED_AT_AGAIN_S.get(variant.name, 0.0)
+        figures = _judge(watch, written, poll_s, quiet_s, most_wait_s + again_s, again_s, where)
         record_property(_PROPERTY, [variant.name, {k: v for k, v in vars(figures).items() if k != "words"}])
         return figures
 
     return run
 
 
-def _judge(watch, written, poll_s, quiet_s, most_wait_s, where):
+def _judge(watch, written, poll_s, quiet_s, most_wait_s, again_s, where):
     """Compare what was said with what was true, span by span."""
     assert watch.truths.spans
     for truth in written.scans:
@@ -444,7 +448,7 @@ def _judge(watch, written, poll_s, quiet_s, most_wait_s, where):
         delay_s = max(0.0, first.at - first.waited_s - rest)
         figures.delay_s = max(figures.delay_s, delay_s)
         figures.over_polls = max(figures.over_polls, (delay_s - quiet_s) / poll_s)
-        if first.at - first.waited_s > due + 1e-6:
+        if first.at - first.waited_s > due + again_s + 1e-6:
             figures.late += 1
             words.append(f"{where}: {span} was found {delay_s:.1f} s after rest")
     figures.words = tuple(words)

@@ -70,7 +70,8 @@ class TestGrowingMaster:
         site.ask("unpin", newest)
         site.live()
         assert site.show(newest)["stages"]["pruned"] == "done"
-        assert sorted(p.name for p in root.iterdir()) == ["TOMOVAULT-README.txt"]
+        left = [p["left"] for s in (newest, first["id"]) for p in site.show(s)["permits"]]
+        assert sorted(p.name for p in root.iterdir()) == ["TOMOVAULT-README.txt"], left
         site.ask("restore", newest, "--to", str(tmp_path / "again"), "--wait")
         assert digests(tmp_path / "again") == second
 

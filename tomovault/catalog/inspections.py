@@ -93,14 +93,20 @@ def _has_original(tx: Tx, scan_id: str) -> bool:
 
 def _is_remains(tx: Tx, old: Row[Any], report: ScanReport) -> bool:
     """A prune of the old scan's files is under way or over, and what is there is of it: no file but those that
-    were packed, with their sizes and dates. An older acquisition copied there has others.
+    were packed, with their sizes and dates. An older acquisition copied there has others. A master is known by its
+    name alone: it stays while a later scan needs it, and has grown by that one.
     """
     if not _is_pruned(tx, old.id):
         return False
     if old.identity == report.identity:
         return True
-    there = {(f.state.path, f.state.size, f.state.mtime_ns) for f in report.files if f.role is not FileRole.SIDE}
-    return there <= _packed_files(tx, old.id)
+    packed = _packed_files(tx, old.id)
+    names = {path for path, _, _ in packed}
+    return all(
+        f.state.path in names if f.role is FileRole.MASTER else (f.state.path, f.state.size, f.state.mtime_ns) in packed
+        for f in report.files
+        if f.role is not FileRole.SIDE
+    )
 
 
 def _packed_files(tx: Tx, scan_id: str) -> set[tuple[str, int, int]]:
