@@ -12,6 +12,7 @@ from tomovault.watch.guard import (
     NoThrottle,
     SharedBucket,
     read_share,
+    servers_of,
     share_path,
     shares,
     write_share,
@@ -55,16 +56,46 @@ def test_no_limit_is_infinity_and_a_shrunk_limit_above_the_full_one_never_widens
     assert shares({"a": True}, {}, GuardLimits(5.0, None)) == {"a": 5.0}
 
 
+def test_a_scan_written_in_one_area_shrinks_our_traffic_in_every_area_of_its_server():
+    servers = {"inhouse": "filer", "visitor": "filer", "scratch": "other"}
+    writing = {"inhouse": True, "visitor": False, "scratch": False}
+    found = shares(writing, {"inhouse": 1, "visitor": 3, "scratch": 1}, GuardLimits(100.0, 10.0), servers)
+    assert found == {"inhouse": 2.5, "visitor": 2.5, "scratch": 100.0}
+
+
+def test_areas_are_on_the_server_that_their_mounts_come_from():
+    found = servers_of(
+        {
+            "a": "filer.site:/vol1/inhouse",
+            "b": "Filer.site:/vol2[/visitor]",
+            "c": "other:/vol1",
+            "d": "//filer.site/share",
+            "e": "/dev/sdb1[/one]",
+            "f": "/dev/sdb1",
+            "g": "",
+            "h": "",
+            "i": "[fd00::1]:/vol",
+            "j": "[fd00::2]:/vol",
+        }
+    )
+    assert found["a"] == found["b"] == found["d"]
+    assert found["e"] == found["f"]
+    assert len(set(found.values())) == 7
+
+
 @given(
-    st.dictionaries(st.text(max_size=3), st.booleans(), max_size=5),
-    st.dictionaries(st.text(max_size=3), st.integers(0, 50), max_size=5),
+    st.dictionaries(st.sampled_from("abcde"), st.booleans(), max_size=5),
+    st.dictionaries(st.sampled_from("abcde"), st.integers(0, 50), max_size=5),
+    st.dictionaries(st.sampled_from("abcde"), st.sampled_from("XY"), max_size=5),
     st.floats(0, 1e12),
     st.floats(0, 1e12),
 )
-def test_jobs_together_never_exceed_the_limit_of_their_area(writing, jobs, full, shrunk):
-    for area, share in shares(writing, jobs, GuardLimits(full, shrunk)).items():
-        limit = min(full, shrunk) if writing.get(area, True) else full
-        assert share * jobs.get(area, 0) <= limit * (1 + 1e-9)
+def test_jobs_together_never_exceed_the_limit_of_their_server(writing, jobs, servers, full, shrunk):
+    found = shares(writing, jobs, GuardLimits(full, shrunk), servers)
+    for server in {servers.get(area, area) for area in found}:
+        areas = [area for area in found if servers.get(area, area) == server]
+        limit = min(full, shrunk) if any(writing.get(area, True) for area in areas) else full
+        assert sum(found[area] * jobs.get(area, 0) for area in areas) <= limit * (1 + 1e-9)
 
 
 # --- the share file ---

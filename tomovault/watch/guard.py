@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import threading
 import time
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +22,7 @@ BURST_S = 0.5
 
 @dataclass(frozen=True)
 class GuardLimits:
-    """Bytes per second of all our jobs on one area, in peace and while a scan is written; None is no limit.
+    """Bytes per second of all our jobs on one server, in peace and while a scan is written; None is no limit.
 
     No job is held for longer than `max_pause_s` at a time.
     """
@@ -30,17 +32,47 @@ class GuardLimits:
     max_pause_s: float = 10.0
 
 
-def shares(
-    area_writing: Mapping[str, bool], jobs_per_area: Mapping[str, int], limits: GuardLimits
-) -> Mapping[str, float]:
-    """Bytes per second for each job of each area: the area's limit divided equally, `math.inf` for no limit.
+def servers_of(mount_sources: Mapping[str, str]) -> Mapping[str, str]:
+    """The server of each area by what is mounted there, as `AreaIdentity.mount_source` says it.
 
-    An area whose state is not known counts as being written; one without jobs gets the share of a first one.
+    Exports of one host are on one server, and so are folders and subvolumes of one device. An area of which nothing
+    is known is on a server of its own.
     """
+    return {area: _server(source) or f"area {area}" for area, source in mount_sources.items()}
+
+
+def _server(source: str) -> str:
+    device = source.split("[", 1)[0] or source
+    share = re.match(r"//([^/]+)/", device)
+    if share:
+        return share[1].lower()
+    # An IPv6 address stands in brackets before the colon, and is no folder inside a device.
+    export = re.match(r"(\[[^\]]+\]|[^/\[:]+):/", source)
+    return export[1].lower() if export else device
+
+
+def shares(
+    area_writing: Mapping[str, bool],
+    jobs_per_area: Mapping[str, int],
+    limits: GuardLimits,
+    servers: Mapping[str, str] | None = None,
+) -> Mapping[str, float]:
+    """Bytes per second for each job of each area: the server's limit divided equally, `math.inf` for no limit.
+
+    `servers` is what `servers_of` says; an area that is not in it has a server of its own. The limit shrinks in every
+    area of a server while a scan is written in one of them. An area whose state is not known counts as being written;
+    one on a server without jobs gets the share of a first one.
+    """
+    areas = sorted({*area_writing, *jobs_per_area})
+    on = {area: (servers or {}).get(area, f"area {area}") for area in areas}
+    written = {on[area] for area in areas if area_writing.get(area, True)}
+    jobs: Counter[str] = Counter()
+    for area, count in jobs_per_area.items():
+        jobs[on[area]] += count
     result = {}
-    for area in sorted({*area_writing, *jobs_per_area}):
-        limit = _smallest(limits.full_bps, limits.shrunk_bps if area_writing.get(area, True) else None)
-        result[area] = limit / max(1, jobs_per_area.get(area, 0))
+    for area, server in on.items():
+        limit = _smallest(limits.full_bps, limits.shrunk_bps if server in written else None)
+        result[area] = limit / max(1, jobs[server])
     return result
 
 
