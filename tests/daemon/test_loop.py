@@ -1,66 +1,99 @@
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from tomovault.core.errors import TomovaultError
-from tomovault.core.replica import TierClass
-from tomovault.daemon import loop
+from tomovault.core.errors import Transient
+from tomovault.daemon.clerk import Clerk
 from tomovault.daemon.loop import Daemon
-from tomovault.vault.vault import Vault
+from tomovault.vault.workbench import guard_folder
+from tomovault.watch.guard import read_share, share_path
+
+
+class Watched:
+    """An area's watch, as far as the loop looks at one."""
+
+    def __init__(self, writing):
+        self.writing = writing
 
 
 @pytest.fixture
-def daemon(town):
-    return Daemon(town.vault)
+def hanging(monkeypatch):
+    """A clerk that hangs in the catalogue until it is let go."""
+    let_go = threading.Event()
+    monkeypatch.setattr(Clerk, "run", lambda _self, **_more: 7 if let_go.wait(20) else 0)
+    yield let_go
+    let_go.set()
 
 
-def test_an_area_that_left_the_sites_file_rests(town):
-    """Its jobs wait and its scans stay due until it stands there again."""
-    scan = town.scan("one", copies=0)
-    catalogue = town.vault.catalogue
-    with catalogue.writing() as tx:
-        catalogue.queue_job(tx, "verify", scan, {}, dedup_key="v", rule="r", now=town.now, place="inhouse")
-    daemon = Daemon(Vault(replace(town.vault.site, areas={}), catalogue))
-    daemon._start_watches()
-    daemon._brake()
-    now = datetime.now(UTC)
-    assert daemon._plan_scans(now) == 0
-    assert daemon._launch(now) == 0
-    daemon._make_room(now)
-    assert daemon.is_idle()
-    assert [j.status.value for j in town.jobs(scan, "verify")] == ["todo"]
+def wait_for(true, seconds=5.0):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
-def test_copies_that_cannot_be_re_read_do_not_stand_before_the_rest(town, daemon, monkeypatch):
-    """Each turn of a day takes up other copies than the turns before it."""
-    scan = town.scan("one", copies=2)
-    monkeypatch.setattr(loop, "_OVERDUE_AT_ONCE", 1)
-    monkeypatch.setattr(type(town.vault), "verified_within", lambda *_: dict.fromkeys(TierClass, timedelta(0)))
-    turns = [daemon._queue_overdue() for _ in range(5)]
-    assert turns == [1, 1, 1, 0, 0]
-    read = [j.order["replicas"][0] for j in town.jobs(scan, "verify")]
-    assert len(set(read)) == 3
+@pytest.fixture
+def run(town):
+    """Runs a daemon in a thread; gives it, its turns so far and what `run` came to."""
+    threads = []
+
+    def start(site=None):
+        vault = town.vault if site is None else site
+        turns, outcome = [], []
+        daemon = Daemon(vault, tell=lambda what, _facts: turns.append(what))
+
+        def work():
+            try:
+                outcome.append(daemon.run())
+            except Exception as problem:  # noqa: BLE001 - told to the test
+                outcome.append(problem)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        threads.append((daemon, thread))
+        return daemon, turns, outcome
+
+    yield start
+    for daemon, thread in threads:
+        daemon.stop()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
-def test_the_head_of_the_audit_log_is_exported_nightly(town, daemon):
-    assert town.vault.exported_head() is None
-    daemon._timers.put("nightly")
-    daemon._take_timers(town.now)
-    with town.vault.catalogue.reading() as tx:
-        newest = town.vault.catalogue.list_audit(tx, limit=1)[0]
-    assert town.vault.exported_head() == (newest.seq, newest.hash)
+def test_the_loop_turns_while_the_catalogue_hangs(run, hanging):
+    _, turns, outcome = run()
+    wait_for(lambda: turns.count("tick") >= 3)
+    assert not outcome
+    hanging.set()
+    wait_for(lambda: outcome)
+    assert outcome == [7]
 
 
-def test_a_daemon_that_stops_exports_the_head(town):
-    daemon = Daemon(town.vault)
+def test_our_traffic_shrinks_while_the_catalogue_hangs(town, run, hanging):
+    daemon, _, _ = run()
+    share = share_path(str(guard_folder(town.vault.site)), "inhouse")
+
+    daemon._clerk.watches = {"inhouse": Watched(False)}
+    wait_for(lambda: Path(share).exists() and read_share(share) is None)
+    daemon._clerk.watches = {"inhouse": Watched(True)}
+    wait_for(lambda: read_share(share) == town.vault.site.guard.shrunk_bps)
+
+
+def test_what_ends_the_clerk_ends_the_daemon(run, monkeypatch):
+    def fail(_self, **_more):
+        raise Transient("the catalogue is gone")
+
+    monkeypatch.setattr(Clerk, "run", fail)
+    _, _, outcome = run()
+    wait_for(lambda: outcome)
+    assert isinstance(outcome[0], Transient)
+
+
+def test_a_daemon_that_is_stopped_ends(run):
+    daemon, turns, outcome = run()
+    wait_for(lambda: turns)
     daemon.stop()
-    daemon.run()
-    assert town.vault.exported_head() is not None
-
-
-def test_a_head_that_cannot_be_written_stops_nothing(town, daemon):
-    town.vault.heads_file.mkdir()
-    daemon._export_head()
-    with pytest.raises((TomovaultError, OSError)):
-        town.vault.exported_head()
+    wait_for(lambda: outcome)
+    assert outcome == [0]

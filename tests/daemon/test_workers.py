@@ -108,9 +108,3 @@ def test_a_stop_abandons_what_runs(workers):
     made.stop()
     assert len(foreman.abandoned) == 2
     assert made.running == []
-
-
-def test_jobs_by_area_leave_light_ones_out(workers):
-    made, _ = workers(Job("pack"), Job("inspect"))
-    _launch_all(made)
-    assert made.jobs_by_area() == {"inhouse": 1}

@@ -51,6 +51,8 @@ class AreaWatch:
         looks: queue.Queue[Look],
     ) -> None:
         self.name = area.name
+        #: Whether the last look saw something unsettled; before the first, and while the area is absent, it may be.
+        self.writing = True
         self._path = str(area.path)
         self._identity = identity
         self._poll_s = poll_s
@@ -73,10 +75,6 @@ class AreaWatch:
         self._due.set()
         self._thread.join(timeout=2.0)
 
-    def sweep_now(self) -> None:
-        """The next sweep begins at once."""
-        self._due.set()
-
     def forget(self, candidates: Iterable[Candidate]) -> None:
         """These were taken away by us: their absence means nothing."""
         for candidate in candidates:
@@ -88,6 +86,7 @@ class AreaWatch:
             began = time.monotonic()
             full = began >= full_at
             look = self._look(full)
+            self.writing = look.sweep is None or bool(look.sweep.unsettled)
             if full and look.sweep is not None and not look.sweep.stopped:
                 full_at = began + FULL_SWEEP_S
             if self._stop.is_set():

@@ -77,10 +77,6 @@ class Workers:
             free |= RECONSTRUCTION
         return free
 
-    def jobs_by_area(self) -> dict[str, int]:
-        """Running jobs that move bytes, by the area they work in."""
-        return dict(Counter(r.claimed.place for r in self.running if r.claimed.action not in LIGHT))
-
     def stop(self) -> None:
         """No job runs; what was not finished is queued again."""
         for running in self.running:

@@ -1,0 +1,55 @@
+from datetime import timedelta
+
+import pytest
+
+from tomovault.core.errors import TomovaultError
+from tomovault.core.replica import TierClass
+from tomovault.daemon import upkeep
+from tomovault.daemon.upkeep import Upkeep
+
+
+@pytest.fixture
+def care(town):
+    return Upkeep(town.vault)
+
+
+def test_copies_that_cannot_be_re_read_do_not_stand_before_the_rest(town, care, monkeypatch):
+    """Each turn of a day takes up other copies than the turns before it."""
+    scan = town.scan("one", copies=2)
+    monkeypatch.setattr(upkeep, "_OVERDUE_AT_ONCE", 1)
+    monkeypatch.setattr(type(town.vault), "verified_within", lambda *_: dict.fromkeys(TierClass, timedelta(0)))
+    turns = [care.queue_overdue() for _ in range(5)]
+    assert turns == [1, 1, 1, 0, 0]
+    read = [j.order["replicas"][0] for j in town.jobs(scan, "verify")]
+    assert len(set(read)) == 3
+
+
+def test_what_is_due_is_done_once(town, care):
+    care.ask("room")
+    assert care.take() == (0, True)
+    assert care.take() == (0, False)
+
+
+def test_the_head_of_the_audit_log_is_exported_nightly(town, care):
+    assert town.vault.exported_head() is None
+    care.ask("nightly")
+    care.take()
+    with town.vault.catalogue.reading() as tx:
+        newest = town.vault.catalogue.list_audit(tx, limit=1)[0]
+    assert town.vault.exported_head() == (newest.seq, newest.hash)
+
+
+def test_a_head_that_cannot_be_written_stops_nothing(town, care):
+    town.vault.heads_file.mkdir()
+    care.export_head()
+    with pytest.raises((TomovaultError, OSError)):
+        town.vault.exported_head()
+
+
+def test_the_timers_ask_for_overdue_copies_at_once(town, care):
+    timers = care.start()
+    try:
+        assert care.take() == (0, False)
+        assert {job.id for job in timers.get_jobs()} == {"overdue", "room", "nightly"}
+    finally:
+        timers.shutdown(wait=False)

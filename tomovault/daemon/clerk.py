@@ -1,0 +1,319 @@
+"""The clerk: the one thread of the daemon that asks the catalogue, queues what is due and records what was done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from tomovault.catalog.work import has_work_before, list_inspected
+from tomovault.core.errors import Transient
+from tomovault.core.record import Result
+from tomovault.daemon.areas import AreaWatch, Look
+from tomovault.daemon.clock import WallClock
+from tomovault.daemon.lead import Lead
+from tomovault.daemon.lookout import Lookout
+from tomovault.daemon.planner import Planner
+from tomovault.daemon.upkeep import Upkeep
+from tomovault.daemon.workers import REMOVALS, Workers
+from tomovault.formats.family import kinds, load
+from tomovault.vault.asking import holder_name
+from tomovault.vault.foreman import Foreman, Running
+from tomovault.vault.telling import tell
+from tomovault.vault.vault import Vault
+from tomovault.watch.area import AreaIdentity
+
+log = structlog.get_logger(__name__)
+
+_TICK_S = 0.1
+#: A job that waits longer than this before its next try does not keep `--until-idle` (contract).
+_IDLE_PATIENCE_S = 60.0
+
+
+class Clerk:
+    """Lives from `run` to its return, all in one thread; other threads may read `watches`, `unsettled` and `jobs`.
+
+    Jobs die with the thread that started them, so the thread that runs the clerk must outlive its jobs.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        *,
+        stop: threading.Event,
+        tell: Callable[[str, dict[str, Any]], None],
+        busy: Callable[[], bool],
+    ) -> None:
+        """`busy` says whether somebody else still writes into the areas: then nothing is ever idle."""
+        self.vault = vault
+        self.holder = holder_name(vault)
+        self._busy = busy
+        self._tell = tell
+        self._stop = stop
+        self._looks: queue.Queue[Look] = queue.Queue()
+        self.foreman = Foreman(vault, self.holder)
+        self.workers = Workers(self.foreman, vault.site)
+        self.planner = Planner(vault)
+        self.lookout = Lookout(vault)
+        self.upkeep = Upkeep(vault)
+        self._lead = Lead(vault, self.holder)
+        self.watches: dict[str, AreaWatch] = {}
+        self._absent: dict[str, str] = {}
+        self._left: frozenset[str] = frozenset()
+        self._room_due = True
+        self._jumped = ""
+        self._at_rest_since: dict[str, int] = {}
+        self._clock = WallClock(datetime.now(UTC))
+        self._steps: deque[Callable[[datetime], int]] = deque(
+            (
+                self._take_timers,
+                self._take_looks,
+                lambda _now: self.workers.reap(tell=self._job_ended),
+                self.plan_scans,
+                self.make_room,
+                self.launch,
+            )
+        )
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    def run(self, *, until_idle: bool) -> int:
+        """Work until told to stop, or until nothing is left to do; returns how many jobs failed.
+
+        Raises Transient, naming the holder, if another daemon leads this catalogue.
+        """
+        self._clock = WallClock(datetime.now(UTC), newest=self._lead.take())
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._status, "stopped")
+            ending.callback(self._lead.drop)
+            ending.callback(self.upkeep.export_head)
+            ending.callback(self.workers.stop)
+            ending.callback(self._stop_watches)
+            timers = self.upkeep.start()
+            ending.callback(timers.shutdown, wait=False)
+            self.foreman.take_up_orphans()
+            self.start_watches()
+            self._status("running")
+            self._work(until_idle)
+        if self._lead.lost:
+            raise Transient("another daemon took the lead", hint="`tomovault status` names it")
+        return self.foreman.failed
+
+    def _work(self, until_idle: bool) -> None:
+        while not self._stop.is_set():
+            try:
+                acted = self._turn()
+                if until_idle and not acted and self.is_idle():
+                    return
+            except (Transient, OSError) as problem:
+                log.warning("the catalogue or the site's folder cannot be used now", reason=str(problem))
+                acted = False
+                self._stop.wait(1.0)
+            if not acted:
+                self._stop.wait(_TICK_S)
+
+    def _turn(self) -> bool:
+        """One turn; whether something was done in it.
+
+        At most one step does something, so that the lead and a stop never wait for long.
+        The next turn begins with the step after it, so that none waits for ever.
+        """
+        now = datetime.now(UTC)
+        if not self._lead.renew():
+            self._stop.set()
+            return False
+        self._jumped = self._clock.look(now)
+        self.brake()
+        for _ in range(len(self._steps)):
+            step = self._steps[0]
+            self._steps.rotate(-1)
+            if step(now):
+                self._status("running")
+                return True
+        return False
+
+    def is_idle(self) -> bool:
+        """Nothing is due, running or settling. What only waits does not count."""
+        if self._busy():
+            self._at_rest_since = dict(self.lookout.swept)
+            return False
+        if self.workers.running or not self._looks.empty() or not all(map(self._is_at_rest, self.watches)):
+            return False
+        if self._room_due:
+            return False
+        now = datetime.now(UTC)
+        with self.vault.catalogue.reading() as tx:
+            return not has_work_before(
+                tx,
+                now + timedelta(seconds=_IDLE_PATIENCE_S),
+                now,
+                host=self.vault.host,
+                skip_places=self._resting_areas(),
+                skip_actions=self._braked_actions(),
+            )
+
+    def _is_at_rest(self, area: str) -> bool:
+        """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""
+        if area in self._absent or area in self.lookout.stopped:
+            return True
+        if self.lookout.swept.get(area, 0) > self._at_rest_since.get(area, 0):
+            return self.lookout.unsettled.get(area, 0) == 0
+        return False
+
+    # --- what other threads may read -----------------------------------------------------------------
+
+    @property
+    def unsettled(self) -> dict[str, int]:
+        """Candidates that are being written or settling, by area."""
+        return dict(self.lookout.unsettled)
+
+    @property
+    def jobs(self) -> tuple[Running, ...]:
+        """The jobs that run now."""
+        return tuple(self.workers.running)
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    def _take_timers(self, _now: datetime) -> int:
+        queued, room = self.upkeep.take()
+        self._room_due = self._room_due or room
+        return queued
+
+    def plan_scans(self, now: datetime) -> int:
+        """See `Planner.plan_scans`; where something was planned, room is looked at again."""
+        planned = self.planner.plan_scans(now)
+        self._room_due = self._room_due or planned > 0
+        return planned
+
+    def make_room(self, now: datetime) -> int:
+        """Removals were queued where an area is too full, if something changed since the last look."""
+        if not self._room_due:
+            return 0
+        self._room_due = False
+        self.brake()
+        return self.planner.plan_room(now)
+
+    def launch(self, now: datetime) -> int:
+        """One more job runs, if one may."""
+        absent, stopped = frozenset(self._absent) | self._left, frozenset(self.lookout.stopped)
+        return self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
+
+    def _take_looks(self, now: datetime) -> int:
+        """Looks were noted, up to the first that queued something; returns how many inspections that was."""
+        while True:
+            try:
+                look = self._looks.get_nowait()
+            except queue.Empty:
+                return 0
+            if look.sweep is None:
+                if self._absent.get(look.area) != look.absent:
+                    log.error("area is absent", area=look.area, reason=look.absent)
+                    self._absent[look.area] = look.absent
+                    self._status("running")
+                continue
+            told = (self._absent.pop(look.area, ""), self.lookout.trouble.get(look.area, ""))
+            first = not self.lookout.swept.get(look.area)
+            acted = self.lookout.take(look.area, look.sweep, now)
+            if told != ("", self.lookout.trouble.get(look.area, "")):
+                self._status("running")
+            self._room_due = self._room_due or first
+            while self.lookout.to_forget:
+                area, candidate = self.lookout.to_forget.pop()
+                self.watches[area].forget([candidate])
+            if acted:
+                return acted
+
+    def _job_ended(self, running: Running, result: Result) -> None:
+        self._room_due = True
+        for record in result.records:
+            if type(record).__name__ == "Quarantined" and running.claimed.scan is not None:
+                self._forget(running.claimed.scan)
+        self._tell("job", {"running": running, "result": result})
+
+    def _forget(self, scan_id: str) -> None:
+        with self.vault.catalogue.reading() as tx:
+            scan = self.vault.catalogue.known(tx, scan_id)
+        if scan.candidate is not None and scan.area in self.watches:
+            self.watches[scan.area].forget([scan.candidate])
+
+    # --- brakes --------------------------------------------------------------------------------------
+
+    def brake(self) -> None:
+        """The planner permits nothing to go after a jump of the clock, nor from an area that rests or was not seen."""
+        unseen = frozenset(area for area in self.watches if not self.lookout.swept.get(area))
+        self.planner.brake(self._jumped, self._resting_areas() | unseen)
+
+    def _resting_areas(self) -> frozenset[str]:
+        """Areas where nothing is done now: absent, not in the site's file any more, or with too much missing."""
+        return frozenset(self._absent) | self._left | frozenset(self.lookout.stopped)
+
+    def _braked_actions(self) -> frozenset[str]:
+        return REMOVALS if self._clock.problem else frozenset()
+
+    # --- areas ---------------------------------------------------------------------------------------
+
+    def start_watches(self) -> None:
+        """Every marked area of this host is swept from now on; why another is not is told."""
+        catalogue = self.vault.catalogue
+        formats = [load(kind) for kind in kinds()]
+        with catalogue.reading() as tx:
+            recorded = {a.name: a for a in catalogue.list_areas(tx)}
+            known = {name: list_inspected(tx, name) for name in recorded}
+            self._left = self.vault.left_areas(tx)
+        for name in sorted(self._left):
+            log.warning("area is in the catalogue but not in tomovault.yaml; its jobs wait", area=name)
+        for name, area in self.vault.site.areas.items():
+            if why := self.vault.unwatched(name):
+                log.warning("area is not watched", area=name, reason=why)
+                continue
+            if name not in recorded:
+                self._absent[name] = f"it was never marked: run `tomovault area add {name}={area.path}`"
+                log.error("area is not marked", area=name)
+                continue
+            row = recorded[name]
+            identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)
+            watch = AreaWatch(
+                area,
+                identity,
+                formats,
+                known[name],
+                poll_s=self.vault.site.watch.poll_s,
+                quiet_s=self.vault.site.watch.quiet_s,
+                looks=self._looks,
+            )
+            watch.start()
+            self.watches = {**self.watches, name: watch}
+
+    def _stop_watches(self) -> None:
+        for watch in self.watches.values():
+            watch.stop()
+
+    # --- what others see -----------------------------------------------------------------------------
+
+    def _status(self, state: str) -> None:
+        """Other commands are told what cannot be read from the catalogue."""
+        tell(
+            self.vault,
+            {
+                "state": state,
+                "holder": self.holder,
+                "pid": os.getpid(),
+                "at": datetime.now(UTC).isoformat(),
+                "absent": self._absent,
+                "trouble": self.lookout.trouble,
+                "unsettled": self.lookout.unsettled,
+                "alarms": [asdict(a) for a in self.planner.alarms.values()],
+                "running": [
+                    {"job": r.claimed.id, "action": r.claimed.action, "scan": r.scan_name, "place": r.claimed.place}
+                    for r in self.workers.running
+                ],
+            },
+        )

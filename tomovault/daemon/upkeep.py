@@ -1,0 +1,96 @@
+"""What comes round by the clock: old copies queued for a re-read, usage recounted, the audit head exported."""
+
+from __future__ import annotations
+
+import queue
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from tomovault.catalog.work import asked_since, list_overdue
+from tomovault.core.errors import TomovaultError
+from tomovault.vault.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+#: Old copies of an area that one turn of the timer queues for a re-read.
+_OVERDUE_AT_ONCE = 20
+
+
+class Upkeep:
+    """Timers put names into a queue; what they stand for is done when the owner of the catalogue asks."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._due: queue.Queue[str] = queue.Queue()
+
+    def start(self) -> BackgroundScheduler:
+        """Timers run; old copies are looked for at once, too, for a daemon that never lives for an hour."""
+        timers = BackgroundScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
+        )
+        timers.add_job(self.ask, "interval", args=["overdue"], hours=1, id="overdue")
+        timers.add_job(self.ask, "interval", args=["room"], minutes=1, id="room")
+        timers.add_job(self.ask, "cron", args=["nightly"], hour=3, id="nightly")
+        timers.start()
+        self.ask("overdue")
+        return timers
+
+    def ask(self, name: str) -> None:
+        """`overdue`, `room` or `nightly` is due now."""
+        self._due.put(name)
+
+    def take(self) -> tuple[int, bool]:
+        """What is due was done: (jobs queued, whether the room of the areas should be looked at)."""
+        queued, room = 0, False
+        while True:
+            try:
+                name = self._due.get_nowait()
+            except queue.Empty:
+                return queued, room
+            if name == "room":
+                room = True
+            elif name == "overdue":
+                queued += self.queue_overdue()
+            elif name == "nightly":
+                self._recount()
+                self.export_head()
+
+    def queue_overdue(self) -> int:
+        """Copies whose last re-read is getting too old are queued for one."""
+        now = datetime.now(UTC)
+        queued = 0
+        catalogue = self._vault.catalogue
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        with catalogue.writing() as tx:
+            asked = asked_since(tx, "verify", "scrub", midnight)
+            for area in self._vault.site.areas:
+                within = self._vault.verified_within(area)
+                for scan_id, replica_id in list_overdue(tx, area, within, now, limit=_OVERDUE_AT_ONCE, skip=asked):
+                    job = catalogue.queue_job(
+                        tx,
+                        "verify",
+                        scan_id,
+                        {"replicas": [replica_id]},
+                        dedup_key=f"verify:{replica_id}:{now.date().isoformat()}",
+                        rule="scrub",
+                        now=now,
+                        place=area,
+                        host=self._vault.site.areas[area].host,
+                    )
+                    queued += job is not None
+        return queued
+
+    def _recount(self) -> None:
+        with self._vault.catalogue.reading() as tx:
+            differences = self._vault.catalogue.recount(tx)
+        for difference in differences:
+            log.error("usage differs from a recount", difference=difference)
+
+    def export_head(self) -> None:
+        """The head of the audit log stands outside the catalogue, too (law 9)."""
+        try:
+            self._vault.export_head()
+        except (TomovaultError, OSError) as problem:
+            log.warning("the head of the audit log cannot be exported", reason=str(problem))
