@@ -148,7 +148,7 @@ class Catalogue:
 
     queue_job = staticmethod(jobs.queue_job)
     claim_job = staticmethod(jobs.claim_job)
-    has_claimable = staticmethod(jobs.has_claimable)
+    next_claimable = staticmethod(jobs.next_claimable)
     token_is_current = staticmethod(jobs.token_is_current)
     finish_job = staticmethod(jobs.finish_job)
     release_job = staticmethod(jobs.release_job)
@@ -159,7 +159,6 @@ class Catalogue:
     read_job = staticmethod(jobs.read_job)
     read_job_result = staticmethod(jobs.read_job_result)
     count_jobs = staticmethod(jobs.count_jobs)
-    next_not_before = staticmethod(jobs.next_not_before)
 
     apply_records = staticmethod(records.apply_records)
     record_missing = staticmethod(records.record_missing)

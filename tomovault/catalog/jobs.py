@@ -149,7 +149,7 @@ def claim_job(
     )
 
 
-def has_claimable(
+def next_claimable(
     tx: Tx,
     *,
     now: datetime,
@@ -157,9 +157,10 @@ def has_claimable(
     skip_places: Collection[str] = frozenset(),
     host: str | None = None,
     only: str | None = None,
-) -> bool:
-    """Whether `claim_job` would find a job now: asked of a snapshot, so that nobody has to wait for a writer."""
-    return tx.first(_next_in_line(now, actions, skip_places, host, only)) is not None
+) -> Job | None:
+    """The job that `claim_job` would find now: asked of a snapshot, so that nobody has to wait for a writer."""
+    row = tx.first(_next_in_line(now, actions, skip_places, host, only))
+    return None if row is None else job_of(row)
 
 
 def _next_in_line(
@@ -313,15 +314,6 @@ def count_jobs(tx: Tx) -> dict[JobStatus, int]:
     rows = tx.rows(select(job.c.status, func.count().label("n")).group_by(job.c.status))
     counts = {row.status: int(row.n) for row in rows}
     return {status: counts.get(status.value, 0) for status in JobStatus}
-
-
-def next_not_before(tx: Tx, now: datetime) -> datetime | None:
-    """When the next waiting job may start, if every job to do waits for a later time; None otherwise."""
-    job = tables.job
-    earliest: datetime | None = tx.value(
-        select(func.min(job.c.not_before)).where(job.c.status == JobStatus.TODO.value, job.c.not_before > now)
-    )
-    return earliest
 
 
 def _next_token(tx: Tx) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
+from tomovault.vault.admission import memory_of
 from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
@@ -42,7 +43,6 @@ class Running:
     process: LocalJob
     scan_name: str
     started_at: datetime
-    seen: dict[str, int] = field(default_factory=dict)
 
     def progress(self) -> tuple[int, int]:
         """(done, total) as last told; (0, 0) before anything was."""
@@ -61,6 +61,7 @@ class Foreman:
         self.holder = holder
         #: Jobs that failed for good, at whatever point, since this foreman began.
         self.failed = 0
+        self._memory: dict[str, int] = {}
 
     def claim(
         self,
@@ -70,29 +71,36 @@ class Foreman:
         only: str | None = None,
         skip_places: Collection[str] = (),
     ) -> ClaimedJob | None:
-        """A job that is ours now, or None."""
+        """A job that is ours now, or None.
+
+        None, too, while the next one would take what runs over `jobs.memory`: it is not passed by, or a large one
+        would never have its turn. One that needs more than that by itself runs alone.
+        """
         catalogue = self.vault.catalogue
         with catalogue.reading() as tx:
-            if not catalogue.has_claimable(
+            waiting = catalogue.next_claimable(
                 tx, now=now, actions=actions, skip_places=skip_places, host=self.vault.host, only=only
-            ):
-                return None
-        with catalogue.writing() as tx:
-            claimed = catalogue.claim_job(
-                tx,
-                self.holder,
-                now=now,
-                actions=actions,
-                skip_places=skip_places,
-                host=self.vault.host,
-                only=only,
             )
+            if waiting is None:
+                return None
+            needed = memory_of(waiting.action, catalogue.known(tx, waiting.scan) if waiting.scan else None)
+        if self._memory and sum(self._memory.values()) + needed > self.vault.site.jobs.memory_bytes:
+            return None
+        with catalogue.writing() as tx:
+            claimed = catalogue.claim_job(tx, self.holder, now=now, host=self.vault.host, only=waiting.id)
         if claimed is not None:
+            self._memory[claimed.attempt] = needed
             checkpoint("daemon.claimed")
         return claimed
 
     def start(self, claimed: ClaimedJob) -> Running | None:
         """The job's process runs, or None where it ended before it began (moot, refused, not now)."""
+        running = self._start(claimed)
+        if running is None:
+            self._memory.pop(claimed.attempt, None)
+        return running
+
+    def _start(self, claimed: ClaimedJob) -> Running | None:
         now = datetime.now(UTC)
         try:
             order, scan_name = self._order(claimed, now)
@@ -151,6 +159,7 @@ class Foreman:
             result = Result(Outcome.TRANSIENT, error=f"the job process {how}", hint=_tail(running.process.folder))
         checkpoint("daemon.reaped")
         status = self._end(running.claimed, result)
+        self._memory.pop(running.claimed.attempt, None)
         checkpoint("daemon.recorded")
         if status is not JobStatus.FAILED:
             shutil.rmtree(running.process.folder, ignore_errors=True)
@@ -159,6 +168,7 @@ class Foreman:
     def abandon(self, running: Running) -> None:
         """The process is over and the job is as if it had not been tried."""
         running.process.stop()
+        self._memory.pop(running.claimed.attempt, None)
         result = read_result(running.process.folder)
         status = JobStatus.TODO
         if result is not None:
