@@ -14,8 +14,9 @@ from tomovault.watch.guard import read_share, share_path
 class Watched:
     """An area's watch, as far as the loop looks at one."""
 
-    def __init__(self, writing):
+    def __init__(self, writing, mount_source="server:/data"):
         self.writing = writing
+        self.mount_source = mount_source
 
 
 @pytest.fixture
@@ -79,6 +80,20 @@ def test_our_traffic_shrinks_while_the_catalogue_hangs(town, run, hanging):
     wait_for(lambda: Path(share).exists() and read_share(share) is None)
     daemon._clerk.watches = {"inhouse": Watched(True)}
     wait_for(lambda: read_share(share) == town.vault.site.guard.shrunk_bps)
+
+
+def test_a_scan_written_in_one_area_shrinks_our_traffic_on_its_server(town, run, hanging):
+    daemon, _, _ = run()
+    folder = str(guard_folder(town.vault.site))
+    daemon._clerk.watches = {
+        "a": Watched(True, "server:/a"),
+        "b": Watched(False, "server:/b"),
+        "c": Watched(False, "other:/c"),
+    }
+    paths = {name: share_path(folder, name) for name in "abc"}
+    wait_for(lambda: all(Path(path).exists() for path in paths.values()))
+    shrunk = town.vault.site.guard.shrunk_bps
+    assert {name: read_share(path) for name, path in paths.items()} == {"a": shrunk, "b": shrunk, "c": None}
 
 
 def test_what_ends_the_clerk_ends_the_daemon(run, monkeypatch):

@@ -51,8 +51,9 @@ class AreaWatch:
         looks: queue.Queue[Look],
     ) -> None:
         self.name = area.name
-        #: Whether the last look saw something unsettled; before the first, and while the area is absent, it may be.
+        #: Whether the last look saw something unsettled; before the first there may be.
         self.writing = True
+        self.mount_source = identity.mount_source
         self._path = str(area.path)
         self._identity = identity
         self._poll_s = poll_s
@@ -86,7 +87,7 @@ class AreaWatch:
             began = time.monotonic()
             full = began >= full_at
             look = self._look(full)
-            self.writing = look.sweep is None or bool(look.sweep.unsettled)
+            self.writing = look.sweep is not None and bool(look.sweep.unsettled)
             if full and look.sweep is not None and not look.sweep.stopped:
                 full_at = began + FULL_SWEEP_S
             if self._stop.is_set():

@@ -18,7 +18,7 @@ from tomovault.daemon.clerk import Clerk
 from tomovault.daemon.workers import LIGHT
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import guard_folder
-from tomovault.watch.guard import GuardLimits, shares, write_share
+from tomovault.watch.guard import GuardLimits, servers_of, shares, write_share
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +84,11 @@ class Daemon:
     def _share_bandwidth(self) -> None:
         guard = self._vault.site.guard
         limits = GuardLimits(guard.full_bps, guard.shrunk_bps, guard.max_pause_s)
-        writing = {name: watch.writing for name, watch in self._clerk.watches.items()}
+        watches = self._clerk.watches
+        writing = {name: watch.writing for name, watch in watches.items()}
+        servers = servers_of({name: watch.mount_source for name, watch in watches.items()})
         jobs = Counter(r.claimed.place for r in self._clerk.jobs if r.claimed.action not in LIGHT)
-        wanted = dict(shares(writing, jobs, limits))
+        wanted = dict(shares(writing, jobs, limits, servers))
         folder = guard_folder(self._vault.site)
         for area, share in wanted.items():
             if self._shares.get(area) != share:
