@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.catalogue import Catalogue
-from tomovault.catalog.work import area_bytes
+from tomovault.catalog.work import area_bytes, list_overdue
 from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Wants, standings
 from tomovault.core.replica import TierClass
 from tomovault.core.scan import ScanReport
-from tomovault.policy.decide import AreaFacts, Asks, asks_of, wants_of
+from tomovault.policy.decide import AreaFacts, Asks, asks_of, overdue, wants_of
 from tomovault.vault.site import Site, load_site
 from tomovault.vault.whose import whose
 from tomovault.watch.area import AreaIdentity
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 #: A file name may have 255 bytes; what we append to a stem needs up to 40.
 _STEM_BYTES = 150
+
+#: So many scans are read at a time where rules are asked about each.
+_AT_A_TIME = 100
+
+#: More copies than any catalogue has.
+_EVERY = 10**9
 
 
 @dataclass(frozen=True)
@@ -257,6 +263,31 @@ class Vault:
             TierClass.ARCHIVE: archive,
             TierClass.REMOTE: archive,
         }
+
+    def overdue(
+        self, tx: Any, area: str, now: datetime, *, limit: int, skip: Collection[str] = ()
+    ) -> list[tuple[str, str]]:
+        """(scan, replica) of copies that were re-read too long ago, oldest first: to be counted on when something is
+        removed, or for a `verify` rule that holds for the scan. Replicas to skip are left out.
+        """
+        within = self.verified_within(area)
+        policy = self.policy_of(area)
+        periods = [rule.settings.verified_within for rule in policy.rules if rule.do == "verify"]
+        sooner = [period for period in periods if period is not None]
+        if not sooner:
+            return list_overdue(tx, area, within, now, limit=limit, skip=skip)
+        tightest = {kind: min(period, *sooner) for kind, period in within.items()}
+        suspects = list_overdue(tx, area, tightest, now, limit=_EVERY, skip=skip)
+        facts = self.area_facts(tx, area)
+        found: list[tuple[str, str]] = []
+        for start in range(0, len(suspects), _AT_A_TIME):
+            batch = suspects[start : start + _AT_A_TIME]
+            scans = self.catalogue.known_many(tx, list(dict.fromkeys(scan for scan, _ in batch)))
+            late = {r.id for scan in scans for r in overdue(scan, policy, facts, now)}
+            found += [pair for pair in batch if pair[1] in late]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
 
 def _why_incomplete(scan: KnownScan) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tomovault.catalog.work import list_overdue, reasons_of
+from tomovault.catalog.work import reasons_of
 from tomovault.core.errors import TomovaultError
 from tomovault.core.known import KnownScan
 from tomovault.core.replica import ReplicaState
@@ -28,7 +28,7 @@ def choose_replicas(
         if due:
             chosen: dict[str, tuple[str, ...]] = {}
             for area in vault.site.areas:
-                for scan_id, replica in list_overdue(tx, area, vault.verified_within(area), now, limit=100_000):
+                for scan_id, replica in vault.overdue(tx, area, now, limit=100_000):
                     chosen[scan_id] = (*chosen.get(scan_id, ()), replica)
             return chosen
         return {find_scan(vault, tx, name).id: () for name in names}
