@@ -107,6 +107,14 @@ def test_what_a_rule_asks_for_other_scans_is_not_asked_of_this_one(town):
         _ask(town, scan, "replicate")
 
 
+def test_the_preset_of_the_preview_rule_is_what_it_is_made_with(town):
+    town.policy(
+        ("with: {preset: quick}", "with: {preset: hann}"),
+        ("  quick: {}\n", "  quick: {}\n  hann: {filter: hann}\n"),
+    )
+    assert _ask(town, town.scan("one"), "preview")["parameters"] == {"filter": "hann"}
+
+
 def test_a_removal_asks_for_the_copies_of_the_rules_that_hold(town):
     town.room()
     town.policy(("rules:\n", "rules:\n  - {name: vip, do: archive, when: proposal = 'vip', with: {copies: 3}}\n"))

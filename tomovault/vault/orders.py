@@ -145,7 +145,7 @@ def _preview(request: Request) -> dict[str, Any]:
         **_place(request),
         "package": package.location if package else None,
         "digest": package.digest if package else "",
-        "parameters": {},
+        "parameters": _preset(request, "preview"),
         "floor_bytes": request.vault.area(request.scan.area).floor,
     }
 
