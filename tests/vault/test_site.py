@@ -71,7 +71,7 @@ def test_everything_given(load, folder):
         "areas:\n"
         "  inhouse: {path: data/inhouse, vault: data/vault, class: fast, quota: 8TB, high: 90%, low: 0.5,\n"
         "            beamline: ID19, policy: standard, prune: on, reduce: true, host: lid19,\n"
-        "            template: '{proposal}/{sample}', floor: 1GB, metadata_root: /data/meta}\n"
+        "            template: '{proposal}/{sample}', floor: 1GB}\n"
         "tiers:\n"
         "  tape: {kind: emulated_library, path: tape, copies: 3, capacity: 1GB, drives: 1, load_s: 0.5}\n"
         "  far: {kind: posix, path: /mnt/far, class: remote}\n"
@@ -86,7 +86,7 @@ def test_everything_given(load, folder):
     assert (area.path, area.vault) == (f"{folder}/data/inhouse", f"{folder}/data/vault")
     assert (area.tier_class, area.quota, area.high, area.low) == (TierClass.FAST, 8 * 10**12, 0.9, 0.5)
     assert (area.prune, area.reduce, area.host, area.floor) == (True, True, "lid19", 10**9)
-    assert (area.template, area.metadata_root) == ("{proposal}/{sample}", "/data/meta")
+    assert area.template == "{proposal}/{sample}"
     tape, far = site.tiers["tape"], site.tiers["far"]
     assert (tape.kind, tape.tier_class) == ("emulated_library", TierClass.ARCHIVE)
     assert dict(tape.options) == {
@@ -161,6 +161,7 @@ def test_every_mistake_at_once(problems):
         ("areas: {a: {path: /d/a}}\ntiers: {t: {kind: posix, path: /d/a/t}}", "2:32", "inside the watched area 'a'"),
         ("areas: {a: {path: /d/a}}\ntiers: {a: {kind: posix, path: /t}}", "2:9", "an area already"),
         ("areas: {a: {path: /d/a, policy: standrd}}", "1:33", "did you mean 'standard'"),
+        ("areas: {a: {path: /d/a, metadata_root: /m}}", "1:25", "'metadata_root'"),
         ("areas: {a: {path: /d/a, policy: ../x}}", "1:33", "not a name"),
         ("areas: {a: {path: /d/a, quota: 0}}", "1:32", "a quota of nothing"),
         ("areas: {a: {path: /d/a, class: archive}}", "1:32", "not one of fast, server"),

@@ -52,7 +52,11 @@ NEEDED_BY: Mapping[str, frozenset[str]] = {
     "replicate": frozenset({"tiers"}),
     "export": frozenset({"to"}),
     "forbid": frozenset({"actions"}),
+    "verify": frozenset({"verified_within"}),
 }
+
+#: No copy is queued for a re-read more often than this.
+_LEAST_BETWEEN_READS = timedelta(days=1)
 
 
 class Recency(Strict):
@@ -94,7 +98,6 @@ class Rule(Strict):
     settings: Settings = Field(default=Settings(), alias="with")
     order: Whole = 0
     limits: Limits = Limits()
-    notify: tuple[str, ...] = ()
 
     @field_validator("when", mode="before")
     @classmethod
@@ -131,6 +134,11 @@ class Rule(Strict):
             for i, do in enumerate(self.settings.actions)
             if do not in STAGE_OF
         )
+        if self.do != "prune" and self.limits != Limits():
+            found.append(Fault(f"only 'prune' knows limits, {self.do!r} does not", ("limits",), at_key=True))
+        period = self.settings.verified_within
+        if self.do == "verify" and period is not None and period < _LEAST_BETWEEN_READS:
+            found.append(Fault("a copy is re-read once a day at most: 1d or more", ("with", "verified_within")))
         if "forms" in given and not self.settings.forms:
             found.append(Fault("name at least one of files, package", ("with", "forms")))
         if found:

@@ -46,7 +46,6 @@ watch:
 #                        this area is not watched
 #   template: "{{proposal}}/{{sample}}"    what the folders below it mean
 #   floor: 1TB           kept free for the acquisition
-#   metadata_root: PATH  where the metadata is written, if elsewhere
 areas: {{}}
 
 # Where copies go besides the areas. The emulated library keeps each cartridge as a file; each copy has its own pool.

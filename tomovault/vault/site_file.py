@@ -90,7 +90,6 @@ class _Area(Strict):
     host: Word | None = None
     template: str | None = None
     floor: Size | None = None
-    metadata_root: PathText | None = None
 
 
 class _Tier(Strict):
@@ -363,7 +362,6 @@ def _area(name: str, area: _Area, folder: Path, simulated: bool) -> Area:
         reduce=area.reduce,
         host=area.host,
         template=area.template,
-        metadata_root=None if area.metadata_root is None else _absolute(folder, area.metadata_root),
         floor_given=0 if area.floor is None and simulated else area.floor,
     )
 

@@ -37,8 +37,7 @@ class WatchSettings:
 class Area:
     """A watched folder. `quota` is None where the size of its file system is the quota.
 
-    `template` is a path below the area with named groups, such as '{proposal}/{sample}'; `metadata_root` is the
-    second root of scans whose metadata is written elsewhere.
+    `template` is a path below the area with named groups, such as '{proposal}/{sample}'.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Area:
     reduce: bool
     host: str | None
     template: str | None
-    metadata_root: str | None
     floor_given: int | None
 
     @property
