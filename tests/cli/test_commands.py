@@ -14,7 +14,11 @@ import pytest
 from tomovault import cli
 from tomovault.cli import main
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Outcome, Result
+from tomovault.core.record import Outcome, PutBack, Result
+from tomovault.core.replica import Form
+from tomovault.vault import asking
+from tomovault.vault.asking import Answer
+from tomovault.vault.removals import grant
 
 STAGES = [
     "complete",
@@ -230,6 +234,38 @@ def test_prune_list_and_nothing_to_undo(town, ask, say):
     assert ask("prune", "list")["quarantine"] == []
     assert "Nothing is in quarantine" in say("prune", "list").out
     assert "restore" in ask("prune", "undo", "one", code=2)["hint"]
+
+
+@pytest.mark.parametrize("kept", [("a.edf",), ()])
+def test_an_undo_that_meets_something_says_what_stays_open_and_what_to_do(town, ask, say, monkeypatch, kept):
+    scan = town.scan("one")
+    town.room()
+    rule = next(r for r in town.vault.policy_of("inhouse").rules if r.do == "prune")
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        grant(town.vault, tx, known, town.replica(scan, Form.FILES).id, rule=rule, now=town.now)
+    permit = town.quarantine(scan)
+
+    def put_back(vault, _action, about, wish, **_more):
+        met = PutBack(wish["permit"], 1, 10, ("a.edf: another file stands there",), kept, 400 * len(kept))
+        with vault.catalogue.writing() as tx:
+            vault.catalogue.apply_records(tx, [met], town.now, scan_id=about)
+        return Answer("j", JobStatus.SUCCEEDED)
+
+    monkeypatch.setattr(asking, "ask", put_back)
+    said = say("prune", "undo", "one")
+    assert said.code == 4
+    assert "a.edf: another file stands there" in said.out
+    if not kept:
+        assert "stays open" not in said.out
+        assert f"tomovault restore {scan}" in said.out
+        return
+    assert f"1 file (400 B) is in quarantine still, and the permit {permit} stays open" in said.out
+    assert f"move away what stands in their place, then tomovault prune undo {scan}" in said.out
+    (told,) = ask("prune", "undo", "one", code=4)["permits"]
+    assert (told["open"], told["files"], told["bytes"]) == (True, 1, 400)
+    assert told["left"] == ["a.edf: another file stands there"]
+    assert "prune undo" in told["hint"]
 
 
 def test_unknown_things_are_named(town, ask):

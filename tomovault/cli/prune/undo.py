@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tomovault.cli import common_options, label, open_vault, say, say_json, who
+
+if TYPE_CHECKING:
+    from tomovault.core.known import Permit
 
 
 @click.command()
@@ -45,13 +50,46 @@ def command(scan: str, as_json: bool) -> int:
         after = vault.catalogue.known(tx, known.id)
     undone = [p for p in after.permits if p.id in {q.id for q in permits}]
     if as_json:
-        told = [{"id": p.id, "phase": p.phase.value, "left": list(p.left)} for p in undone]
-        say_json({"id": known.id, "name": known.name, "permits": told})
+        say_json({"id": known.id, "name": known.name, "permits": [_told(known.id, p) for p in undone]})
     else:
         for permit in undone:
-            say(
-                f"{label(known.name)}: " + ("what could be put back is back:" if permit.left else "all files are back.")
-            )
-            for left in permit.left:
-                say(f"  {label(left)}")
+            _say_how_far(label(known.name), _told(known.id, permit))
     return 4 if any(p.left for p in undone) else 0
+
+
+def _told(scan: str, permit: Permit) -> dict[str, Any]:
+    """How far a removal was taken back. While it is `open`, so many files and bytes are in quarantine still."""
+    is_open = permit.phase.value in ("granted", "quarantined", "leaving")
+    hint = ""
+    if permit.left and is_open:
+        hint = f"move away what stands in their place, then tomovault prune undo {scan}"
+    elif permit.left:
+        hint = f"what is not in its place any more comes back with: tomovault restore {scan} --to DIR --wait"
+    return {
+        "id": permit.id,
+        "phase": permit.phase.value,
+        "open": is_open,
+        "files": permit.files if is_open else 0,
+        "bytes": permit.bytes if is_open else 0,
+        "left": list(permit.left),
+        "hint": hint,
+    }
+
+
+def _say_how_far(name: str, told: Mapping[str, Any]) -> None:
+    from tomovault.vault.sizes import show_bytes
+
+    if not told["left"]:
+        say(f"{name}: all files are back.")
+        return
+    say(f"{name}: what could be put back is back, but these are not:")
+    for left in told["left"]:
+        say(f"  {label(left)}")
+    if told["open"]:
+        count = told["files"]
+        files = "1 file" if count == 1 else f"{count} files"
+        say(
+            f"{files} ({show_bytes(told['bytes'])}) {'is' if count == 1 else 'are'} in quarantine still, and the permit"
+            f" {told['id']} stays open; nothing of it is removed before they are back."
+        )
+    say(told["hint"])
