@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.errors import NoScan, TomovaultError, Transient
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Inspected, Outcome, Result
 from tomovault.core.scan import Candidate
@@ -68,6 +68,8 @@ def _inspected(look: Look, bench: Bench) -> Inspected:
             if pause_s is None:
                 return Inspected(look.candidate, look.snapshot, False, problem=problem.message)
             time.sleep(pause_s)
+        except NoScan as reason:
+            return Inspected(look.candidate, look.snapshot, settled, no_scan=reason.message)
         except InspectionEnded as problem:
             return Inspected(look.candidate, look.snapshot, False, problem=problem.message)
         except TomovaultError as problem:

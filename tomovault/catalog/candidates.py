@@ -15,6 +15,9 @@ from tomovault.core.scan import Candidate
 #: How the reason of a candidate begins that a person said is gone for good.
 CONFIRMED = "missing, confirmed by "
 
+#: How the reason of a candidate begins that was read and is no scan of its format.
+NO_SCAN = "no scan: "
+
 
 @dataclass(frozen=True)
 class CandidateEntry:
@@ -97,9 +100,10 @@ def list_unbelieved(tx: Tx, area: str) -> list[tuple[Candidate, str, datetime]]:
 
 
 def list_problems(tx: Tx) -> list[CandidateEntry]:
-    """Candidates that could not be read when last inspected; those confirmed as gone are none."""
+    """Candidates that could not be read when last inspected; those confirmed as gone, or known as no scan, are none."""
     table = tables.candidate
-    query = select(table).where(table.c.problem != "").order_by(table.c.changed_at)
+    problem = table.c.problem
+    query = select(table).where(problem != "", problem.not_like(f"{NO_SCAN}%")).order_by(table.c.changed_at)
     return [entry for entry in map(_entry, tx.rows(query)) if not entry.confirmed_missing]
 
 

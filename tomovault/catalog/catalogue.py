@@ -29,6 +29,7 @@ from tomovault.catalog import (
     removals,
     scans,
     schema,
+    unclaimed,
 )
 from tomovault.catalog import usage as roll_up
 from tomovault.catalog.transaction import Tx, translated
@@ -135,6 +136,7 @@ class Catalogue:
     list_candidates = staticmethod(candidates.list_candidates)
     list_problems = staticmethod(candidates.list_problems)
     list_unbelieved = staticmethod(candidates.list_unbelieved)
+    list_unclaimed = staticmethod(unclaimed.list_unclaimed)
     record_inspected = staticmethod(inspections.record_inspected)
 
     known = staticmethod(scans.known)

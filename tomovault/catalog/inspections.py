@@ -12,7 +12,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
-from tomovault.catalog.candidates import is_outdated, note_inspected
+from tomovault.catalog.candidates import NO_SCAN, is_outdated, note_inspected
 from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.scans import certificate_of, touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
@@ -55,13 +55,16 @@ def record_inspected(tx: Tx, area: str, inspected: Inspected, now: datetime, who
     of a scan that was once complete, or has a product, is a rescan: a new scan that supersedes the old one,
     whose `files` replica is gone then and whose package is left alone. A scan never complete is updated in
     place. What a prune left of a scan, or has left so far, is neither a rescan nor a loss: the scan stays as it
-    was. Where the candidate could not be read, the reason is kept and its scans become unreadable. An inspection
-    of an earlier state than one that is recorded is dropped.
+    was. Where the candidate could not be read, or has settled as no scan any more, the reason is kept and its scans
+    become unreadable. An inspection of an earlier state than one that is recorded is dropped.
     """
     candidate = inspected.candidate
     if is_outdated(tx, area, candidate, inspected.snapshot, inspected.settled):
         return []
-    hashed = note_inspected(tx, area, candidate, inspected.snapshot, inspected.settled, inspected.problem, now)
+    told = inspected.problem or (f"{NO_SCAN}{inspected.no_scan}" if inspected.no_scan else "")
+    hashed = note_inspected(tx, area, candidate, inspected.snapshot, inspected.settled, told, now)
+    if inspected.no_scan:
+        return _mark_unreadable(tx, hashed, inspected.no_scan, now) if inspected.settled else []
     if inspected.problem:
         return _mark_unreadable(tx, hashed, inspected.problem, now)
     context = _Context(area, hashed, candidate.folder, candidate.key, inspected.settled, now, whose)

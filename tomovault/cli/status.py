@@ -53,6 +53,9 @@ def _lines(page: dict[str, Any]) -> list[str]:
         if area["settling"]:
             lines.append(f"  {area['area']}: {area['settling']} scans are being written or settling")
         lines += [f"  {area['area']}: {p['path']}: {p['problem']}" for p in area["problems"][:10]]
+        if area["unclaimed"]:
+            told = f"`tomovault area unclaimed {area['area']}` says why"
+            lines.append(f"  {area['area']}: {area['unclaimed']} files are in no scan; {told}")
     if page["failed"]:
         lines += ["", "failed:"]
         for job in page["failed"][:20]:

@@ -26,6 +26,10 @@ class UserError(TomovaultError):
     exit_code = 2
 
 
+class NoScan(UserError):
+    """What a format was asked about can be read, or is known well enough, and is no scan of that format; says why."""
+
+
 class Refused(TomovaultError):
     """A rule, a pin or a law forbids it; `by` names which one."""
 

@@ -69,7 +69,7 @@ class Format(Protocol):
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
         """Every scan found there, each with its certificate. An unsettled scan is never COMPLETE.
 
-        Raises UserError where the candidate cannot be read at all.
+        Raises NoScan, with the reason, where it is no scan of this format; UserError where it cannot be read at all.
         """
 
     def layout(self, report: ScanReport) -> Layout:
@@ -233,7 +233,7 @@ class FormatFamily(Protocol):
     """Inspection of foreign files in limited child processes."""
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
-        """As `Format.inspect`; raises UserError if the child died, ran out of memory or time."""
+        """As `Format.inspect`, NoScan included; raises UserError if the child died, ran out of memory or time."""
 
     def layout(self, report: ScanReport) -> Layout:
         """As `Format.layout`; an empty layout where the child failed, so that files are kept whole."""

@@ -31,13 +31,16 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Inspected:
-    """What a candidate held. `problem` is set instead of reports where it could not be read at all."""
+    """What a candidate held. `problem` is set instead of reports where it could not be read at all, `no_scan` where
+    it is no scan of its format, and why.
+    """
 
     candidate: Candidate
     snapshot: str
     settled: bool
     reports: tuple[ScanReport, ...] = ()
     problem: str = ""
+    no_scan: str = ""
 
 
 @dataclass(frozen=True)

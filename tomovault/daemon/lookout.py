@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from tomovault.catalog.unclaimed import list_without_scan
 from tomovault.catalog.work import confirmed_missing, record_vanished
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
@@ -126,10 +127,10 @@ class Lookout:
         return due
 
     def _take_confirmed(self, area: str, vanished: Sequence[Candidate]) -> None:
-        """What a person confirmed as gone need not be missed any longer."""
+        """What a person confirmed as gone, and what held no scan, need not be missed any longer."""
         with self._vault.catalogue.reading() as tx:
-            confirmed = confirmed_missing(tx, area)
-        self.to_forget.extend((area, candidate) for candidate in vanished if candidate in confirmed)
+            nothing = confirmed_missing(tx, area) | list_without_scan(tx, area)
+        self.to_forget.extend((area, candidate) for candidate in vanished if candidate in nothing)
 
     def _note(self, tx: Any, area: str, seen: Seen, now: datetime) -> bool:
         """Whether the candidate should be looked into now."""

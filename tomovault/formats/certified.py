@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from tomovault.core.errors import SourceChanged
+from tomovault.core.errors import NoScan, SourceChanged
 from tomovault.core.ports import FormatFamily
 from tomovault.core.scan import Candidate, ScanReport
 
 
 def find_report(formats: FormatFamily, candidate: Candidate, entry: str, identity: str) -> ScanReport:
     """The scan as it stands now; raises SourceChanged if it is not the one that was certified."""
-    for report in formats.inspect(candidate, settled=True):
+    try:
+        reports = formats.inspect(candidate, settled=True)
+    except NoScan:
+        reports = ()
+    for report in reports:
         if report.entry == entry and report.identity == identity:
             return report
     raise SourceChanged(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tomovault.core import wire
-from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.errors import NoScan, TomovaultError, Transient
 from tomovault.core.scan import Candidate, ScanReport
 from tomovault.formats import family
 
@@ -41,6 +41,8 @@ def answer_text(text: str) -> str:
     """The answer to a request in JSON; whatever goes wrong becomes {'error': ...}."""
     try:
         result = answer(json.loads(text))
+    except NoScan as reason:
+        result = {"reports": [], "no_scan": reason.message}
     except TomovaultError as error:
         result = _failed(error.message, error.hint, busy=isinstance(error, Transient))
     except MemoryError:

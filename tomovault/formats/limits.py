@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tomovault.core import wire
-from tomovault.core.errors import TomovaultError, Transient, UserError
+from tomovault.core.errors import NoScan, TomovaultError, Transient, UserError
 from tomovault.core.layout import Layout
 from tomovault.core.scan import Candidate, ScanReport
 
@@ -64,10 +64,13 @@ class LimitedFormats:
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
         """As `Format.inspect`. Raises UserError naming the place if the child died (InspectionEnded) or answered
-        nonsense, Transient if a writer holds the file in a way that cannot be read now.
+        nonsense, Transient if a writer holds the file in a way that cannot be read now, NoScan with the reason if
+        it is no scan of that format.
         """
         place = os.path.join(candidate.folder, candidate.key) if candidate.key else candidate.folder
         reply = self._ask({"op": "inspect", "candidate": wire.to_plain(candidate), "settled": settled}, place)
+        if reply.get("no_scan"):
+            raise NoScan(str(reply["no_scan"]))
         try:
             return [wire.from_plain(ScanReport, report) for report in reply["reports"]]
         except (KeyError, TypeError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -218,6 +219,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
     catalogue = vault.catalogue
     leader = catalogue.lease_holder(tx, "leader")
     problems = catalogue.list_problems(tx)
+    unclaimed = Counter(row.area for row in catalogue.list_unclaimed(tx))
     failed = catalogue.list_jobs(tx, JobStatus.FAILED, 50)
     names = {s: catalogue.known(tx, s).name for s in {j.scan for j in failed if j.scan is not None}}
     places = places_of(tx, [j.id for j in failed])
@@ -245,6 +247,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
                     for entry in problems
                     if entry.area == name
                 ],
+                "unclaimed": unclaimed[name],
             }
         )
     return {
@@ -256,6 +259,23 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
         ],
         "areas": areas,
+    }
+
+
+def unclaimed_page(vault: Vault, tx: Any, area: str | None = None) -> dict[str, Any]:
+    """What formats were asked about in an area, or in all, and none took, with the reason of each."""
+    if area is not None and area not in vault.site.areas:
+        raise UserError(f"there is no area {area!r}", hint="the areas are: " + ", ".join(vault.site.areas))
+    rows = [row for row in vault.catalogue.list_unclaimed(tx, area) if row.area in vault.site.areas]
+    return {
+        "unclaimed": [
+            {
+                "area": row.area,
+                "path": name_of(row.path),
+                "reasons": {name: name_of(text) for name, text in sorted(row.reasons.items())},
+            }
+            for row in rows
+        ]
     }
 
 

@@ -21,11 +21,6 @@ class Missing:
     def __init__(self) -> None:
         self._lost: dict[Candidate, _Lost] = {}
 
-    @property
-    def pending(self) -> int:
-        """How many were not told yet: they count as known, so that a stop by the brake persists."""
-        return sum(not lost.told for lost in self._lost.values())
-
     def add(self, candidate: Candidate, relative: str) -> None:
         """It was at `relative` below the root, and is not."""
         self._lost.setdefault(candidate, _Lost(relative))
@@ -40,7 +35,7 @@ class Missing:
             lost.sweeps += is_gone(candidate, lost.relative)
 
     def untold(self) -> tuple[Candidate, ...]:
-        """Those that were not reported yet."""
+        """Those that were not reported yet: they count as known, so that a stop by the brake persists."""
         return tuple(candidate for candidate, lost in self._lost.items() if not lost.told)
 
     def mark_told(self, candidates: Iterable[Candidate]) -> None:

@@ -38,6 +38,11 @@ class _Folder:
     closed: bool
     sweep: int
 
+    @property
+    def places(self) -> int:
+        """Candidates of several formats may speak of one file."""
+        return len({candidate.key for candidate in self.found})
+
 
 @dataclass
 class _Tally:
@@ -102,11 +107,12 @@ class Walker:
             self._settling.trust(candidate, snapshot)
 
     def forget(self, candidates: Iterable[Candidate]) -> None:
-        """These were removed by us, or are confirmed gone: their absence is not reported and brakes nothing.
+        """These were removed by us, or are confirmed gone: their absence is not reported and brakes nothing, nor is
+        that of what other formats saw in the same place.
 
         One that is still there is a first sight at the next sweep.
         """
-        for candidate in candidates:
+        for candidate in self._with_others(candidates):
             self._settling.forget(candidate)
             self._missing.drop(candidate)
             self._primed.pop(candidate, None)
@@ -114,6 +120,11 @@ class Walker:
             if state is not None and candidate in state.found:
                 del state.found[candidate]
                 state.closed = False
+
+    def _with_others(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        for candidate in candidates:
+            others = (Candidate(kind.name, candidate.folder, candidate.key) for kind in self._formats)
+            yield from dict.fromkeys((candidate, *others))
 
     def sweep(self, *, full: bool = False, stop: Callable[[], bool] | None = None) -> Sweep:
         """Visit every folder of the area once. No error of the file system is raised.
@@ -137,8 +148,9 @@ class Walker:
         else:
             self._account()
             vanished = self._missing.untold()
-            if missing_brake(tally.known, len(vanished)):
-                stopped = f"{len(vanished)} of {tally.known} scans are missing in one sweep"
+            gone = len(_places(vanished))
+            if missing_brake(tally.known, gone):
+                stopped = f"{gone} of {tally.known} scans are missing in one sweep"
             else:
                 self._missing.mark_told(vanished)
                 self._missing.confirm(lambda candidate, relative: self._is_gone(relative, candidate))
@@ -331,7 +343,9 @@ class Walker:
         return False
 
     def _count_known(self) -> int:
-        return sum(len(state.found) for state in self._folders.values()) + len(self._primed) + self._missing.pending
+        """So many places held something that may be a scan."""
+        seen = sum(state.places for state in self._folders.values())
+        return seen + len(_places(self._primed)) + len(_places(self._missing.untold()))
 
     def _path(self, relative: str) -> str:
         return os.path.join(self.root, relative) if relative else self.root
@@ -343,6 +357,10 @@ class Walker:
         if not candidate.folder.startswith(prefix):
             raise ValueError(f"{candidate.folder!r} is not in the area {self.root!r}")
         return candidate.folder[len(prefix) :]
+
+
+def _places(candidates: Iterable[Candidate]) -> set[tuple[str, str]]:
+    return {(candidate.folder, candidate.key) for candidate in candidates}
 
 
 def _key(found: os.stat_result) -> tuple[int, int, int]:
