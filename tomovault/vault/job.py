@@ -17,10 +17,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient
+from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Refused, TomovaultError, Transient
 from tomovault.core.record import Outcome, Result
 from tomovault.core.wire import to_plain
 from tomovault.vault.checkpoints import belong_to, checkpoint
@@ -28,6 +29,9 @@ from tomovault.vault.job_folder import ORDER, RESULT, write_json
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _NOT_NOW = 75
+
+#: A job takes what the acquisition, the people and the daemon on the same machine leave of the processor.
+_NICE = 10
 
 
 class Stopped(Exception):
@@ -44,7 +48,7 @@ def main(arguments: list[str]) -> int:
     belong_to(daemon)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(OSError):
-        os.nice(5)
+        os.nice(_NICE)
     try:
         order = json.loads((folder / ORDER).read_text("utf-8"))
         with _alone(folder.parent, order["job"]):
@@ -84,6 +88,7 @@ def _alone(jobs: Path, job: str) -> Iterator[None]:
 
 def carry_out(order: dict[str, Any], folder: Path) -> Result:
     """The result of an order; every failure is in it, with a traceback in the log where it is a defect of ours."""
+    from tomovault.tiers.delivery import Unfinished
     from tomovault.vault.plugins import load_plugin
     from tomovault.vault.workbench import Workbench
 
@@ -93,19 +98,19 @@ def carry_out(order: dict[str, Any], folder: Path) -> Result:
         result: Result = action.perform(order["order"], bench)
     except Stopped:
         raise
+    except Unfinished as part:
+        why = part.__cause__
+        result = replace(_told(why if isinstance(why, Exception) else part), records=part.records)
     except Exception as problem:  # noqa: BLE001 - the border of a process: everything becomes a result
-        result = result_of_failure(problem)
-        if not isinstance(problem, TomovaultError):
-            traceback.print_exc()
+        result = _told(problem)
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    return Result(
-        outcome=result.outcome,
-        records=result.records,
-        error=result.error,
-        hint=result.hint,
-        peak_bytes=usage.ru_maxrss * 1024,
-        cpu_s=usage.ru_utime + usage.ru_stime,
-    )
+    return replace(result, peak_bytes=usage.ru_maxrss * 1024, cpu_s=usage.ru_utime + usage.ru_stime)
+
+
+def _told(problem: Exception) -> Result:
+    if not isinstance(problem, TomovaultError):
+        traceback.print_exception(problem)
+    return result_of_failure(problem)
 
 
 def result_of_failure(problem: Exception) -> Result:
@@ -116,6 +121,8 @@ def result_of_failure(problem: Exception) -> Result:
         return Result(Outcome.REFUSED, error=f"{message} ({problem.by})", hint=hint)
     if isinstance(problem, IntegrityError):
         return Result(Outcome.DAMAGED, error=message, hint=hint)
+    if isinstance(problem, NotYet):
+        return Result(Outcome.WAITING, error=message, hint=hint)
     if isinstance(problem, Transient):
         return Result(Outcome.TRANSIENT, error=message, hint=hint)
     if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
