@@ -9,7 +9,7 @@ from tomovault.core.layout import FrameKind
 from tomovault.core.scan import Certificate, FrameCounts, Verdict
 from tomovault.formats.bliss_entries import Entry
 from tomovault.formats.bliss_scans import ScanEntries
-from tomovault.formats.bliss_sources import CheckedStack
+from tomovault.formats.hdf5_sources import CheckedStack
 
 _FAILED_REASONS = frozenset({"FAILURE", "DELETION"})
 #: DELETION: the system closed a session that was silent for a day.

@@ -8,9 +8,10 @@ from typing import Any
 import h5py
 
 from tomovault.core.layout import FrameKind
-from tomovault.core.scan import CONDITION_UNITS, Condition
+from tomovault.core.scan import Condition
 from tomovault.formats.bliss_certificate import BlissScan
-from tomovault.formats.hdf5_values import DAMAGE, item_of, plain, quantity_of, text_of, value_of
+from tomovault.formats.hdf5_conditions import convert
+from tomovault.formats.hdf5_values import DAMAGE, item_of, plain, text_of, value_of
 from tomovault.formats.origin import Origin, clean, origin_of
 
 #: Where a condition stands, below the sequence entry, first found first.
@@ -27,15 +28,6 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "flat_interval": ("technique/scan/flat_on",),
     "current": ("instrument/machine/current",),
 }
-#: Factor from a unit to the one of CONDITION_UNITS.
-_FACTORS: Mapping[str, Mapping[str, float]] = {
-    "keV": {"kev": 1.0, "ev": 1e-3, "mev": 1e3},
-    "mm": {"mm": 1.0, "m": 1e3, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3},
-    "um": {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "mm": 1e3, "m": 1e6, "nm": 1e-3},
-    "s": {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0},
-    "deg": {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "rad": 57.29577951308232},
-    "mA": {"ma": 1.0, "a": 1e3, "ua": 1e-3},
-}
 #: Kept in the metadata, so many leaves of the technique group at most.
 _MOST_LEAVES = 500
 
@@ -46,14 +38,14 @@ def read_conditions(master: h5py.File, name: str, scan: BlissScan) -> dict[str, 
     found: dict[str, Condition] = {}
     for condition, places in _PLACES.items():
         for place in places:
-            value = _convert(master, f"{head}/{place}", condition, name)
+            value = convert(master, f"{head}/{place}", condition, name)
             if value is not None:
                 found[condition] = value
                 break
     camera = _camera(scan)
     if camera:
         place = f"{head}/technique/detector/{camera}/pixel_size"
-        value = _convert(master, place, "detector_pixel_size", name)
+        value = convert(master, place, "detector_pixel_size", name)
         if value is not None:
             found["detector_pixel_size"] = value
     if "exposure" not in found:
@@ -61,25 +53,10 @@ def read_conditions(master: h5py.File, name: str, scan: BlissScan) -> dict[str, 
     return found | _frame_size(name, scan)
 
 
-def _convert(master: h5py.File, place: str, condition: str, name: str) -> Condition | None:
-    quantity = quantity_of(master, place)
-    unit = CONDITION_UNITS[condition]
-    if quantity is None:
-        return None
-    source = f"{name}:{place}"
-    if unit is None:
-        whole = quantity.value == int(quantity.value)
-        return Condition(int(quantity.value) if whole else quantity.value, None, source)
-    if quantity.unit is None:
-        return Condition(quantity.value, unit, f"{source} (no unit stated)")
-    factor = _FACTORS[unit].get(quantity.unit.lower())
-    return None if factor is None else Condition(quantity.value * factor, unit, source)
-
-
 def _exposure_of_parts(master: h5py.File, name: str, scan: BlissScan, found: dict[str, Condition]) -> None:
     for entry, kind, _ in scan.parts():
         if kind is FrameKind.PROJECTION:
-            value = _convert(master, f"{entry.name}/technique/proj/exposure_time", "exposure", name)
+            value = convert(master, f"{entry.name}/technique/proj/exposure_time", "exposure", name)
             if value is not None:
                 found["exposure"] = value
                 return

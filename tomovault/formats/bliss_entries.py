@@ -5,51 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import h5py
 
-from tomovault.formats.hdf5_values import (
-    DAMAGE,
-    count_of,
-    item_of,
-    plain,
-    text_of,
-    value_of,
-)
+from tomovault.formats.hdf5_stacks import ImageStack, stack_of
+from tomovault.formats.hdf5_values import count_of, item_of, plain, text_of, value_of
 
 #: Entries `N.1`; `N.2` and on hold the slower counters of the same scan, never images.
 _ENTRY = re.compile(r"^(?P<number>\d{1,6})\.1$")
 #: Titles of tomography sequences.
 _SEQUENCE_TITLE = re.compile(r"^(tomo:(?!dark|flat|step|return)\w+|holotomo|multitomo|pcotomo|back_and_forth)", re.I)
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """A run of frames of an image stack that lie in another file: frames [at, at + count) of the stack
-    are frames [first, first + count) of `dataset` in `file`. `plain` is False where only parts of frames are mapped.
-    """
-
-    file: str
-    dataset: str
-    at: int
-    first: int
-    count: int
-    plain: bool = True
-
-
-@dataclass(frozen=True)
-class ImageStack:
-    """The images of one camera in one entry. `external` is a link's file and path, instead of `sources`."""
-
-    camera: str
-    path: str
-    frames: int = 0
-    shape: tuple[int, int] = (0, 0)
-    dtype: str = ""
-    sources: tuple[Mapped, ...] = ()
-    external: tuple[str, str] | None = None
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,52 +110,7 @@ def _stacks(group: h5py.Group) -> Iterator[ImageStack]:
         if not isinstance(detector, h5py.Group):
             continue
         for key in ("image", "data"):
-            stack = _stack(detector, camera, key)
+            stack = stack_of(detector, camera, key)
             if stack is not None:
                 yield stack
                 break
-
-
-def _stack(detector: h5py.Group, camera: str, key: str) -> ImageStack | None:
-    path = f"{detector.name}/{key}"
-    try:
-        link = detector.get(key, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            return ImageStack(camera, path, external=(link.filename, link.path))
-        if not isinstance(link, h5py.HardLink):
-            return None
-        dataset = detector.get(key)
-        if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 3:
-            return None
-        frames, rows, columns = (int(n) for n in dataset.shape)
-        stack = ImageStack(camera, path, frames, (rows, columns), dataset.dtype.str)
-        if not dataset.is_virtual:
-            return ImageStack(**{**stack.__dict__, "sources": (Mapped(".", path, 0, 0, frames),)})
-        return ImageStack(**{**stack.__dict__, "sources": virtual_runs(dataset)})
-    except DAMAGE as error:
-        return ImageStack(camera, path, problem=f"its images cannot be read: {error}")
-
-
-def virtual_runs(dataset: h5py.Dataset) -> tuple[Mapped, ...]:
-    """The sources of a virtual dataset in the order of its frames. Raises what h5py raises, ValueError for patterns."""
-    runs = []
-    rows, columns = int(dataset.shape[1]), int(dataset.shape[2])
-    for source in dataset.virtual_sources():
-        if "%b" in source.file_name or "%b" in source.dset_name:
-            raise ValueError("its sources are a pattern of names without an end")
-        at, count = _frames_selected(source.vspace, int(dataset.shape[0]))
-        # Where a whole source is selected, its extent is not stored: it starts at 0 and must hold what is mapped.
-        first, needed = _frames_selected(source.src_space, count)
-        everything = source.vspace.get_select_type() == h5py.h5s.SEL_ALL
-        points = count * rows * columns if everything else source.vspace.get_select_npoints()
-        whole = points == count * rows * columns and needed == count
-        runs.append(Mapped(source.file_name, source.dset_name, at, first, max(count, needed), plain=whole))
-    return tuple(sorted(runs, key=lambda run: run.at))
-
-
-def _frames_selected(space: Any, otherwise: int) -> tuple[int, int]:
-    """The first frame of a selection and their number; (0, otherwise) where everything is selected."""
-    if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return 0, otherwise
-    low, high = space.get_select_bounds()
-    return int(low[0]), int(high[0]) - int(low[0]) + 1

@@ -17,9 +17,9 @@ from tomovault.formats.bliss_conditions import read_conditions, read_metadata, r
 from tomovault.formats.bliss_entries import Entry, is_bliss, read_entries
 from tomovault.formats.bliss_names import FORMAT, scan_folder_name, scan_folders, stem_of
 from tomovault.formats.bliss_scans import ScanEntries, group_scans, rotation_angles, start_of
-from tomovault.formats.bliss_sources import CameraFiles, CheckedStack, zero_frames
 from tomovault.formats.edf_names import is_noise
 from tomovault.formats.hdf5_open import open_hdf5
+from tomovault.formats.hdf5_sources import CameraFiles, CheckedStack, closure_root, zero_frames
 from tomovault.formats.hdf5_values import DAMAGE, text_of
 from tomovault.formats.origin import clean, nx_facts
 from tomovault.formats.scan_folder import ScanFolder
@@ -122,7 +122,7 @@ def _report(
     head = scan.entries.head
     stem = stem_of(candidate.key)
     closure = _closure(files, scan)
-    root, prefix = _root(candidate.folder, files, closure)
+    root, prefix = closure_root(candidate.folder, files, closure)
     listed = [ScanFile(replace(state, path=prefix + candidate.key), FileRole.MASTER)]
     real_root = os.path.normpath(os.path.join(files.folder, *[".."] * prefix.count("/")))
     listed += [
@@ -175,18 +175,6 @@ def _folder_files(path: str) -> Iterator[tuple[str, FileState]]:
     for name, state in states.items():
         if state.link_target is None and not is_noise(name):
             yield os.path.join(path, name), state
-
-
-def _root(folder: str, files: CameraFiles, closure: Mapping[str, object]) -> tuple[str, str]:
-    """The common root of the closure, and the dataset folder's path below it ('' or 'a/b/')."""
-    common = os.path.commonpath([files.folder, *(os.path.dirname(path) for path in closure)])
-    inner = os.path.relpath(files.folder, common)
-    root = os.path.normpath(folder)
-    if inner == ".":
-        return root, ""
-    for _ in inner.split("/"):
-        root = os.path.dirname(root)
-    return root, inner + "/"
 
 
 def _identity(head: Entry, closure: Mapping[str, tuple[FileState, FileRole]], files: CameraFiles) -> str:

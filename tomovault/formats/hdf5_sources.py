@@ -1,7 +1,7 @@
-"""The files behind the images of a BLISS master, each one found, opened and measured.
+"""The files behind the images that an HDF5 file names, each one found, opened and measured.
 
 A virtual dataset whose source is missing reads as zeros without an error, so nothing is taken on the
-master's word.
+word of the file that names it, called the master here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import h5py
 
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.scan import FileState
-from tomovault.formats.bliss_entries import ImageStack, Mapped, virtual_runs
 from tomovault.formats.hdf5_open import open_hdf5
+from tomovault.formats.hdf5_stacks import ImageStack, Mapped, virtual_runs
 from tomovault.formats.hdf5_storage import Storage, look_at_storage
 from tomovault.formats.hdf5_values import DAMAGE
 from tomovault.formats.scan_folder import is_all_zero, state_of
@@ -75,9 +75,12 @@ class _Found:
 
 
 class CameraFiles:
-    """Looks behind image stacks; every file is opened once and its state kept by real path."""
+    """Looks behind image stacks; every file is opened once and its state kept by real path. `opened` is the master
+    where the caller has it open.
+    """
 
-    def __init__(self, folder: str, master: str) -> None:
+    def __init__(self, folder: str, master: str, opened: h5py.File | None = None) -> None:
+        self._opened = opened
         self.folder = os.path.realpath(folder)
         self.master = os.path.join(self.folder, master)
         self.states: dict[str, FileState] = {}
@@ -201,6 +204,8 @@ class CameraFiles:
     def _open_and_look(self, real: str, dataset: str) -> _Found | SourceProblem | Transient:
         name = self._named(real)
         try:
+            if self._opened is not None and real == self.master:
+                return _look_inside(self._opened, dataset, os.stat(real).st_size)
             with open_hdf5(real) as file:
                 return _look_inside(file, dataset, os.stat(real).st_size)
         except Transient as busy:
@@ -247,6 +252,18 @@ def _holes(checked: CheckedStack) -> list[str]:
     if checked.stack.external is None and expected < checked.frames:
         holes.append(f"{expected}-{checked.frames - 1}")
     return [f"{checked.stack.path}: no file is named for its images {', '.join(holes)}"] if holes else []
+
+
+def closure_root(folder: str, files: CameraFiles, closure: Iterable[str]) -> tuple[str, str]:
+    """The common root of these real paths and the master's folder, and that folder's path below it ('' or 'a/b/')."""
+    common = os.path.commonpath([files.folder, *(os.path.dirname(path) for path in closure)])
+    inner = os.path.relpath(files.folder, common)
+    root = os.path.normpath(folder)
+    if inner == ".":
+        return root, ""
+    for _ in inner.split("/"):
+        root = os.path.dirname(root)
+    return root, inner + "/"
 
 
 def zero_frames(run: Run) -> bool:
