@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from tomovault.catalog.work import last_outcome
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Checked, GivenBack, Outcome, Result
@@ -201,3 +202,34 @@ def test_no_two_claims_get_one_job(site, now):
     assert len(got) == 40
     assert {c.id for c in got} == queued
     assert len({c.token for c in got}) == 40
+
+
+def test_what_a_failed_attempt_brought_is_recorded(site, scan_id, make, now):
+    brought = Result(Outcome.TRANSIENT, (make.made(), make.stored("tape", "pool-a")), error="no drive is free")
+    with site.writing() as tx:
+        job = _queue(site, tx, now, scan=scan_id)
+        claimed = site.claim_job(tx, "me", now=now)
+        status = site.finish_job(tx, job, claimed.token, brought, now, retry_after_s=1.0, max_attempts=3)
+        assert status is JobStatus.TODO
+        assert [r.domain for r in site.known(tx, scan_id).replicas] == ["pool-a"]
+
+
+def test_to_wait_for_something_uses_up_no_attempt(site, scan_id, now):
+    wait = Result(Outcome.WAITING, error="the tape is on its way")
+    with site.writing() as tx:
+        job = _queue(site, tx, now, scan=scan_id)
+        at, pauses = now, []
+        for _ in range(60):
+            claimed = site.claim_job(tx, "me", now=at)
+            assert claimed.number == 1
+            assert site.finish_job(tx, job, claimed.token, wait, at, retry_after_s=10, max_attempts=1) is JobStatus.TODO
+            told = site.read_job(tx, job)
+            assert (told.attempts, told.error) == (0, "the tape is on its way")
+            pauses.append((told.not_before - at).total_seconds())
+            at = told.not_before
+        assert pauses[0] == 10
+        assert pauses == sorted(pauses)
+        assert pauses[-1] == 600
+        claimed = site.claim_job(tx, "me", now=at)
+        site.finish_job(tx, job, claimed.token, Result(Outcome.FAILED), at, retry_after_s=10, max_attempts=1)
+        assert last_outcome(tx, job) == "failed"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, NoSpace, Transient
 from tomovault.core.ports import Action, Bench, Parcel, Placed
 from tomovault.core.record import Outcome, Record, Result
 from tomovault.core.wire import from_plain
-from tomovault.tiers.delivery import deliver
+from tomovault.tiers.delivery import Unfinished, deliver
+from tomovault.tiers.recall import recall
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Archive:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """Each domain holds a copy that was re-read after a remount, one `Stored` record a copy.
 
-        Raises NoSpace where what is recalled for it would cross the floor.
+        Raises NoSpace where what is recalled for it would cross the floor, NotYet while that is on its way, and
+        Unfinished with the copies that were made where a later one failed.
         """
         wanted = from_plain(Order, dict(order))
         tier = bench.tier(wanted.tier)
@@ -53,17 +54,20 @@ class Archive:
         with _parcels_on_disk(wanted, bench) as parcels:
             for done, domain in enumerate(wanted.domains):
                 bench.progress(done, len(wanted.domains))
-                records.extend(
-                    deliver(
+                try:
+                    records += deliver(
                         tier,
                         parcels,
                         domain,
-                        job=f"{bench.job}-{done}",
+                        job=f"{bench.job}-{domain}",
                         now=bench.now,
                         throttle=bench.throttle(wanted.source_place),
                         checkpoint=bench.checkpoint,
                     )
-                )
+                except Exception as problem:
+                    if not records:
+                        raise
+                    raise Unfinished(records) from problem
         return Result(Outcome.SUCCEEDED, tuple(records))
 
 
@@ -77,27 +81,16 @@ def _parcels_on_disk(wanted: Order, bench: Bench) -> Iterator[Sequence[Parcel]]:
     (parcel,) = wanted.parcels
     arriving = Path(where.folder, f".recall.{bench.job}")
     try:
-        shutil.rmtree(arriving, ignore_errors=True)
-        arriving.mkdir(parents=True)
-        free = shutil.disk_usage(arriving).free
-        if free - parcel.size < where.floor_bytes:
-            raise NoSpace(
-                f"recalling {parcel.scan_name} needs {parcel.size} bytes in {where.folder}, "
-                f"{free} are free and {where.floor_bytes} are kept free"
-            )
-        source = bench.tier(where.tier)
-        ticket = source.stage([where.placed.location])
-        try:
-            state = source.poll(ticket)[where.placed.location]
-            if state == "pending":
-                raise Transient(f"{where.tier} is still bringing {where.placed.location} back")
-            if state != "ready":
-                raise IntegrityError(f"{where.tier} cannot bring {where.placed.location} back: {state}")
-            fetched = source.fetch(
-                where.placed, str(arriving), throttle=bench.throttle(wanted.source_place), progress=bench.progress
-            )
-        finally:
-            source.release(ticket)
+        fetched = recall(
+            bench.tier(where.tier),
+            where.placed,
+            arriving,
+            name=parcel.scan_name,
+            floor_bytes=where.floor_bytes,
+            throttle=bench.throttle(wanted.source_place),
+            progress=bench.progress,
+            checkpoint=bench.checkpoint,
+        )
         bench.checkpoint("archive.recalled")
         yield [replace(parcel, files=tuple(fetched))]
     finally:

@@ -20,6 +20,9 @@ from tomovault.core.known import Job, JobStatus
 from tomovault.core.record import GivenBack, Outcome, Result
 from tomovault.core.wire import from_plain, to_plain
 
+#: A job that waits for something, such as a tape, is tried again after this time at the latest.
+_LONGEST_PAUSE = timedelta(minutes=10)
+
 _UNFINISHED = (JobStatus.TODO.value, JobStatus.DOING.value)
 
 
@@ -206,20 +209,25 @@ def finish_job(
 ) -> JobStatus:
     """Record all facts of a result and how the job ended, or that it is tried again; returns its status.
 
-    A transient outcome is tried again after `retry_after_s` until `max_attempts` were used up. The area of an
-    inspection is the order's `area`, else the job's place. Raises Refused, and nothing is applied, where the
-    token is not current.
+    A transient outcome is tried again after `retry_after_s` until `max_attempts` were used up; one that waits for
+    something else uses up none, and is tried again the more seldom the longer it has waited. The area of an
+    inspection is the order's `area`, else the job's place. Raises Refused, and nothing is applied, where the token
+    is not current.
     """
     row = _require_claim(tx, job_id, token)
     area = row.order.get("area") if isinstance(row.order, dict) else None
     apply_records(
         tx, result.records, now, scan_id=row.scan_id, area=area if isinstance(area, str) else row.place, whose=whose
     )
-    again = result.outcome is Outcome.TRANSIENT and row.attempts < max_attempts
+    waiting = result.outcome is Outcome.WAITING
+    again = waiting or (result.outcome is Outcome.TRANSIENT and row.attempts < max_attempts)
     values: dict[str, Any] = {"error": result.error, "hint": result.hint, "holder": None}
     if again:
         status = JobStatus.TODO
-        values["not_before"] = now + timedelta(seconds=retry_after_s)
+        values["not_before"] = now + (
+            _patience(tx, row, now, retry_after_s) if waiting else timedelta(seconds=retry_after_s)
+        )
+        values["attempts"] = row.attempts - waiting
     else:
         status = JobStatus.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else JobStatus.FAILED
         values |= {"finished_at": now, "facts_seq": _facts_seq(tx, row.scan_id)}
@@ -231,6 +239,14 @@ def finish_job(
     if row.scan_id is not None:
         touch(tx, row.scan_id, now)
     return status
+
+
+def _patience(tx: Tx, row: Row[Any], now: datetime, least_s: float) -> timedelta:
+    """Until a job that waits is tried again: a tenth of the time since its first attempt, within limits."""
+    attempt = tables.attempt
+    begun = tx.value(select(func.min(attempt.c.started_at)).where(attempt.c.job_id == row.id))
+    waited = now - begun if begun is not None else timedelta(0)
+    return max(timedelta(seconds=least_s), min(waited / 10, _LONGEST_PAUSE))
 
 
 def release_job(tx: Tx, job_id: str, token: int, now: datetime) -> None:

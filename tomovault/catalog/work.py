@@ -57,7 +57,7 @@ def list_claims(tx: Tx) -> list[Claim]:
 def last_outcome(tx: Tx, job_id: str) -> str:
     """How the last attempt of a job that is over ended, in the words of `Outcome`; '' if it was never tried."""
     attempt = tables.attempt
-    query = select(attempt.c.outcome).where(attempt.c.job_id == job_id).order_by(attempt.c.number.desc()).limit(1)
+    query = select(attempt.c.outcome).where(attempt.c.job_id == job_id).order_by(attempt.c.token.desc()).limit(1)
     return str(tx.value(query) or "")
 
 

@@ -52,6 +52,10 @@ class Transient(TomovaultError):
     exit_code = 75
 
 
+class NotYet(Transient):
+    """Something else has to come first, such as a tape to its drive; to wait for it uses up no attempt of a job."""
+
+
 class SourceChanged(Transient):
     """A user's file was modified, moved or removed while it was read; the attempt left nothing behind."""
 

@@ -16,12 +16,12 @@ from tomovault.core.scan import Candidate, ScanReport
 
 
 class Outcome(enum.StrEnum):
-    """How an attempt ended. TRANSIENT is tried again later, the others wait for a new fact or a person;
-
-    DEFECT is a mistake of ours.
+    """How an attempt ended. TRANSIENT is tried again later, and so is WAITING, which uses up no attempt; the others
+    wait for a new fact or a person. DEFECT is a mistake of ours.
     """
 
     SUCCEEDED = "succeeded"
+    WAITING = "waiting"
     TRANSIENT = "transient"
     REFUSED = "refused"
     FAILED = "failed"

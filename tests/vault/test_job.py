@@ -1,0 +1,54 @@
+"""What a job process makes of how its action ends."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tomovault.core.errors import IntegrityError, NotYet, Transient
+from tomovault.core.record import Outcome, Removed
+from tomovault.tiers.delivery import Unfinished
+from tomovault.vault import plugins
+from tomovault.vault.job import carry_out
+
+MADE = Removed("m1", 1, 2)
+
+
+@pytest.fixture
+def ended(monkeypatch, tmp_path):
+    """Called with what an action does; the result of its job."""
+
+    def run(perform):
+        action = SimpleNamespace(perform=lambda _order, _bench: perform())
+        monkeypatch.setattr(plugins, "load_plugin", lambda _family, _kind: lambda: action)
+        return carry_out({"action": "verify", "order": {}, "job": "j", "token": 1, "site": "nowhere"}, tmp_path)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("problem", "outcome"),
+    [
+        (Transient("no drive is free", hint="wait"), Outcome.TRANSIENT),
+        (NotYet("the tape is on its way", hint="wait"), Outcome.WAITING),
+        (IntegrityError("damaged", hint="wait"), Outcome.DAMAGED),
+    ],
+)
+def test_what_was_brought_before_it_failed_is_told_with_the_failure(ended, problem, outcome):
+    def perform():
+        try:
+            raise problem
+        except Exception as why:
+            raise Unfinished([MADE]) from why
+
+    result = ended(perform)
+    assert (result.outcome, result.records) == (outcome, (MADE,))
+    assert (result.error, result.hint) == (problem.message, "wait")
+    assert result.peak_bytes > 0
+
+
+def test_a_defect_is_told_with_its_traceback(ended, capfd):
+    def perform():
+        raise KeyError("x")
+
+    assert ended(perform).outcome is Outcome.DEFECT
+    assert "in perform" in capfd.readouterr().err
