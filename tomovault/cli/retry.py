@@ -20,10 +20,12 @@ def command(jobs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Queue failed jobs again, their attempts counted from 0.
 
     A job whose attempts are used up stays failed until something new is known, or a person says that what stood in
-    its way is mended: room on a disk, a right, a library. `tomovault status` shows which jobs failed and why.
+    its way is mended: room on a disk, a right, a library. A removal that stopped half-way goes on from where it is,
+    once everything that permits it was looked at again. `tomovault status` shows which jobs failed and why.
     """
-    from tomovault.core.errors import UserError
+    from tomovault.core.errors import Refused, UserError
     from tomovault.core.known import JobStatus
+    from tomovault.vault.again import do_again
 
     if bool(jobs) == everything:
         raise click.UsageError("name the jobs to do again, or say --all")
@@ -37,8 +39,8 @@ def command(jobs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     for job in jobs:
         try:
             with vault.catalogue.writing() as tx:
-                vault.catalogue.retry_job(tx, job, who(), datetime.now(UTC))
-        except UserError as problem:
+                do_again(vault, tx, job, who(), datetime.now(UTC))
+        except (Refused, UserError) as problem:
             if not everything:
                 raise
             left[job] = problem.message
