@@ -294,3 +294,43 @@ def real_data():
     if not root.is_dir():
         pytest.skip(f"the real data is not at {root}; TOMOVAULT_DATA names another place")
     return root
+
+
+class _Unhurried:
+    def spend(self, count):
+        """No limit."""
+
+
+@pytest.fixture
+def round_trip(tmp_path):
+    """Packs a report, re-reads the package, restores it and compares every byte; returns the package's path."""
+    from datetime import UTC, datetime
+
+    from tomovault.package.reader import PackageReader
+    from tomovault.package.verify import verify_package
+    from tomovault.package.writer import write_package
+
+    def go(report, stem="scan"):
+        quiet = {"throttle": _Unhurried(), "progress": lambda done, total: None, "checkpoint": lambda name: None}
+        written = write_package(
+            report.root,
+            report.files,
+            family.load(report.format).layout(report),
+            str(tmp_path / "vault"),
+            stem,
+            scan={"name": report.name},
+            job="job1",
+            now=datetime(2026, 5, 4, tzinfo=UTC),
+            **quiet,
+        )
+        assert verify_package(written.files, throttle=_Unhurried(), progress=lambda done, total: None) == ""
+        target = tmp_path / "restored" / stem
+        with PackageReader.open(written.files[0].location) as reader:
+            reader.restore(str(target), job="r1", **quiet)
+        for file in report.files:
+            there, back = Path(report.root, file.state.path), target / file.state.path
+            assert there.read_bytes() == back.read_bytes(), file.state.path
+        assert sum(len(names) for _, _, names in os.walk(target)) == len(report.files)
+        return written.files[0].location
+
+    return go

@@ -1,0 +1,168 @@
+"""The texts that scanners write beside TIFF projections: logs of SLS TOMCAT and SkyScan, Nikon's `.xtekct`, ALS's
+`.sct`, SPEC's `.info`. Read tolerantly, as `key: value` or `key = value`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tomovault.core.scan import CONDITION_UNITS, Condition
+from tomovault.formats.spec_text import number, whole
+
+#: A text with more keys is a table, not a description.
+_MOST_KEYS = 2000
+_SPACES = re.compile(r"\s+")
+
+#: Endings of texts that may describe a stack, the best first.
+ENDINGS = (".log", ".xtekct", ".sct", ".info")
+
+_PROJECTIONS = ("number of projections", "number of files", "projections", "-nangles", "tomo_n")
+_FLATS = ("number of flats", "ref_n")
+_DARKS = ("number of darks", "dark_n")
+_STEPS = ("angular step [deg]", "rotation step (deg)", "angularstep")
+_STARTS = ("rot y min position [deg]", "initialangle")
+
+#: Condition, key, factor to the unit of CONDITION_UNITS; the first that stands in the text counts.
+_CONDITIONS: tuple[tuple[str, str, float], ...] = (
+    ("energy", "beam energy [kev]", 1.0),
+    ("energy", "-senergy", 1e-3),
+    ("energy", "energy", 1.0),
+    ("pixel_size", "actual pixel size [um]", 1.0),
+    ("pixel_size", "image pixel size (um)", 1.0),
+    ("pixel_size", "voxelsizex", 1e3),
+    ("pixel_size", "pixelsize", 1.0),
+    ("detector_pixel_size", "camera pixel size (um)", 1.0),
+    ("detector_pixel_size", "detectorpixelsizex", 1e3),
+    ("exposure", "exposure time [ms]", 1e-3),
+    ("exposure", "exposure (ms)", 1e-3),
+    ("exposure", "exposure", 1e-3),
+    ("exposure", "count_time", 1.0),
+    ("source_distance", "object to source (mm)", 1.0),
+    ("source_distance", "srctoobject", 1.0),
+    ("source_distance", "source_distance", 1.0),
+    ("distance", "distance", 1.0),
+    ("scan_range", "-arange", 1.0),
+    ("scan_range", "scanrange", 1.0),
+    ("current", "ring current [ma]", 1.0),
+    ("current", "srcurrent", 1.0),
+    ("flat_interval", "flat frequency", 1.0),
+    ("flat_interval", "ref_on", 1.0),
+)
+#: Of laboratory sources, in units of their own.
+_OWN: tuple[tuple[str, str, str], ...] = (
+    ("voltage", "source voltage (kv)", "kV"),
+    ("voltage", "xraykv", "kV"),
+    ("tube_current", "source current (ua)", "uA"),
+    ("tube_current", "xrayua", "uA"),
+)
+_TO_DETECTOR = ("camera to source (mm)", "srctodetector")
+
+
+@dataclass(frozen=True)
+class StackText:
+    """What a text says. Numbers are None where it does not; `in_one_series` that darks, flats and projections are
+    numbered through in this order, as TOMCAT does, the first with index 1.
+    """
+
+    name: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+    projections: int | None = None
+    flats: int | None = None
+    darks: int | None = None
+    inter_flats: int = 0
+    in_one_series: bool = False
+    step_deg: float | None = None
+    start_deg: float = 0.0
+
+    def angle_deg(self, position: int) -> float | None:
+        """The angle of the projection at a position, counted from 0."""
+        return None if self.step_deg is None else self.start_deg + position * self.step_deg
+
+
+def parse_text(name: str, raw: bytes) -> StackText:
+    """Read a text of any of the known kinds; one that says nothing known has `projections` None."""
+    keys = _keys(raw)
+    projections = _first(keys, _PROJECTIONS)
+    step = next((v for key in _STEPS if (v := number(keys.get(key))) is not None), None)
+    start = next((v for key in _STARTS if (v := number(keys.get(key))) is not None), 0.0)
+    span = _range(keys, step, projections)
+    if step is None and span is not None and projections:
+        step = span / projections
+    return StackText(
+        name=name,
+        keys=keys,
+        projections=projections,
+        flats=_first(keys, _FLATS),
+        darks=_first(keys, _DARKS),
+        inter_flats=whole(keys.get("number of inter-flats")) or 0,
+        in_one_series="number of projections" in keys,
+        step_deg=step,
+        start_deg=start,
+    )
+
+
+def conditions_of(text: StackText) -> dict[str, Condition]:
+    """Every condition that the text states, with the key that it was read from."""
+    found: dict[str, Condition] = {}
+    for name, key, factor in _CONDITIONS:
+        value = number(text.keys.get(key))
+        if name not in found and value is not None and value > 0:
+            found[name] = Condition(value * factor, CONDITION_UNITS[name], f"{text.name}:{key}")
+    for name, key, unit in _OWN:
+        value = number(text.keys.get(key))
+        if name not in found and value is not None and value > 0:
+            found[name] = Condition(value, unit, f"{text.name}:{key}")
+    _geometry(text, found)
+    span = _range(text.keys, text.step_deg, text.projections)
+    if "scan_range" not in found and span is not None:
+        found["scan_range"] = Condition(span, CONDITION_UNITS["scan_range"], f"{text.name}:angles")
+    for name, count in (("n_projections", text.projections), ("n_flats", text.flats), ("n_darks", text.darks)):
+        if count is not None:
+            found[name] = Condition(count, None, text.name)
+    return found
+
+
+def _geometry(text: StackText, found: dict[str, Condition]) -> None:
+    """Sample to detector, where the text gives both distances from the source."""
+    source = found.get("source_distance")
+    for key in _TO_DETECTOR:
+        value = number(text.keys.get(key))
+        if "distance" not in found and source is not None and value is not None:
+            distance = value - float(source.value or 0)
+            if distance >= 0:
+                found["distance"] = Condition(distance, CONDITION_UNITS["distance"], f"{text.name}:{key}")
+
+
+def _range(keys: Mapping[str, str], step: float | None, projections: int | None) -> float | None:
+    low, high = (number(keys.get(f"rot y {end} position [deg]")) for end in ("min", "max"))
+    if low is not None and high is not None:
+        return high - low
+    for key in ("-arange", "scanrange"):
+        if (stated := number(keys.get(key))) is not None:
+            return stated
+    if keys.get("use 360 rotation", "").lower() == "yes":
+        return 360.0
+    return None if step is None or projections is None else step * projections
+
+
+def _keys(raw: bytes) -> dict[str, str]:
+    """Keys in lower case with single spaces; the first ':' or '=' separates, in an `.sct` the first space."""
+    found: dict[str, str] = {}
+    for line in raw.decode("latin-1").replace("\0", " ").splitlines():
+        text = line.strip()
+        if text.startswith("-") and not text.startswith("--"):
+            key, _, value = text.partition(" ")
+        else:
+            at = min((i for i in (text.find(":"), text.find("=")) if i > 0), default=-1)
+            if at < 0:
+                continue
+            key, value = text[:at], text[at + 1 :]
+        if len(found) < _MOST_KEYS:
+            found.setdefault(_SPACES.sub(" ", key.strip().lower())[:200], value.strip()[:1000])
+    return found
+
+
+def _first(keys: Mapping[str, str], names: tuple[str, ...]) -> int | None:
+    return next((v for name in names if (v := whole(keys.get(name))) is not None), None)
