@@ -341,3 +341,16 @@ def test_choosing_for_a_watermark(choices, target):
 def test_a_replica_named_twice_counts_once(now):
     one = PruneChoice("a", "r", Form.FILES, 10, now)
     assert list(choose_for_watermark([one, one], bytes_to_free=20)) == [one]
+
+
+def test_a_scan_that_no_engine_can_use_is_packed_and_archived_only(scan, area, policy, now):
+    rules = policy(
+        "{name: pack, do: pack}",
+        "{name: look, do: preview, when: complete}",
+        "{name: vol, do: reconstruct, when: packed}",
+    )
+    wants = wants_of(scan(metadata={"no_reconstruction": "it is a volume"}), rules, area(), now)
+    assert wants.held == {Stage.PREVIEWED: "it is a volume", Stage.RECONSTRUCTED: "it is a volume"}
+    found = standings(Facts(complete=True, package=True), wants)
+    assert (found[Stage.PREVIEWED].status, found[Stage.RECONSTRUCTED].status) == (Status.HELD, Status.HELD)
+    assert standings(Facts(complete=True), wants)[Stage.PACKED].status is Status.DUE

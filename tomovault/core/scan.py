@@ -137,7 +137,8 @@ class ScanReport:
     `root` is the absolute common root of the closure; every file's path is relative to it, without '..'.
     `entry` tells scans of one candidate apart ('' or '1.1'). `identity` is equal for two inspections of the
     same acquisition and differs after a rescan in place, whatever happened to side files since.
-    `owner`, `proposal`, `sample`, `beamline` are what the metadata says, if anything.
+    `owner`, `proposal`, `sample`, `beamline` are what the metadata says, if anything. Where `metadata` has
+    'no_reconstruction', no engine can use the scan, and its text says why: it is packed and archived only.
     """
 
     format: str

@@ -325,8 +325,12 @@ def _forbidden(matches: Sequence[Match], policy: Policy) -> dict[Stage, str]:
 def _held_back(
     scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, by: Mapping[Stage, str], matches: Sequence[Match]
 ) -> dict[Stage, str]:
-    """What a pin, a switch of the area or law 4 holds back of the wanted removals and reductions."""
+    """What a pin, a switch of the area or law 4 holds back of the wanted removals and reductions, and what its format
+    says of a scan that no engine can reconstruct.
+    """
     held: dict[Stage, str] = {}
+    if isinstance(reason := scan.metadata.get("no_reconstruction"), str):
+        held |= {stage: reason for stage in (Stage.PREVIEWED, Stage.RECONSTRUCTED, Stage.REDUCED) if stage in by}
     pin = scan.pinned_by(now)
     for stage, on, word in (
         (Stage.PRUNED, area.prune_on, "prune"),
