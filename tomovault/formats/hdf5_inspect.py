@@ -1,0 +1,252 @@
+"""Inspection of a scan that is one HDF5 file: opening, the decision what it is, the reports and the layout."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import h5py
+
+from tomovault.core.errors import NoScan, Transient, UserError
+from tomovault.core.layout import FileLayout, FrameSegment, Layout
+from tomovault.core.scan import (
+    Candidate,
+    Certificate,
+    Condition,
+    FileRole,
+    FileState,
+    FrameCounts,
+    ScanFile,
+    ScanReport,
+    Verdict,
+)
+from tomovault.formats.hdf5_kind import kind_of, marks_of, words_for
+from tomovault.formats.hdf5_one_file import ENDINGS
+from tomovault.formats.hdf5_open import open_hdf5
+from tomovault.formats.hdf5_series import Findings, Series, segments_of
+from tomovault.formats.hdf5_sources import CameraFiles, closure_root
+from tomovault.formats.hdf5_values import DAMAGE
+from tomovault.formats.origin import clean, nx_facts
+from tomovault.formats.scan_folder import ScanFolder
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+#: So much of a file is looked at for a signature, and for words where it cannot be opened.
+_HEAD = 4 << 20
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that a format's reader looks into. `name` is the file's, `folder` where it lies."""
+
+    file: h5py.File
+    name: str
+    folder: str
+    files: CameraFiles
+    settled: bool
+
+
+@dataclass
+class FoundScan:
+    """One scan in a file as its format's reader found it; `entry` tells a second one and further ones apart."""
+
+    series: tuple[Series, ...]
+    findings: Findings
+    expected: FrameCounts
+    found: FrameCounts
+    entry: str = ""
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    acquired_at: datetime | None = None
+    beamline: str | None = None
+    proposal: str | None = None
+    sample: str | None = None
+    owner: str | None = None
+
+
+#: Reads every scan of a file that was decided to be of its format; may raise NoScan and what h5py raises.
+Reader = Callable[[Opened], Sequence[FoundScan]]
+
+
+def inspect_file(candidate: Candidate, kind: str, read: Reader, *, settled: bool) -> list[ScanReport]:
+    """The scans of a file. Raises NoScan where it is of another kind, Transient where a writer holds a file of which
+    nothing can be said, UserError where it is not there.
+    """
+    state, head = _look(candidate)
+    place = os.path.join(candidate.folder, candidate.key)
+    marked = marks_of(head) == kind
+    try:
+        opened = open_hdf5(place)
+    except Transient as busy:
+        if marked:
+            return [_unreadable(candidate, kind, state, Verdict.ACQUIRING, busy.message)]
+        if marks_of(head):
+            raise NoScan(f"it is being written and looks like {words_for(marks_of(head))}") from busy
+        raise
+    except UserError as error:
+        if marked:
+            return [_unreadable(candidate, kind, state, _unless(settled), error.message)]
+        raise NoScan(error.message.removeprefix(f"{place}: ")) from error
+    with opened:
+        decided = False
+        try:
+            found = kind_of(opened)
+            if found.format != kind:
+                raise NoScan(f"it is {found.words}" if found.format else found.words)
+            decided = True
+            files = CameraFiles(candidate.folder, candidate.key, opened)
+            scans = read(Opened(opened, candidate.key, candidate.folder, files, settled))
+            _note_writer(opened, scans)
+            return [
+                _report(candidate, kind, state, files, scan, settled=settled, first=at == 0)
+                for at, scan in enumerate(scans)
+            ]
+        except DAMAGE as error:
+            text = f"its content cannot be read: {' '.join(str(error).split())[:300]}"
+            if decided or marked:
+                return [_unreadable(candidate, kind, state, _unless(settled), text)]
+            raise NoScan(clean(text)) from error
+
+
+def _look(candidate: Candidate) -> tuple[FileState, bytes]:
+    with ScanFolder(candidate.folder) as folder:
+        state = folder.states.get(candidate.key)
+        place = os.path.join(candidate.folder, candidate.key)
+        if state is None:
+            raise UserError(f"{place} is not there any more")
+        if state.link_target is not None:
+            raise NoScan("it is a link")
+        try:
+            head = folder.read_text(candidate.key, _HEAD)
+        except OSError as error:
+            raise UserError(f"{place}: cannot be read: {error.strerror}") from error
+    if not _is_hdf5(head):
+        raise NoScan("it is empty" if not state.size else "it is not an HDF5 file")
+    return state, head
+
+
+def _is_hdf5(head: bytes) -> bool:
+    """The signature stands at 0, or after a user block, at 512 or a doubling of it."""
+    at = 0
+    while at < len(head):
+        if head.startswith(_SIGNATURE, at):
+            return True
+        at = max(512, 2 * at)
+    return False
+
+
+def _unless(settled: bool) -> Verdict:
+    return Verdict.UNREADABLE if settled else Verdict.ACQUIRING
+
+
+def _note_writer(opened: h5py.File, scans: Sequence[FoundScan]) -> None:
+    if opened.swmr_mode:
+        for scan in scans:
+            scan.findings.open.append("a writer has it open, for single-writer access")
+
+
+def _stem(name: str) -> str:
+    return next((name[: -len(end)] for end in ENDINGS if name.lower().endswith(end)), name)
+
+
+def _report(
+    candidate: Candidate,
+    kind: str,
+    state: FileState,
+    files: CameraFiles,
+    scan: FoundScan,
+    *,
+    settled: bool,
+    first: bool,
+) -> ScanReport:
+    closure = _closure(files, scan)
+    root, prefix = closure_root(candidate.folder, files, closure)
+    real_root = os.path.normpath(os.path.join(files.folder, *[".."] * prefix.count("/")))
+    linked = {os.path.relpath(path, real_root): found for path, found in closure.items()}
+    listed = [ScanFile(replace(state, path=prefix + candidate.key), FileRole.MASTER)]
+    listed += [ScanFile(replace(found, path=path), FileRole.CAMERA) for path, found in linked.items()]
+    stem = _stem(candidate.key)
+    told = {"master": prefix + candidate.key, "folder": prefix, "linked_files": sorted(linked), "part": scan.entry}
+    return ScanReport(
+        format=kind,
+        name=stem if first else f"{stem}_{scan.entry}",
+        root=root,
+        # Scans of several files may have one root; this tells them apart too.
+        entry=candidate.key if first else f"{candidate.key}/{scan.entry}",
+        identity=_identity(kind, scan.entry, state, linked),
+        certificate=scan.findings.certify(scan.expected, scan.found, settled=settled),
+        files=tuple(sorted(listed, key=lambda f: f.state.path)),
+        conditions=dict(scan.conditions),
+        acquired_at=scan.acquired_at,
+        beamline=scan.beamline,
+        proposal=scan.proposal,
+        sample=scan.sample,
+        owner=scan.owner,
+        metadata=clean({k: v for k, v in {**scan.metadata, **told}.items() if v not in (None, [], {})}),
+    )
+
+
+def _closure(files: CameraFiles, scan: FoundScan) -> dict[str, FileState]:
+    """By real path: every other file that images lie in or pass through."""
+    found = {
+        run.file: files.states[run.file] for s in scan.series for run in s.checked.runs if run.file in files.states
+    }
+    found |= dict(files.passed_through([[s.checked for s in scan.series]]))
+    return {path: state for path, state in found.items() if path != files.master}
+
+
+def _identity(kind: str, entry: str, state: FileState, linked: Mapping[str, FileState]) -> str:
+    """Digest of the sizes and dates of the file and of those behind it: nothing else tells one rescan from another."""
+    digest = hashlib.sha256(f"{kind}\0{entry}\0{state.size} {state.mtime_ns}".encode("utf-8", "surrogateescape"))
+    for path in sorted(linked):
+        digest.update(f"\0{path}\0{linked[path].size} {linked[path].mtime_ns}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _unreadable(candidate: Candidate, kind: str, state: FileState, verdict: Verdict, problem: str) -> ScanReport:
+    return ScanReport(
+        format=kind,
+        name=_stem(candidate.key),
+        root=os.path.normpath(candidate.folder),
+        entry=candidate.key,
+        identity=_identity(kind, "", state, {}),
+        certificate=Certificate(verdict, problems=(clean(problem),)),
+        files=(ScanFile(state, FileRole.MASTER),),
+        metadata={"master": clean(candidate.key), "folder": ""},
+    )
+
+
+def lay_out_file(report: ScanReport, kind: str, read: Reader) -> Layout:
+    """Frames of the report's scan that are plain runs of bytes; a file where they would overlap stays literal."""
+    masters = [file.state.path for file in report.files if file.role is FileRole.MASTER]
+    if report.format != kind or len(masters) != 1 or ".." in masters[0].split("/"):
+        raise UserError(f"{report.root}: the report is not one of {words_for(kind)}")
+    inner, name = os.path.split(masters[0])
+    folder = os.path.join(report.root, inner).rstrip("/") or "/"
+    wanted = {file.state.path: file.state.size for file in report.files}
+    part = str(report.metadata.get("part", ""))
+    with open_hdf5(os.path.join(folder, name)) as opened:
+        files = CameraFiles(folder, name, opened)
+        scans = read(Opened(opened, name, folder, files, False)) if kind_of(opened).format == kind else ()
+        scan = next((s for s in scans if clean(s.entry) == part), None)
+        segments = segments_of(scan.series) if scan is not None else {}
+    real_root = os.path.normpath(os.path.join(files.folder, *[".."] * len([p for p in inner.split("/") if p])))
+    layouts = []
+    for real, frames in sorted(segments.items()):
+        path = os.path.relpath(real, real_root)
+        ordered = tuple(sorted(frames, key=lambda s: s.offset))
+        if path in wanted and _disjoint(ordered, wanted[path]):
+            layouts.append(FileLayout(path, wanted[path], ordered))
+    return Layout(tuple(layouts), nx_facts(report))
+
+
+def _disjoint(frames: Sequence[FrameSegment], size: int) -> bool:
+    end = 0
+    for frame in frames:
+        if frame.offset < end:
+            return False
+        end = frame.offset + frame.length
+    return end <= size
