@@ -36,7 +36,7 @@ def copy(name, form=Form.PACKAGE, tier="inhouse", tier_class=TierClass.SERVER, *
     return replace(made, **change)
 
 
-FILES = copy("f", Form.FILES)
+FILES = copy("f", Form.FILES, location="/data/bone")
 PACKAGE = copy("p")
 TAPES = (copy("t1", tier="tape", tier_class=TierClass.ARCHIVE), copy("t2", tier="tape", tier_class=TierClass.ARCHIVE))
 
@@ -176,8 +176,17 @@ def test_pruned_goes_by_the_permit(phase, pruned):
     states = {RemovalPhase.UNDONE: ReplicaState.VERIFIED, RemovalPhase.GONE: ReplicaState.GONE}
     files = replace(FILES, state=states.get(phase, ReplicaState.LEAVING))
     assert facts(scan(files, PACKAGE, permits=(permit,))).files_pruned is pruned
-    both = scan(FILES, copy("f2", Form.FILES), permits=(permit,))
+    both = scan(FILES, copy("f2", Form.FILES, location="/data/bone"), permits=(permit,))
     assert facts(both).files_pruned is False
+
+
+def test_a_copy_elsewhere_is_not_what_was_pruned():
+    gone = replace(FILES, state=ReplicaState.GONE)
+    restored = copy("f2", Form.FILES, location="/data/again")
+    assert facts(scan(gone, restored, PACKAGE)).files_pruned
+    assert not facts(scan(restored, PACKAGE)).files_pruned
+    known = scan(gone, restored, PACKAGE)
+    assert [known.is_elsewhere(r) for r in known.replicas] == [False, True, False]
 
 
 def test_files_that_vanished_without_a_permit_are_gone_too():

@@ -78,7 +78,6 @@ def test_a_wrong_request_is_refused_before_it_is_queued(town, wish):
         ({"to": str(town.area / ".tomovault" / "x")}, "kept by tomovault"),
         ({"to": f"{town.area}.vault/below"}, "kept by tomovault"),
         ({"to": str(town.folder / "tape")}, "kept by tomovault"),
-        ({"to": str(town.area / "elsewhere")}, "watched area inhouse"),
         ({"to": str(town.folder / "tomovault.yaml")}, "is not a folder"),
     ):
         with pytest.raises(UserError, match=match):

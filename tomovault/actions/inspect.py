@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from tomovault.core.errors import NoScan, TomovaultError, Transient
+from tomovault.core.errors import NoScan, TomovaultError, Transient, UserError
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Inspected, Outcome, Result
-from tomovault.core.scan import Candidate
+from tomovault.core.scan import Candidate, ScanReport
 from tomovault.core.wire import from_plain
 from tomovault.formats.family import load
 from tomovault.formats.limits import InspectionEnded
+from tomovault.tiers.restored_mark import find_mark, match_report
 from tomovault.watch.snapshot import snapshot_now
 
 #: A master that its writer holds in a state that cannot be read is tried again after these pauses.
@@ -48,7 +49,7 @@ class Inspect:
         records = []
         for done, look in enumerate(wanted.looks):
             bench.progress(done, len(wanted.looks))
-            records.append(_inspected(look, bench))
+            records.append(_look_for_mark(_inspected(look, bench), wanted.area, bench))
         return Result(Outcome.SUCCEEDED, tuple(records))
 
 
@@ -77,6 +78,29 @@ def _inspected(look: Look, bench: Bench) -> Inspected:
         else:
             return Inspected(look.candidate, look.snapshot, settled, reports)
     raise AssertionError("unreachable")
+
+
+def _look_for_mark(inspected: Inspected, area: str, bench: Bench) -> Inspected:
+    """With what a mark of a restore excuses of the reports; one that cannot be understood excuses nothing, and says so
+    in each report.
+    """
+    if not inspected.reports:
+        return inspected
+    try:
+        found = find_mark(inspected.candidate.folder)
+    except UserError as problem:
+        reports = tuple(_with_problem(report, problem.message) for report in inspected.reports)
+        return replace(inspected, reports=reports)
+    if found is None:
+        return inspected
+    base, marked = found
+    matches = (match_report(report, base, marked, bench.throttle(area)) for report in inspected.reports)
+    return replace(inspected, restored=tuple(match for match in matches if match is not None))
+
+
+def _with_problem(report: ScanReport, problem: str) -> ScanReport:
+    certificate = report.certificate
+    return replace(report, certificate=replace(certificate, problems=(*certificate.problems, problem)))
 
 
 def _is_as_seen(look: Look) -> bool:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError
-from tomovault.core.ports import Action, Bench
-from tomovault.core.record import Made, Outcome, Result, Stored
+from tomovault.core.errors import IntegrityError, TomovaultError
+from tomovault.core.manifest import ManifestFile
+from tomovault.core.ports import Action, Bench, Progress, Throttle
+from tomovault.core.record import Made, Outcome, Recognised, Result, Stored
 from tomovault.core.replica import Form, ProductKind
-from tomovault.core.scan import Candidate
+from tomovault.core.scan import Candidate, FileState, ScanReport
 from tomovault.core.wire import from_plain
 from tomovault.formats.certified import find_report
+from tomovault.tiers.ground import Ground, hash_below, split
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A known scan that this one may be, found at a new place, and the path of its manifest text."""
+
+    scan: str
+    digest: str
+    manifest: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Order:
     part_bytes: int
     floor_bytes: int
     threads: int
+    twins: tuple[Twin, ...] = ()
 
 
 class Pack:
@@ -41,6 +55,8 @@ class Pack:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The package is on disk and re-reads to the digest of every original file.
 
+        Where every file has name, size and digest of a known scan's, nothing is written: it is that scan.
+
         Raises SourceChanged where the scan is not the one that was certified any more.
         """
         from tomovault.package.verify import verify_package
@@ -48,6 +64,19 @@ class Pack:
 
         wanted = from_plain(Order, dict(order))
         report = find_report(bench.formats, wanted.candidate, wanted.entry, wanted.identity)
+        for twin in wanted.twins:
+            if is_same(report, twin, bench.throttle(wanted.area), bench.progress):
+                bench.checkpoint("pack.recognised")
+                known = Recognised(
+                    same_as=twin.scan,
+                    digest=twin.digest,
+                    area=wanted.area,
+                    domain=wanted.files_domain,
+                    root=report.root,
+                    bytes=report.size,
+                    at=bench.now(),
+                )
+                return Result(Outcome.SUCCEEDED, (known,))
         layout = bench.formats.layout(report)
         throttle = bench.throttle(wanted.area)
         written = write_package(
@@ -111,6 +140,48 @@ class Pack:
             verified_at=written_at,
         )
         return Result(Outcome.SUCCEEDED, (made, package, files))
+
+
+def is_same(report: ScanReport, twin: Twin, throttle: Throttle, progress: Progress) -> bool:
+    """Whether the files of a report are those of a manifest, name by name and byte by byte.
+
+    False where anything differs, cannot be read or changed meanwhile: when unsure it is another scan.
+    """
+    from tomovault.package.manifest import read_text
+
+    try:
+        listed = read_text(Path(twin.manifest).read_text("utf-8", "surrogateescape")).contents.files
+    except (OSError, TomovaultError):
+        return False
+    wanted = {file.meta.path: file.meta for file in listed}
+    found = {f.state.path: f.state for f in report.files}
+    if {p: _size_of(m) for p, m in wanted.items()} != {p: _size_of(s) for p, s in found.items()}:
+        return False
+    done = 0
+    try:
+        with Ground(report.root) as ground:
+            for path, state in found.items():
+                if not _is_as_listed(ground, state, wanted[path], throttle):
+                    return False
+                done += state.size
+                progress(done, 2 * report.size)
+    except (OSError, TomovaultError):
+        return False
+    return True
+
+
+def _size_of(file: ManifestFile | FileState) -> int | str:
+    """The size of a file, or where a link points: a link's own size means nothing."""
+    return file.size if file.link_target is None else file.link_target
+
+
+def _is_as_listed(ground: Ground, state: FileState, meta: ManifestFile, throttle: Throttle) -> bool:
+    parts, name = split(state.path)
+    with ground.folder(parts) as fd:
+        if meta.link_target is not None:
+            return os.readlink(name, dir_fd=fd) == meta.link_target
+        digest, now = hash_below(fd, name, throttle)
+    return bool(digest) and digest == meta.sha256 and (now.st_size, now.st_mtime_ns) == (state.size, state.mtime_ns)
 
 
 PLUGIN: type[Action] = Pack

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,11 +15,15 @@ from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
 from tomovault.core.layout import FrameKind
+from tomovault.core.mark import Marked, MarkedFile
 from tomovault.core.ports import Action, Bench, Placed, Throttle, Tier
 from tomovault.core.record import Checked, GivenBack, Outcome, Record, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
+from tomovault.tiers.ground import Ground, exists, parts_below
 from tomovault.tiers.quarantine import leave_note
+from tomovault.tiers.restored_mark import leave_mark
+from tomovault.watch.area import AreaIdentity, check_area
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,21 @@ class Home:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """The target is in a watched area and not where the scan was written: what is put there carries a mark. If it is
+    the `whole` original it is one more replica.
+    """
+
+    area: str
+    area_path: str
+    identity: AreaIdentity
+    domain: str
+    scan: str
+    bytes: int
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Order:
     """What is asked for, and the copies to try in order. A selection is at most one of the four kinds.
 
@@ -75,6 +96,7 @@ class Order:
     target: str
     recall: Recall | None = None
     home: Home | None = None
+    elsewhere: Elsewhere | None = None
     files: tuple[str, ...] = ()
     frames: tuple[int, int] | None = None
     kind: str | None = None
@@ -95,7 +117,7 @@ class Restore:
         wanted = from_plain(Order, dict(order))
         if not wanted.sources:
             raise UserError(f"{wanted.scan_name}: no good copy of its {wanted.product} is known")
-        _make_target(wanted.target)
+        _make_target(wanted)
         bad: list[Record] = []
         problems = []
         for source in wanted.sources:
@@ -114,11 +136,37 @@ class Restore:
         )
 
 
-def _make_target(target: str) -> None:
+def _make_target(wanted: Order) -> None:
+    target, elsewhere = wanted.target, wanted.elsewhere
     try:
-        os.makedirs(target, exist_ok=True)
+        if elsewhere is None:
+            os.makedirs(target, exist_ok=True)
+            return
+        check_area(elsewhere.area_path, elsewhere.identity)
+        with (
+            Ground(elsewhere.area_path) as ground,
+            ground.folder(parts_below(elsewhere.area_path, target), create=0o777),
+        ):
+            pass
     except OSError as problem:
         raise UserError(f"{target}: {problem.strerror}", hint="choose a folder that can be written") from problem
+
+
+def _mark(files: Sequence[MarkedFile], wanted: Order, bench: Bench) -> None:
+    """Before a file stands under its name in a watched area it is on the mark of its folder (law 3)."""
+    elsewhere = wanted.elsewhere
+    if elsewhere is None:
+        return
+    marked = Marked(
+        area=elsewhere.identity.uuid or "",
+        scan=elsewhere.scan,
+        digest=wanted.digest,
+        whole=elsewhere.whole,
+        job=bench.job,
+        at=bench.now().isoformat(),
+        files=tuple(files),
+    )
+    leave_mark(elsewhere.area_path, wanted.target, marked, bench.checkpoint)
 
 
 def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
@@ -144,29 +192,35 @@ def _give(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Ben
         given = _give_original(files, source, wanted, bench)
     else:
         given = _give_copy(files, source, wanted, bench)
-    home = wanted.home
-    if home is None:
-        bench.checkpoint("restore.done")
-        return (given,)
-    leave_note(home.area_path, wanted.root, home.readme, bench.job, bench.checkpoint)
+    if wanted.home is not None:
+        leave_note(wanted.home.area_path, wanted.root, wanted.home.readme, bench.job, bench.checkpoint)
     bench.checkpoint("restore.done")
-    now = bench.now()
-    # Hashed on the way, but not re-read from the disk: present, until a verify has read it (law 2).
-    again = Stored(
+    again = _replica_again(wanted, bench.now())
+    return (given,) if again is None else (again, given)
+
+
+def _replica_again(wanted: Order, now: datetime) -> Stored | None:
+    """The files as one more replica, where all of them were put into an area.
+
+    Hashed on the way, but not re-read from the disk: present, until a verify has read them (law 2).
+    """
+    place = wanted.home or wanted.elsewhere
+    if place is None or (isinstance(place, Elsewhere) and not place.whole):
+        return None
+    return Stored(
         kind=ProductKind.ORIGINAL,
         digest=wanted.digest,
         form=Form.FILES,
-        tier=home.area,
-        domain=home.domain,
-        location=wanted.root,
+        tier=place.area,
+        domain=place.domain,
+        location=wanted.root if isinstance(place, Home) else wanted.target,
         files=(),
-        bytes=home.bytes,
+        bytes=place.bytes,
         sha256=wanted.digest,
         written_at=now,
         verified_at=None,
-        pinned_until=home.pinned_until,
+        pinned_until=place.pinned_until if isinstance(place, Home) else None,
     )
-    return (again, given)
 
 
 def _fetch(source: Source, wanted: Order, where: Recall, arriving: Path, bench: Bench) -> list[StoredFile]:
@@ -251,6 +305,9 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
 
     reader = PackageReader.open(files[0].location)
     selection, derived = _selection(reader, wanted)
+    if derived is None:
+        chosen = [f for f in reader.files() if selection is None or f.path in set(selection)]
+        _mark([MarkedFile(f.path, f.size, f.mtime_ns, f.sha256, f.link_target) for f in chosen], wanted, bench)
     if derived is not None:
         outcome = reader.write_frames(
             wanted.target,
@@ -307,21 +364,39 @@ def _label(wanted: Order) -> str:
 
 
 def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> GivenBack:
-    """A product that we made is given back as the file that it is."""
-    import hashlib
-
+    """A product that we made is given back as the file that it is. What is written half is removed again."""
     from tomovault.package.container import check_space
 
     check_space(os.path.join(wanted.target, "."), wanted.floor_bytes, sum(f.size for f in files))
+    names = {file: Path(file.location).name for file in files}
     throttle = _throttle(source, wanted, bench)
-    total = 0
-    for file in files:
-        target = Path(wanted.target, Path(file.location).name)
-        temporary = target.with_name(f".{target.name}.{bench.job}")
-        if target.exists() and not wanted.overwrite:
-            raise UserError(f"{target} exists", hint="--overwrite replaces it")
-        digest = hashlib.sha256()
-        with Path(file.location).open("rb") as read, temporary.open("wb") as write:
+    with Ground(wanted.target) as ground, ground.folder(()) as fd:
+        for name in names.values():
+            if exists(fd, name) and not wanted.overwrite:
+                raise UserError(f"{Path(wanted.target, name)} exists", hint="--overwrite replaces it")
+        _mark([MarkedFile(name, file.size, 0, file.sha256) for file, name in names.items()], wanted, bench)
+        for file, name in names.items():
+            _copy_below(fd, file, name, throttle, bench.job)
+        os.fsync(fd)
+    size = sum(f.size for f in files)
+    return _given(source, wanted, len(files), size, read=size)
+
+
+def _copy_below(fd: int, file: StoredFile, name: str, throttle: Throttle, job: str) -> None:
+    """The file stands under its name in the open folder, synced, with the digest that it was stored with.
+
+    Neither the name nor the temporary one is followed where it is a link. Raises IntegrityError for another digest.
+    """
+    temporary = f".{name}.{job}"
+    digest = hashlib.sha256()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=fd)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with (
+            Path(file.location).open("rb") as read,
+            os.fdopen(os.open(temporary, flags, 0o666, dir_fd=fd), "wb") as write,
+        ):
             while block := read.read(1 << 20):
                 throttle.spend(len(block))
                 digest.update(block)
@@ -329,11 +404,12 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
             write.flush()
             os.fsync(write.fileno())
         if digest.hexdigest() != file.sha256:
-            temporary.unlink()
             raise IntegrityError(f"{file.location} does not have the digest it was stored with")
-        temporary.replace(target)
-        total += file.size
-    return _given(source, wanted, len(files), total, read=total)
+        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=fd)
+        raise
 
 
 def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, derived: bool = False) -> GivenBack:

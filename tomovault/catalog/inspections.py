@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import NO_SCAN, is_outdated, note_inspected
+from tomovault.catalog.elsewhere import find_known_copy, give_up_copies, newest_mtime_ns
 from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.scans import certificate_of, touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 from tomovault.catalog.usage import accounted
 from tomovault.core.known import RemovalPhase
-from tomovault.core.record import Inspected
+from tomovault.core.record import Inspected, RestoredHere
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.core.scan import Certificate, Condition, FileRole, ScanReport, Verdict
 
@@ -56,7 +57,9 @@ def record_inspected(tx: Tx, area: str, inspected: Inspected, now: datetime, who
     whose `files` replica is gone then and whose package is left alone. A scan never complete is updated in
     place. What a prune left of a scan, or has left so far, is neither a rescan nor a loss: the scan stays as it
     was. Where the candidate could not be read, or has settled as no scan any more, the reason is kept and its scans
-    become unreadable. An inspection of an earlier state than one that is recorded is dropped.
+    become unreadable. An inspection of an earlier state than one that is recorded is dropped. A report whose every
+    file is a known scan's, as that was restored there or found there before, makes no scan: the id of the known scan
+    stands for it.
     """
     candidate = inspected.candidate
     if is_outdated(tx, area, candidate, inspected.snapshot, inspected.settled):
@@ -68,14 +71,19 @@ def record_inspected(tx: Tx, area: str, inspected: Inspected, now: datetime, who
     if inspected.problem:
         return _mark_unreadable(tx, hashed, inspected.problem, now)
     context = _Context(area, hashed, candidate.folder, candidate.key, inspected.settled, now, whose)
-    return [_record_report(tx, context, report) for report in inspected.reports]
+    restored = {(r.root, r.entry): r for r in inspected.restored}
+    return [_record_report(tx, context, r, restored.get((r.root, r.entry))) for r in inspected.reports]
 
 
-def _record_report(tx: Tx, context: _Context, report: ScanReport) -> str:
+def _record_report(tx: Tx, context: _Context, report: ScanReport, restored: RestoredHere | None) -> str:
     scan = tables.scan
     place = place_hash(context.area, report.format, report.root, report.entry)
     old = tx.first(select(scan).where(scan.c.place_hash == place, scan.c.superseded_by.is_(None)).with_for_update())
     if old is None:
+        copy_of = find_known_copy(tx, context.area, report, restored, context.now)
+        if copy_of is not None:
+            return copy_of
+        give_up_copies(tx, context.area, report, context.now)
         return _insert(tx, context, report, place)
     if _is_remains(tx, old, report):
         return str(old.id)
@@ -217,6 +225,7 @@ def _files_suspect(tx: Tx, scan_id: str, reason: str, now: datetime) -> None:
             product.c.kind == ProductKind.ORIGINAL.value,
             replica.c.form == Form.FILES.value,
             replica.c.state.in_(good),
+            *_at_home(scan_id),
         )
     )
     for row in rows:
@@ -224,6 +233,15 @@ def _files_suspect(tx: Tx, scan_id: str, reason: str, now: datetime) -> None:
         add_audit(tx, "tomovault", "replica missing", {"replica": row.id, "reason": reason}, now, scan=scan_id)
     if rows:
         touch(tx, scan_id, now, new_fact=True)
+
+
+def _at_home(scan_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Only replicas where the scan itself is: copies at other places do not change with it."""
+    scan, replica = tables.scan, tables.replica
+    place = select(scan.c.id).where(
+        scan.c.id == scan_id, scan.c.root_hash == replica.c.location_hash, scan.c.area == replica.c.tier
+    )
+    return (place.exists(),)
 
 
 def _fingerprint(certificate: Any, size: int, identity: str, settled: bool) -> tuple[Any, ...]:
@@ -256,6 +274,7 @@ def _files_gone(tx: Tx, scan_id: str) -> None:
             replica.c.scan_id == scan_id,
             product.c.kind == ProductKind.ORIGINAL.value,
             replica.c.form == Form.FILES.value,
+            *_at_home(scan_id),
         )
     )
     kept = (RemovalPhase.QUARANTINED.value, RemovalPhase.LEAVING.value)
@@ -308,7 +327,7 @@ def _values(tx: Tx, context: _Context, report: ScanReport) -> dict[str, Any]:
         "verdict": report.certificate.verdict.value,
         "certificate": report.certificate,
         "settled": context.settled,
-        "newest_mtime_ns": _newest_mtime_ns(report),
+        "newest_mtime_ns": newest_mtime_ns(report.files),
         "bytes": report.size,
         "files": len(report.files),
         "acquired_at": report.acquired_at,
@@ -341,10 +360,6 @@ def _master(context: _Context, report: ScanReport) -> str | None:
         if file.role is FileRole.MASTER:
             return f"{report.root.rstrip('/')}/{file.state.path}"
     return None
-
-
-def _newest_mtime_ns(report: ScanReport) -> int | None:
-    return max((f.state.mtime_ns for f in report.files if f.role is not FileRole.SIDE), default=None)
 
 
 def _bounded(name: str) -> str:

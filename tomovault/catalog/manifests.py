@@ -64,7 +64,12 @@ def original_files(tx: Tx, scan_id: str) -> list[dict[str, Any]] | None:
         .order_by(product.c.created_at.desc())
         .limit(1)
     )
-    text = read_manifest(tx.manifests, digest) if digest else None
+    return files_of_manifest(tx.manifests, digest) if digest else None
+
+
+def files_of_manifest(folder: str, digest: str) -> list[dict[str, Any]] | None:
+    """The files in the manifest of a digest, in plain words of JSON, or None where there is none."""
+    text = read_manifest(folder, digest)
     return None if text is None else list(json.loads(text)["files"])
 
 

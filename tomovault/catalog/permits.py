@@ -81,6 +81,12 @@ def grant_permit(
     victim = _victim(scan, replica_id)
     if victim.state not in _MAY_LEAVE:
         raise Refused(f"replica {replica_id} is {victim.state}", by="law 5")
+    if scan.is_elsewhere(victim):
+        raise Refused(
+            f"{victim.location} is a copy that was restored or found there, not where {scan.name} was written",
+            by="no rule removes what a person put there",
+            hint="a person who needs it no longer removes it",
+        )
     if any(p.replica == replica_id and p.phase is RemovalPhase.QUARANTINED for p in scan.permits):
         raise Refused(f"part of replica {replica_id} is in quarantine", by="law 5", hint="tomovault prune undo")
     weighed = _weigh(tx, scan, victim, asked)

@@ -11,6 +11,7 @@ from sqlalchemy import Row, insert, select, update
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.inspections import Whose, record_inspected
+from tomovault.catalog.joins import record_recognised
 from tomovault.catalog.manifests import write_manifest
 from tomovault.catalog.removals import record_put_back, record_quarantined, record_removed
 from tomovault.catalog.scans import touch
@@ -25,6 +26,7 @@ from tomovault.core.record import (
     Processing,
     PutBack,
     Quarantined,
+    Recognised,
     Record,
     Removed,
     Stored,
@@ -68,6 +70,8 @@ def _apply_one(tx: Tx, scan_id: str, record: Record, now: datetime) -> None:
         record_made(tx, scan_id, record, now)
     elif isinstance(record, Stored):
         record_stored(tx, scan_id, record, now)
+    elif isinstance(record, Recognised):
+        record_recognised(tx, scan_id, record, now)
     elif isinstance(record, Checked):
         record_checked(tx, record, now)
     elif isinstance(record, Quarantined):

@@ -13,7 +13,9 @@ from sqlalchemy import func, or_, select, update
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import CONFIRMED, candidate_hash, list_candidates
+from tomovault.catalog.elsewhere import record_copies_vanished
 from tomovault.catalog.jobs import ClaimedJob
+from tomovault.catalog.joins import NOT_FOUND, follow_lost, was_not_found
 from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
 from tomovault.catalog.removals import OPEN_PHASES
@@ -168,6 +170,7 @@ def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
             scan.c.candidate.is_not(None),
             scan.c.superseded_by.is_(None),
             replica.c.tier == area,
+            replica.c.location_hash == scan.c.root_hash,
             replica.c.form == Form.FILES.value,
             product.c.kind == ProductKind.ORIGINAL.value,
         )
@@ -179,28 +182,42 @@ def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
     return states
 
 
-def _files_of(tx: Tx, area: str, candidate: Candidate) -> list[tuple[str, ReplicaState]]:
+def _files_of(tx: Tx, area: str, candidate: Candidate) -> list[tuple[str, str, ReplicaState]]:
+    """(scan, replica, state) of the files of a candidate's scans at their own places."""
     scan, replica, product = tables.scan, tables.replica, tables.product
     key = candidate_hash(area, candidate)
-    ids = [row.id for row in tx.rows(select(scan.c.id).where(scan.c.candidate == key))]
+    roots = {row.id: row.root_hash for row in tx.rows(select(scan).where(scan.c.candidate == key))}
     query = (
-        select(replica.c.id, replica.c.state, replica.c.tier)
+        select(replica.c.id, replica.c.scan_id, replica.c.state, replica.c.tier, replica.c.location_hash)
         .join(product, product.c.id == replica.c.product_id)
         .where(
-            replica.c.scan_id.in_(ids),
+            replica.c.scan_id.in_(sorted(roots)),
             replica.c.form == Form.FILES.value,
             product.c.kind == ProductKind.ORIGINAL.value,
         )
     )
     # By tier last and here: SQLite would look through every replica of the area for it.
-    return [(r.id, ReplicaState(r.state)) for r in tx.rows(query) if r.tier == area]
+    return [
+        (r.scan_id, r.id, ReplicaState(r.state))
+        for r in tx.rows(query)
+        if r.tier == area and r.location_hash == roots[r.scan_id]
+    ]
 
 
 def record_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> None:
-    """A candidate is not found any more: its scans' files are suspect. Absence alone makes nothing gone."""
-    for replica_id, state in _files_of(tx, area, candidate):
-        if state in _THERE:
-            record_missing(tx, replica_id, "its files are not found in their place", now)
+    """Several sweeps did not find a candidate any more: its scans' files are suspect. Absence alone makes no original
+    gone. A scan that was found elsewhere by its digests has moved there; a copy of a scan whose own place is another
+    is gone.
+    """
+    for scan_id, replica_id, state in _files_of(tx, area, candidate):
+        if state is ReplicaState.SUSPECT and not was_not_found(tx, scan_id, replica_id):
+            add_audit(
+                tx, "tomovault", "replica missing", {"replica": replica_id, "reason": NOT_FOUND}, now, scan=scan_id
+            )
+        elif state in _THERE:
+            record_missing(tx, replica_id, NOT_FOUND, now)
+    follow_lost(tx, candidate_hash(area, candidate), now)
+    record_copies_vanished(tx, area, candidate, now)
 
 
 def confirm_missing(tx: Tx, area: str, candidate: Candidate, by: str, now: datetime) -> None:

@@ -172,6 +172,11 @@ class KnownScan:
             return ()
         return tuple(r for r in self.replicas if r.digest == product.digest and r.live and form in (None, r.form))
 
+    def is_elsewhere(self, replica: Replica) -> bool:
+        """Whether a replica is of the original files at another place than the scan's own: restored or found there."""
+        original = replica.product is ProductKind.ORIGINAL and replica.form is Form.FILES
+        return original and (replica.location, replica.tier) != (self.root, self.area)
+
     def pinned_by(self, now: datetime) -> str:
         """Owner and reason of a pin that holds now, or ''."""
         for pin in self.pins:
@@ -227,7 +232,11 @@ def _files_pruned(scan: KnownScan) -> bool:
         for p in scan.permits
         if p.phase in (RemovalPhase.GONE, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
     }
-    files = [r for r in scan.replicas if r.product is ProductKind.ORIGINAL and r.form is Form.FILES]
+    files = [
+        r
+        for r in scan.replicas
+        if r.product is ProductKind.ORIGINAL and r.form is Form.FILES and not scan.is_elsewhere(r)
+    ]
     return bool(files) and all(
         r.state is ReplicaState.GONE or (r.state is ReplicaState.LEAVING and r.id in gone) for r in files
     )

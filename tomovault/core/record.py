@@ -30,6 +30,21 @@ class Outcome(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class RestoredHere:
+    """Every file of a report (known by root and entry) is as the mark of a restore in the folder `base` says.
+
+    `digests` are of the products that the mark names; `hashed` are the digests of files that were read because their
+    time is another, by the path below `base`.
+    """
+
+    root: str
+    entry: str
+    base: str
+    digests: tuple[str, ...]
+    hashed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Inspected:
     """What a candidate held. `problem` is set instead of reports where it could not be read at all, `no_scan` where
     it is no scan of its format, and why.
@@ -41,6 +56,7 @@ class Inspected:
     reports: tuple[ScanReport, ...] = ()
     problem: str = ""
     no_scan: str = ""
+    restored: tuple[RestoredHere, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,19 @@ class Made:
     manifest: str = ""
     processing: Processing | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Every file of the scan was read: it is the known scan `same_as`, which has this product, at a new place."""
+
+    same_as: str
+    digest: str
+    area: str
+    domain: str
+    root: str
+    bytes: int
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -147,7 +176,7 @@ class GivenBack:
     original_place: bool = False
 
 
-Record = Inspected | Made | Stored | Checked | Quarantined | Removed | PutBack | GivenBack
+Record = Inspected | Made | Recognised | Stored | Checked | Quarantined | Removed | PutBack | GivenBack
 
 RECORD_TYPES: Mapping[str, type] = {
     kind.__name__: kind for kind in (Inspected, Made, Stored, Checked, Quarantined, Removed, PutBack, GivenBack)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tomovault.catalog.joins import list_twins
 from tomovault.core.errors import Refused, Transient, UserError
 from tomovault.core.known import KnownScan
 from tomovault.core.life import Stage, Status
@@ -110,6 +111,7 @@ def _pack(request: Request) -> dict[str, Any]:
         "part_bytes": vault.site.package.part_bytes,
         "floor_bytes": area.floor,
         "threads": vault.site.jobs.cpus,
+        "twins": [to_plain(twin) for twin in list_twins(request.tx, scan.id)],
     }
 
 

@@ -49,13 +49,14 @@ def order_restore(request: Request) -> dict[str, Any]:
         for r in good
     ]
     frames = wish.get("frames")
+    elsewhere = _elsewhere(request, product)
     return {
         "scan_name": scan.name,
         "root": scan.root,
         "product": kind.value,
         "digest": product.digest,
         "sources": sources,
-        "target": wish["to"],
+        "target": _target(request, elsewhere),
         "recall": {
             "area": scan.area,
             "domain": vault.domain_of(scan.area, _existing(vault.site.areas[scan.area].vault)),
@@ -65,6 +66,7 @@ def order_restore(request: Request) -> dict[str, Any]:
             "keep": disk_package(vault, scan, kind) is None,
         },
         "home": _home(request, product),
+        "elsewhere": elsewhere,
         "files": list(wish.get("files", ())),
         "frames": list(frames) if frames else None,
         "kind": wish.get("kind"),
@@ -99,14 +101,6 @@ def _refuse_target(request: Request, kind: ProductKind) -> None:
         place = os.path.realpath(place)
         if os.path.commonpath([place, target]) == place:
             raise UserError(f"{target} is kept by tomovault itself", hint="choose a folder outside of " + place)
-    home = os.path.realpath(request.scan.root)
-    for area in site.areas.values():
-        watched = os.path.realpath(str(area.path))
-        if target != home and os.path.commonpath([watched, target]) == watched:
-            raise UserError(
-                f"{target} is in the watched area {area.name}: what is put there would be taken for a new scan",
-                hint=f"restore outside of {watched}, or to the scan's old place: --to {home}",
-            )
 
 
 def _home(request: Request, product: Product) -> dict[str, Any] | None:
@@ -134,6 +128,38 @@ def _home(request: Request, product: Product) -> dict[str, Any] | None:
         "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
         "readme": note_about(pruned_beside(request), request.now),
     }
+
+
+def _elsewhere(request: Request, product: Product) -> dict[str, Any] | None:
+    """Where a target is in a watched area, and not the scan's own place; the target as the walker names it."""
+    vault, scan, wish = request.vault, request.scan, request.wish
+    target = os.path.realpath(str(wish["to"]))
+    if target == os.path.realpath(scan.root):
+        return None
+    partly = any(wish.get(key) for key in ("files", "frames", "kind"))
+    for area in vault.site.areas.values():
+        watched = os.path.realpath(str(area.path))
+        if os.path.commonpath([watched, target]) != watched:
+            continue
+        return {
+            "area": area.name,
+            "area_path": str(area.path),
+            "identity": to_plain(vault.identity_of(request.tx, area.name)),
+            "domain": vault.domain_of(area.name, area.path),
+            "scan": scan.id,
+            "bytes": product.bytes,
+            "whole": product.kind is ProductKind.ORIGINAL and not partly,
+        }
+    return None
+
+
+def _target(request: Request, elsewhere: dict[str, Any] | None) -> str:
+    """The target; in an area it is below the area's path as that is configured, with no link on the way."""
+    target = str(request.wish["to"])
+    if elsewhere is None:
+        return target
+    area = elsewhere["area_path"]
+    return os.path.normpath(os.path.join(area, os.path.relpath(os.path.realpath(target), os.path.realpath(area))))
 
 
 def _existing(path: str) -> str:

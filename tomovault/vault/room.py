@@ -158,6 +158,8 @@ def _why_it_stays(
     """'' if LIFE, the policy and law 4 all let the replica go, as far as can be said without the rows locked."""
     scan, policy = view.scan, vault.policy_of(facts.name)
     standing = view.standings[Stage.PRUNED]
+    if scan.is_elsewhere(replica):
+        return f"no rule removes the copy in {replica.location}: it was restored or found there"
     if replica.form is Form.FILES and standing.status is not Status.DUE:
         return standing.reason or str(standing.status)
     if rule is None:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
+from tomovault.core.mark import MARK
 from tomovault.core.scan import FileState
 
 #: Names that are never looked at: our own, the file system's, and those of files that an NFS client keeps
 #: for a process that still has them open.
-ALWAYS_IGNORED = (".tomovault", "TOMOVAULT-README.txt", "lost+found", ".snapshot", ".nfs0*")
+ALWAYS_IGNORED = (".tomovault", f"{MARK}*", "TOMOVAULT-README.txt", "lost+found", ".snapshot", ".nfs0*")
 
 #: Decides by name whether an entry is left out.
 Skip = Callable[[str], bool]

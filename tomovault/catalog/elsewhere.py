@@ -1,0 +1,184 @@
+"""Copies of known scans at another place than their own: restored there by us, or found to be the same by digest.
+
+They are `files` replicas whose location is not the root of their scan. What stands there makes no new scan while it
+is as it was; anything new or changed there does.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from tomovault.catalog import tables
+from tomovault.catalog.audit import add_audit
+from tomovault.catalog.manifests import entry_path, files_of_manifest
+from tomovault.catalog.scans import touch
+from tomovault.catalog.transaction import Tx, place_hash
+from tomovault.catalog.usage import accounted
+from tomovault.core.record import RestoredHere
+from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.core.scan import Candidate, FileRole, FileState, ScanFile, ScanReport
+
+_Manifest = Mapping[str, Mapping[str, Any]]
+
+
+def find_known_copy(tx: Tx, area: str, report: ScanReport, restored: RestoredHere | None, now: datetime) -> str | None:
+    """The id of the scan that a report at a place without a scan is a copy of, or of a part of; None for anything else.
+
+    `restored` is what the inspection found of a mark; it is believed only as far as every file has path, size and time
+    of a file on the manifest of a known original, or was read and has its digest. A copy that is whole again is
+    present again, one that lacks files is suspect.
+    """
+    if not report.files:
+        return None
+    base = restored.base if restored is not None else report.root
+    copies = [c for place in {report.root, base} for c in _copies_at(tx, area, place)]
+    digests = {c.digest for c in copies} | set(restored.digests if restored is not None else ())
+    manifests = _known_manifests(tx, digests)
+    inner = os.path.relpath(report.root, base)
+    found = {os.path.normpath(os.path.join(inner, file.state.path)): file.state for file in report.files}
+    hashed = restored.hashed if restored is not None else {}
+    owner: str | None = None
+    for path, state in found.items():
+        of = [scan for scan, manifest in manifests if _is_on(manifest, path, state, hashed)]
+        if not of:
+            return _as_joined(tx, area, report, now)
+        owner = of[0]
+    for copy in copies:
+        if (copy.format, copy.entry, copy.location) == (report.format, report.entry, base):
+            lacking = [m for scan, m in manifests if scan == copy.scan_id and not m.keys() <= found.keys()]
+            _set_state(tx, copy, ReplicaState.SUSPECT if lacking else ReplicaState.PRESENT, now)
+    return owner
+
+
+def give_up_copies(tx: Tx, area: str, report: ScanReport, now: datetime) -> None:
+    """Files of a copy are a new scan's now: the copy is gone, its scan and the other copies are left alone."""
+    paths = {f.state.path for f in report.files if f.role is not FileRole.SIDE}
+    for copy in _copies_at(tx, area, report.root):
+        manifests = [m for scan, m in _known_manifests(tx, {copy.digest}) if scan == copy.scan_id]
+        if any(paths & m.keys() for m in manifests):
+            _set_state(tx, copy, ReplicaState.GONE, now, "its files are another scan now")
+
+
+def record_copies_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> None:
+    """Several sweeps could read the place of a candidate and did not find it: the copies there are gone."""
+    key = tables.candidate
+    for copy in _copies_at(tx, area, candidate.folder):
+        own = tx.value(select(key.c.key).where(key.c.key_hash == copy.candidate))
+        if copy.format == candidate.format and own == candidate.key:
+            _set_state(tx, copy, ReplicaState.GONE, now, "it is not found in its place")
+
+
+def _copies_at(tx: Tx, area: str, location: str) -> Sequence[Row[Any]]:
+    """Replicas of form files at a place that is not their scan's own, gone ones too, with their scan and digest."""
+    replica, product, scan = tables.replica, tables.product, tables.scan
+    return tx.rows(
+        select(
+            replica.c.id,
+            replica.c.state,
+            replica.c.scan_id,
+            replica.c.location,
+            product.c.digest,
+            scan.c.format,
+            scan.c.entry,
+            scan.c.candidate,
+        )
+        .join(product, product.c.id == replica.c.product_id)
+        .join(scan, scan.c.id == replica.c.scan_id)
+        .where(
+            replica.c.location_hash == place_hash(location),
+            replica.c.tier == area,
+            replica.c.form == Form.FILES.value,
+            product.c.kind == ProductKind.ORIGINAL.value,
+            (scan.c.root_hash != replica.c.location_hash) | (scan.c.area != replica.c.tier),
+        )
+        .order_by(replica.c.id)
+    )
+
+
+def _known_manifests(tx: Tx, digests: Collection[str]) -> list[tuple[str, _Manifest]]:
+    """(scan, files by path) of every known original with one of these digests."""
+    product = tables.product
+    query = select(product.c.scan_id, product.c.digest).where(
+        product.c.kind == ProductKind.ORIGINAL.value, product.c.digest.in_(sorted(digests))
+    )
+    found: list[tuple[str, _Manifest]] = []
+    for row in tx.rows(query.order_by(product.c.created_at, product.c.id)):
+        files = files_of_manifest(tx.manifests, row.digest)
+        if files is not None:
+            found.append((str(row.scan_id), {entry_path(entry): entry for entry in files}))
+    return found
+
+
+def _is_on(manifest: _Manifest, path: str, state: FileState, hashed: Mapping[str, str]) -> bool:
+    entry = manifest.get(path)
+    if entry is None:
+        return False
+    link = _link_of(entry)
+    if link is not None or state.link_target is not None:
+        return link == state.link_target
+    if entry.get("size") != state.size:
+        return False
+    return entry.get("mtime_ns") == state.mtime_ns or (path in hashed and entry.get("sha256") == hashed[path])
+
+
+def _link_of(entry: Mapping[str, Any]) -> str | None:
+    if "link_target_b64" in entry:
+        return os.fsdecode(base64.b64decode(entry["link_target_b64"]))
+    link: str | None = entry.get("link_target")
+    return link
+
+
+def newest_mtime_ns(files: Sequence[ScanFile]) -> int | None:
+    """The latest time of the files that define a scan, None where there is none."""
+    return max((f.state.mtime_ns for f in files if f.role is not FileRole.SIDE), default=None)
+
+
+def _as_joined(tx: Tx, area: str, report: ScanReport, now: datetime) -> str | None:
+    """The scan that what stands here was found to be by its digests, if it is as it was then: its times may differ
+    from those of the manifest.
+    """
+    scan = tables.scan
+    rows = tx.rows(
+        select(scan.c.superseded_by).where(
+            scan.c.place_hash == place_hash(area, report.format, report.root, report.entry),
+            scan.c.superseded_by.is_not(None),
+            scan.c.identity == report.identity,
+            scan.c.bytes == report.size,
+            scan.c.files == len(report.files),
+            scan.c.newest_mtime_ns == newest_mtime_ns(report.files),
+        )
+    )
+    joined = {row.superseded_by for row in rows}
+    for copy in _copies_at(tx, area, report.root):
+        if copy.scan_id in joined and copy.state != ReplicaState.LEAVING:
+            _set_state(tx, copy, ReplicaState.PRESENT, now)
+            return str(copy.scan_id)
+    return None
+
+
+def _set_state(tx: Tx, copy: Row[Any], wanted: ReplicaState, now: datetime, reason: str = "") -> None:
+    """A copy that was gone or suspect is present again, one that was there is suspect or gone; else as it was."""
+    there = (ReplicaState.PRESENT.value, ReplicaState.VERIFIED.value)
+    before = {
+        ReplicaState.PRESENT: (ReplicaState.GONE.value, ReplicaState.SUSPECT.value),
+        ReplicaState.SUSPECT: there,
+        ReplicaState.GONE: (*there, ReplicaState.SUSPECT.value),
+    }[wanted]
+    if copy.state not in before:
+        return
+    with accounted(tx, copy.scan_id):
+        tx.run(update(tables.replica).where(tables.replica.c.id == copy.id).values(state=wanted.value))
+        op = {
+            ReplicaState.PRESENT: "replica found again",
+            ReplicaState.SUSPECT: "replica missing",
+            ReplicaState.GONE: "replica gone",
+        }[wanted]
+        body = {"replica": copy.id, "location": copy.location, "reason": reason or "not all of its files are there"}
+        add_audit(tx, "tomovault", op, body, now, scan=copy.scan_id)
+    touch(tx, copy.scan_id, now, new_fact=True)
