@@ -29,6 +29,7 @@ from tomovault.formats.limits import _environment
 from tomovault.testing.bliss_scan import write_bliss_scan
 from tomovault.testing.clock import FakeClock
 from tomovault.testing.edf_scan import write_edf_scan
+from tomovault.testing.one_file_scan import write_one_file_scan
 from tomovault.testing.truth import TruthLog
 from tomovault.watch.snapshot import snapshot_now
 from tomovault.watch.walker import Walker
@@ -219,7 +220,7 @@ class Truths:
         taken_away = event.action == "remove" and not name.startswith("ref")
         if frame and (folder in self._begun or taken_away):
             self._end((folder, ""), event.t)
-        if frame or renamed or name.endswith((".info", ".xml", ".abo", ".h5")):
+        if frame or renamed or name.endswith((".info", ".xml", ".abo", ".h5", ".nx")):
             self.changes.append((event.t, event.path))
 
     def rest_after(self, folders, moment, rest_s):
@@ -254,7 +255,7 @@ class VirtualWatch:
         self._lookout = lookout_module.Lookout(SimpleNamespace(catalogue=self._catalogue, site=site))
         self._pacer = AreaWatch(
             SimpleNamespace(name="hutch", path=self._area),
-            None,
+            SimpleNamespace(mount_source=""),
             load_all(),
             (),
             poll_s=poll_s,
@@ -387,7 +388,7 @@ def run_variant(virtual_watch, tmp_path, record_property):
             rng=rng,
             most_wait_s=most_wait_s,
         )
-        write = write_edf_scan if variant.writer == "edf" else write_bliss_scan
+        write = {"edf": write_edf_scan, "bliss": write_bliss_scan}.get(variant.writer, write_one_file_scan)
         with TruthLog(clock=clock, on_event=watch.note) as log:
             written = write(
                 str(area),

@@ -89,6 +89,8 @@ def inspect_file(candidate: Candidate, kind: str, read: Reader, *, settled: bool
     except UserError as error:
         if marked:
             return [_unreadable(candidate, kind, state, _unless(settled), error.message)]
+        if marks_of(head):
+            raise NoScan(f"it cannot be read and looks like {words_for(marks_of(head))}") from error
         raise NoScan(error.message.removeprefix(f"{place}: ")) from error
     with opened:
         decided = False

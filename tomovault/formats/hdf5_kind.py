@@ -18,13 +18,14 @@ import h5py
 
 from tomovault.formats.hdf5_values import DAMAGE, item_of, plain, text_of
 
-NXTOMO, DATA_EXCHANGE, ALS, NEXUS = "nxtomo", "dataexchange", "als832", "nexus"
+NXTOMO, DATA_EXCHANGE, ALS, NEXUS, BLISS = "nxtomo", "dataexchange", "als832", "nexus", "bliss"
 
 _IN_WORDS = {
     NXTOMO: "an NXtomo",
     DATA_EXCHANGE: "a Data Exchange file",
     ALS: "a file of ALS 8.3.2",
     NEXUS: "a Diamond NeXus file",
+    BLISS: "a BLISS master",
 }
 _BLISS_ENTRY = re.compile(r"^(\w+_)?\d{1,6}\.\d$")
 #: Below `/exchange`, or in the file: what tells an acquisition from a volume that was saved as `/exchange/data`.
@@ -72,8 +73,8 @@ def kind_of(file: h5py.File) -> Kind:
 
 def marks_of(head: bytes) -> str:
     """The format that the first bytes of a file that cannot be opened speak of, '' where they do not."""
-    if b"blissdata" in head and b"writer" in head:
-        return ""
+    if b"blissdata" in head and b"writer" in head and b"NXtomo" not in head:
+        return BLISS
     return next((name for name, words in _MARKS if all(word in head for word in words)), "")
 
 

@@ -29,7 +29,9 @@ class Mapped:
 
 @dataclass(frozen=True)
 class ImageStack:
-    """The images of one camera in one entry. `external` is a link's file and path, instead of `sources`."""
+    """The images of one camera in one entry. `external` is a link's file and path, instead of `sources`; `growable`
+    is True where the dataset was made to get more images.
+    """
 
     camera: str
     path: str
@@ -39,6 +41,7 @@ class ImageStack:
     sources: tuple[Mapped, ...] = ()
     external: tuple[str, str] | None = None
     problem: str = ""
+    growable: bool = False
 
 
 def find_stack(file: h5py.File, path: str) -> ImageStack | None:
@@ -81,7 +84,8 @@ def stack_of(detector: h5py.Group, camera: str, key: str) -> ImageStack | None:
         frames, rows, columns = (int(n) for n in dataset.shape)
         own = (Mapped(".", path, 0, 0, frames),)
         sources = virtual_runs(dataset) if dataset.is_virtual else own
-        return ImageStack(camera, path, frames, (rows, columns), dataset.dtype.str, sources)
+        growable = not dataset.is_virtual and dataset.maxshape[0] != frames
+        return ImageStack(camera, path, frames, (rows, columns), dataset.dtype.str, sources, growable=growable)
     except DAMAGE as error:
         return ImageStack(camera, path, problem=f"its images cannot be read: {error}")
 

@@ -90,7 +90,7 @@ def _read_entry(opened: Opened, entry: h5py.Group, stack: ImageStack) -> FoundSc
     if angles is not None:
         judge_angles(series, found)
     planned = count_of(detector, "tomo_n")
-    _judge_end(entry, planned, announced.projections or 0, found)
+    _judge_end(entry, planned, announced.projections or 0, found, growable=stack.growable)
     origin = origin_of(opened.folder + "/")
     instrument = _INSTRUMENT.match(text_of(entry, "instrument/name") or "")
     return FoundScan(
@@ -135,7 +135,8 @@ def _judge_lengths(frames: int, said: dict[str, Any], found: Findings) -> None:
             found.missing.append(f"{word} speaks of {len(values)} images, the dataset has {frames}")
 
 
-def _judge_end(entry: h5py.Group, planned: int | None, projections: int, found: Findings) -> None:
+def _judge_end(entry: h5py.Group, planned: int | None, projections: int, found: Findings, *, growable: bool) -> None:
+    """A converter writes the images at once and may leave `end_time` out; a writer that appends them may not."""
     if planned is not None and projections < planned:
         found.missing.append(f"{projections} of {planned} projections (tomo_n) are announced")
     elif planned is not None and projections > planned:
@@ -143,8 +144,10 @@ def _judge_end(entry: h5py.Group, planned: int | None, projections: int, found: 
     ended = text_of(entry, "end_time")
     if ended:
         found.evidence.append(f"end_time is {ended}")
-    elif planned is not None and projections == planned:
+    elif planned is not None and projections == planned and not growable:
         found.evidence.append(f"all {planned} projections (tomo_n) are there")
+    elif growable and not found.missing:
+        found.doubts.append("there is no end_time, and more images can still be appended")
     elif not found.missing:
         found.doubts.append("there is neither end_time nor tomo_n: nothing says that the writer had ended")
 

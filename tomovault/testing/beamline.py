@@ -16,9 +16,17 @@ from tomovault.testing.bliss_scan import BlissScan
 from tomovault.testing.clock import Clock, SystemClock
 from tomovault.testing.detector import named_detector
 from tomovault.testing.edf_scan import EdfScan
+from tomovault.testing.one_file_scan import OneFileScan
 from tomovault.testing.timeline import Steps, Stopped, Timeline
 from tomovault.testing.truth import ScanTruth, TruthEvent, TruthLog, Written
 from tomovault.testing.variants import Variant, named_variant
+
+_WRITERS: dict[str, type[EdfScan] | type[BlissScan] | type[OneFileScan]] = {
+    "edf": EdfScan,
+    "bliss": BlissScan,
+    "nxtomo": OneFileScan,
+    "dataexchange": OneFileScan,
+}
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,7 @@ def run_beamline(
                 yield order.wait_s
                 dated = dataclasses.replace(acquisition, started_at=begun)
                 parent = os.path.join(area, order.folder) if order.folder else area
-                writer = EdfScan if variant.writer == "edf" else BlissScan
-                scan = writer(parent, dated, variant, timeline, log)
+                scan = _WRITERS[variant.writer](parent, dated, variant, timeline, log)
                 yield from scan.steps()
                 ended.extend(scan.truths)
 
@@ -93,7 +100,7 @@ def _checked(order: ScanOrder, seed: int) -> tuple[ScanOrder, Variant, Acquisiti
     if isinstance(order.variant, Variant):
         variant = order.variant
     else:
-        writer = "bliss" if order.variant.startswith("bliss") else "edf"
+        writer = next((name for name in _WRITERS if order.variant.startswith(f"{name}-")), "edf")
         variant = named_variant(order.variant, writer=writer)
     if not order.name or "/" in order.name or order.name in (".", ".."):
         raise UserError(f"a scan cannot be named {order.name!r}", hint="a name is one folder's name")

@@ -9,6 +9,7 @@ from tomovault.core.errors import UserError
 from tomovault.core.scan import Verdict
 from tomovault.testing.bliss_switches import BlissSwitches
 from tomovault.testing.edf_switches import EdfSwitches
+from tomovault.testing.one_file_switches import OneFileSwitches
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,12 @@ class Variant:
     """
 
     name: str
-    writer: Literal["edf", "bliss"]
+    writer: Literal["edf", "bliss", "nxtomo", "dataexchange"]
     what: str
     truth: Verdict = Verdict.COMPLETE
     edf: EdfSwitches = field(default_factory=EdfSwitches)
     bliss: BlissSwitches = field(default_factory=BlissSwitches)
+    one_file: OneFileSwitches = field(default_factory=OneFileSwitches)
 
     @property
     def decidable(self) -> bool:
@@ -37,6 +39,16 @@ def _edf(name: str, what: str, truth: str = "complete", **switches: object) -> V
 
 def _bliss(name: str, what: str, truth: str = "complete", **switches: object) -> Variant:
     return Variant(f"bliss-{name}", "bliss", what, Verdict(truth), bliss=BlissSwitches(**switches))  # type: ignore[arg-type]
+
+
+def _nxtomo(name: str, what: str, truth: str = "complete", **switches: object) -> Variant:
+    made = OneFileSwitches(**switches)  # type: ignore[arg-type]
+    return Variant(f"nxtomo-{name}", "nxtomo", what, Verdict(truth), one_file=made)
+
+
+def _exchange(name: str, what: str, truth: str = "complete", **switches: object) -> Variant:
+    made = OneFileSwitches(**switches)  # type: ignore[arg-type]
+    return Variant(f"dataexchange-{name}", "dataexchange", what, Verdict(truth), one_file=made)
 
 
 EDF_VARIANTS: tuple[Variant, ...] = (
@@ -148,7 +160,43 @@ BLISS_VARIANTS: tuple[Variant, ...] = (
     ),
 )
 
-VARIANTS: tuple[Variant, ...] = EDF_VARIANTS + BLISS_VARIANTS
+NXTOMO_VARIANTS: tuple[Variant, ...] = (
+    _nxtomo("plain", "image after image, end_time last"),
+    _nxtomo("at-once", "as a converter writes it, in one go", images="at_once"),
+    _nxtomo("at-once-no-end", "in one go without end_time, tomo_n says how many", images="at_once", end="none"),
+    _nxtomo(
+        "unannounced",
+        "in one go with neither end_time nor tomo_n",
+        "undecided",
+        images="at_once",
+        end="none",
+        announced=False,
+    ),
+    _nxtomo("no-end", "image after image without an end_time: more may come", "undecided", end="none"),
+    _nxtomo("short", "the writer stops before tomo_n projections", "incomplete", end="short"),
+    _nxtomo("no-angles", "no rotation_angle", "incomplete", angles="none"),
+    _nxtomo("flats-between", "flats before, in the middle and after, with pauses", flats="between"),
+    _nxtomo("gzip", "images with gzip", images="gzip"),
+    _nxtomo("linked", "images are links into camera files", images="linked"),
+    _nxtomo("linked-missing", "one camera file is not there", "incomplete", images="linked_missing"),
+    _nxtomo("zero-for-ever", "the last image keeps zeros", "undecided", images="zero_for_ever"),
+)
+
+EXCHANGE_VARIANTS: tuple[Variant, ...] = (
+    _exchange("plain", "images first, the angles 5 s after the file was closed"),
+    _exchange("unannounced", "nothing says how many were asked for; the angles reach 180 degrees", announced=False),
+    _exchange("short", "half of the angles that were asked for", "incomplete", end="short"),
+    _exchange(
+        "short-unannounced", "half of the angles, and nothing says so", "undecided", end="short", announced=False
+    ),
+    _exchange("no-angles", "the angles are never added", "undecided", angles="none"),
+    _exchange("dropped", "an image is lost between camera and file", "incomplete", dropped=True),
+    _exchange("flats-twice", "flats before and after", flats="between"),
+    _exchange("flats-missing", "flats were asked for twice and came once", "incomplete", flats="missing"),
+    _exchange("gzip", "images with gzip", images="gzip"),
+)
+
+VARIANTS: tuple[Variant, ...] = EDF_VARIANTS + BLISS_VARIANTS + NXTOMO_VARIANTS + EXCHANGE_VARIANTS
 _BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 

@@ -14,10 +14,10 @@ from tomovault.cli import common_options, say, say_json
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), required=False)
 @click.option(
     "--writer",
-    type=click.Choice(["edf", "bliss"]),
+    type=click.Choice(["edf", "bliss", "nxtomo", "dataexchange"]),
     default="edf",
     show_default=True,
-    help="As SPEC with a FReLoN camera, or as BLISS.",
+    help="As SPEC with a FReLoN camera, as BLISS, or one HDF5 file a scan.",
 )
 @click.option("--scans", type=int, default=3, show_default=True, help="So many, one after the other.")
 @click.option("--name", default="sample", show_default=True, help="The scans are NAME_0001_, NAME_0002_ ...")
@@ -67,12 +67,15 @@ def command(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     errno11 = 0
-    write = write_edf_scan if writer == "edf" else write_bliss_scan
+    from tomovault.testing.one_file_scan import write_one_file_scan
+
+    writers = {"edf": write_edf_scan, "bliss": write_bliss_scan}
+    write = writers.get(writer, write_one_file_scan)
     for number in range(1, scans + 1):
         done = write(
             str(folder),
             f"{name}_{number:04d}" + ("_" if writer == "edf" else ""),
-            variant=variant,
+            variant=variant or f"{writer}-plain",
             seed=seed + number,
             shape=(size, size),
             projections=projections,
