@@ -14,19 +14,21 @@ from tomovault.catalog.catalogue import Catalogue
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, UserError
 from tomovault.core.replica import TierClass
 
-NEXT = '''
+HEAD = schema.newest_revision()
+
+NEXT = f'''
 """Next."""
 import sqlalchemy as sa
 from alembic import op
-revision = "0002"
-down_revision = "0001"
+revision = "9999"
+down_revision = "{HEAD}"
 branch_labels = None
 depends_on = None
 
 def upgrade():
     with op.batch_alter_table("tier") as table:
         table.add_column(sa.Column("note", sa.Text()))
-    {then}
+    {{then}}
 '''
 
 
@@ -38,7 +40,7 @@ def longer(tmp_path):
         folder = tmp_path / "more"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(schema.migrations_folder(), folder)
-        (folder / "versions" / "0002_next.py").write_text(NEXT.format(then=then))
+        (folder / "versions" / "9999_next.py").write_text(NEXT.format(then=then))
         return str(folder)
 
     return make
@@ -79,7 +81,7 @@ def test_a_migration_that_fails_half_way_is_taken_back(site, url, longer, now):
     assert site.revision_problem() == ""
     schema.upgrade(opened, now, longer("pass"))
     assert "note" in _columns(opened, "tier")
-    assert "0002" in site.revision_problem()
+    assert "9999" in site.revision_problem()
     with site.reading() as tx:
         assert len(site.list_areas(tx)) == 1, "remaking a table others refer to kept its rows"
     with pytest.raises(UserError, match="does not know"):
@@ -93,7 +95,7 @@ def _take_back(url):
     opened = engine.open_engine(url)
     with engine.writing(opened) as conn:
         conn.exec_driver_sql("ALTER TABLE tier DROP COLUMN note")
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        conn.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{HEAD}'")
     opened.dispose()
 
 
@@ -104,9 +106,9 @@ def test_a_backup_is_made_before_a_change(new_url, longer, now, tmp_path, make):
         make.site(catalogue, tx)
     opened = engine.open_engine(url)
     saved = schema.upgrade(opened, now, longer("pass"))
-    assert saved == url.removeprefix("sqlite:///") + ".20260301T120000Z.0001.backup"
+    assert saved == url.removeprefix("sqlite:///") + f".20260301T120000Z.{HEAD}.backup"
     with sqlite3.connect(saved) as conn:
-        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert conn.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
         assert conn.execute("SELECT count(*) FROM area").fetchone() == (1,)
     conn.close()
     opened.dispose()

@@ -29,6 +29,7 @@ from tomovault.catalog import (
     removals,
     scans,
     schema,
+    transfers,
     unclaimed,
 )
 from tomovault.catalog import usage as roll_up
@@ -173,6 +174,9 @@ class Catalogue:
     remove_pins = staticmethod(judgements.remove_pins)
     declare = staticmethod(judgements.declare)
     accept = staticmethod(judgements.accept)
+
+    add_transfer = staticmethod(transfers.add_transfer)
+    read_transfer = staticmethod(transfers.read_transfer)
 
     usage = staticmethod(roll_up.usage)
     recount = staticmethod(roll_up.recount)

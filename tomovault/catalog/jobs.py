@@ -210,8 +210,8 @@ def finish_job(
     """Record all facts of a result and how the job ended, or that it is tried again; returns its status.
 
     A transient outcome is tried again after `retry_after_s` until `max_attempts` were used up; one that waits for
-    something else uses up none, and is tried again the more seldom the longer it has waited. The area of an
-    inspection is the order's `area`, else the job's place. Raises Refused, and nothing is applied, where the token
+    something else uses up none, and is tried again the more seldom the longer it has waited, or at once if it asks for
+    that. The area of an inspection is the order's `area`, else the job's place. Raises Refused, and nothing is applied, where the token
     is not current.
     """
     row = _require_claim(tx, job_id, token)
@@ -224,9 +224,8 @@ def finish_job(
     values: dict[str, Any] = {"error": result.error, "hint": result.hint, "holder": None}
     if again:
         status = JobStatus.TODO
-        values["not_before"] = now + (
-            _patience(tx, row, now, retry_after_s) if waiting else timedelta(seconds=retry_after_s)
-        )
+        pause = _patience(tx, row, now, retry_after_s) if waiting else timedelta(seconds=retry_after_s)
+        values["not_before"] = now if waiting and result.at_once else now + pause
         values["attempts"] = row.attempts - waiting
     else:
         status = JobStatus.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else JobStatus.FAILED

@@ -196,7 +196,8 @@ def _hand_over(tx: Tx, new: str, old: str) -> None:
             tx.run(update(product).where(product.c.id == made.id).values(scan_id=old))
         else:
             tx.run(delete(product).where(product.c.id == made.id))
-    tx.run(update(pin).where(pin.c.scan_id == new).values(scan_id=old))
+    for table in (pin, tables.transfer):
+        tx.run(update(table).where(table.c.scan_id == new).values(scan_id=old))
 
 
 def _cancel_jobs(tx: Tx, scan_id: str, now: datetime) -> None:

@@ -16,6 +16,7 @@ from tomovault.catalog.manifests import write_manifest
 from tomovault.catalog.removals import record_put_back, record_quarantined, record_removed
 from tomovault.catalog.scans import touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
+from tomovault.catalog.transfers import record_transfer
 from tomovault.catalog.usage import accounted
 from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.record import (
@@ -30,6 +31,7 @@ from tomovault.core.record import (
     Record,
     Removed,
     Stored,
+    TransferRecord,
 )
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.core.wire import to_plain
@@ -82,6 +84,8 @@ def _apply_one(tx: Tx, scan_id: str, record: Record, now: datetime) -> None:
         record_put_back(tx, record, now)
     elif isinstance(record, GivenBack):
         add_audit(tx, ACTOR, "given back", {"given": record}, now, scan=scan_id)
+    elif isinstance(record, TransferRecord):
+        record_transfer(tx, record, now)
 
 
 def _scan_about(tx: Tx, record: Record, scan_id: str | None) -> str:

@@ -17,6 +17,7 @@ from tomovault.core.known import Declared, Job, JobStatus, KnownScan, Permit, Pi
 from tomovault.core.record import Processing
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, StoredFile, TierClass
 from tomovault.core.scan import Candidate, Certificate, Condition, Verdict
+from tomovault.core.transfer import Receipt, Transfer, TransferState
 from tomovault.core.wire import from_plain
 
 
@@ -56,7 +57,10 @@ def list_scans(tx: Tx, area: str | None = None) -> list[KnownScan]:
 
 
 def find_scans(tx: Tx, text: str) -> list[Found]:
-    """Scans whose id or name is `text`, or whose root or master file is that path; newest first, superseded last."""
+    """Scans whose id or name is `text`, or whose root or master file is that path; newest first, superseded last.
+
+    A scan that was found again elsewhere is one scan, by its name and by each of its paths.
+    """
     scan = tables.scan
     path = place_hash(os.path.normpath(text)) if text.startswith("/") else ""
     scan_id = text if text.isascii() and text.isalnum() else ""
@@ -65,7 +69,17 @@ def find_scans(tx: Tx, text: str) -> list[Found]:
         .where(or_(scan.c.id == scan_id, scan.c.name == text, scan.c.root_hash == path, scan.c.master_hash == path))
         .order_by(scan.c.superseded_by.is_not(None), scan.c.first_seen_at.desc(), scan.c.entry, scan.c.id)
     )
-    return [Found(r.id, r.name, r.root, r.area) for r in tx.rows(query)]
+    rows = [row if row.id == scan_id else _joined_to(tx, row) for row in tx.rows(query)]
+    return list(dict.fromkeys(Found(r.id, r.name, r.root, r.area) for r in rows))
+
+
+def _joined_to(tx: Tx, row: Row[Any]) -> Row[Any]:
+    """The scan that a row turned out to be a copy of; the row itself of one that was overwritten in place."""
+    scan, product = tables.scan, tables.product
+    if row.superseded_by is None or tx.first(select(product.c.id).where(product.c.scan_id == row.id)) is not None:
+        return row
+    other = tx.first(select(scan).where(scan.c.id == row.superseded_by, scan.c.place_hash != row.place_hash))
+    return row if other is None else other
 
 
 def list_due(tx: Tx, now: datetime, limit: int, *, skip_areas: Collection[str] = ()) -> list[str]:
@@ -133,6 +147,27 @@ def job_of(row: Row[Any]) -> Job:
     )
 
 
+def transfer_of(row: Row[Any]) -> Transfer:
+    """A transfer from its row."""
+    return Transfer(
+        id=row.id,
+        product=ProductKind(row.kind),
+        digest=row.digest,
+        collection=row.collection,
+        path=row.path,
+        state=TransferState(row.state),
+        asked_by=row.asked_by,
+        asked_at=row.asked_at,
+        submission_id=row.submission_id,
+        task_id=row.task_id,
+        deadline=row.deadline,
+        submitted_at=row.submitted_at,
+        finished_at=row.finished_at,
+        error=row.error,
+        receipt=None if row.receipt is None else from_plain(Receipt, row.receipt),
+    )
+
+
 def permit_of(row: Row[Any]) -> Permit:
     """A permit from its row."""
     return Permit(
@@ -159,6 +194,7 @@ class _Parts(NamedTuple):
     pins: dict[str, list[Pin]]
     permits: dict[str, list[Permit]]
     jobs: dict[str, list[Job]]
+    transfers: dict[str, list[Transfer]]
 
 
 def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
@@ -184,6 +220,7 @@ def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
         _pins(tx, batch),
         _permits(tx, batch),
         _jobs(tx, batch),
+        _transfers(tx, batch),
     )
     return {row.id: _scan_of(row, parts) for row in rows}
 
@@ -226,6 +263,7 @@ def _scan_of(row: Row[Any], parts: _Parts) -> KnownScan:
         pins=tuple(parts.pins[row.id]),
         permits=tuple(parts.permits[row.id]),
         jobs=tuple(parts.jobs[row.id]),
+        transfers=tuple(parts.transfers[row.id]),
     )
 
 
@@ -335,4 +373,11 @@ def _jobs(tx: Tx, batch: list[str]) -> dict[str, list[Job]]:
     made: dict[str, list[Job]] = defaultdict(list)
     for r in _hanging(tx, tables.job, batch, tables.job.c.queued_at, tables.job.c.id):
         made[r.scan_id].append(job_of(r))
+    return made
+
+
+def _transfers(tx: Tx, batch: list[str]) -> dict[str, list[Transfer]]:
+    made: dict[str, list[Transfer]] = defaultdict(list)
+    for r in _hanging(tx, tables.transfer, batch, tables.transfer.c.asked_at, tables.transfer.c.id):
+        made[r.scan_id].append(transfer_of(r))
     return made

@@ -298,6 +298,28 @@ tombstone = Table(
     Column("removed_at", Time, nullable=False),
 )
 
+transfer = Table(
+    "transfer",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("digest", _KEY, nullable=False),
+    Column("collection", SafeText, nullable=False),
+    Column("path", SafeText, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("asked_by", SafeText, nullable=False),
+    Column("asked_at", Time, nullable=False),
+    Column("submission_id", SafeText),
+    Column("task_id", SafeText),
+    Column("deadline", Time),
+    Column("submitted_at", Time),
+    Column("finished_at", Time),
+    Column("error", SafeText, nullable=False),
+    Column("receipt", Json),
+    UniqueConstraint("submission_id"),
+)
+
 #: Bytes, files and scans by key. A row without a tier counts each scan once in its area, or once anywhere.
 usage = Table(
     "usage",

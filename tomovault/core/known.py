@@ -20,6 +20,7 @@ from tomovault.core.replica import (
     good_domains,
 )
 from tomovault.core.scan import Candidate, Certificate, Condition, Verdict
+from tomovault.core.transfer import Transfer, TransferState
 
 
 class JobStatus(enum.StrEnum):
@@ -149,6 +150,7 @@ class KnownScan:
     pins: tuple[Pin, ...] = ()
     permits: tuple[Permit, ...] = ()
     jobs: tuple[Job, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -218,12 +220,19 @@ def facts_of(
         accepted=scan.accepted_by is not None,
         in_set=scan.set_name is not None,
         reduced=_made(scan, ProductKind.REDUCED),
+        exported=_exported(scan),
         files_pruned=_files_pruned(scan),
     )
 
 
 def _made(scan: KnownScan, kind: ProductKind) -> bool:
     return any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind))
+
+
+def _exported(scan: KnownScan) -> bool:
+    """A receipt is in, and nothing that was asked for later is under way."""
+    states = [t.state for t in scan.transfers]
+    return TransferState.SUCCEEDED in states and all(state.over for state in states)
 
 
 def _files_pruned(scan: KnownScan) -> bool:

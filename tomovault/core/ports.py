@@ -15,6 +15,7 @@ from tomovault.core.layout import FrameKind, Layout
 from tomovault.core.record import Result
 from tomovault.core.replica import StoredFile
 from tomovault.core.scan import Candidate, FileState, ScanFile, ScanReport
+from tomovault.core.transfer import TransferService
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,6 +260,9 @@ class Bench(Protocol):
 
     def engine(self) -> Engine:
         """The site's reconstruction engine."""
+
+    def transfers(self) -> TransferService:
+        """The site's transfer service. Raises UserError where it has none."""
 
     def throttle(self, place: str) -> Throttle:
         """The bandwidth share of the server that `place` (an area or a tier) is on."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.core.scan import Candidate, ScanReport
+from tomovault.core.transfer import TransferFailed, TransferPlanned, TransferReceived, TransferSubmitted
 
 
 class Outcome(enum.StrEnum):
@@ -176,16 +177,20 @@ class GivenBack:
     original_place: bool = False
 
 
-Record = Inspected | Made | Recognised | Stored | Checked | Quarantined | Removed | PutBack | GivenBack
+TransferRecord = TransferPlanned | TransferSubmitted | TransferReceived | TransferFailed
+
+Record = Inspected | Made | Recognised | Stored | Checked | Quarantined | Removed | PutBack | GivenBack | TransferRecord
 
 RECORD_TYPES: Mapping[str, type] = {
     kind.__name__: kind for kind in (Inspected, Made, Stored, Checked, Quarantined, Removed, PutBack, GivenBack)
-}
+} | {kind.__name__: kind for kind in (TransferPlanned, TransferSubmitted, TransferReceived, TransferFailed)}
 
 
 @dataclass(frozen=True)
 class Result:
-    """The content of a job's result file."""
+    """The content of a job's result file. What waits and is to go on `at_once` waited only for its records to be in
+    the catalogue.
+    """
 
     outcome: Outcome
     records: tuple[Record, ...] = ()
@@ -193,3 +198,4 @@ class Result:
     hint: str = ""
     peak_bytes: int = 0
     cpu_s: float = 0.0
+    at_once: bool = False

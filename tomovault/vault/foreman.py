@@ -301,6 +301,7 @@ def result_from_plain(plain: Mapping[str, Any]) -> Result:
         hint=plain["hint"],
         peak_bytes=plain["peak_bytes"],
         cpu_s=plain["cpu_s"],
+        at_once=plain.get("at_once", False),
     )
 
 
