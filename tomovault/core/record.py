@@ -182,7 +182,8 @@ TransferRecord = TransferPlanned | TransferSubmitted | TransferReceived | Transf
 Record = Inspected | Made | Recognised | Stored | Checked | Quarantined | Removed | PutBack | GivenBack | TransferRecord
 
 RECORD_TYPES: Mapping[str, type] = {
-    kind.__name__: kind for kind in (Inspected, Made, Stored, Checked, Quarantined, Removed, PutBack, GivenBack)
+    kind.__name__: kind
+    for kind in (Inspected, Made, Recognised, Stored, Checked, Quarantined, Removed, PutBack, GivenBack)
 } | {kind.__name__: kind for kind in (TransferPlanned, TransferSubmitted, TransferReceived, TransferFailed)}
 
 

@@ -16,6 +16,7 @@ from tomovault.core.record import RestoredHere
 from tomovault.core.scan import FileState, ScanReport
 from tomovault.tiers.ground import OWN_FOLDER, Ground, hash_below, parts_below, split
 
+_BLOCK = 1 << 20
 _NO_MARK = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -130,11 +131,15 @@ def _read(fd: int) -> bytes | None:
         if problem.errno in _NO_MARK:
             return None
         raise UserError(f"the mark {MARK} cannot be read: {problem.strerror}") from problem
-    with os.fdopen(file, "rb") as stream:
+    try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
             raise UserError(f"the mark {MARK} is no file, or too large to be one of ours")
-        return stream.read(MOST_BYTES)
+        return b"".join(iter(lambda: os.read(file, _BLOCK), b""))[:MOST_BYTES]
+    except OSError as problem:
+        raise UserError(f"the mark {MARK} cannot be read: {problem.strerror}") from problem
+    finally:
+        os.close(file)
 
 
 def stat_of(fd: int, name: str) -> os.stat_result | None:
