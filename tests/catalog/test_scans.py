@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tomovault.catalog import scans
 from tomovault.core.errors import UserError
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.record import Made, Outcome, Processing, Result
@@ -214,3 +215,20 @@ def test_a_new_volume_has_to_be_accepted_anew(site, scan_id, make, now):
         assert site.known(tx, scan_id).accepted_by == "ann"
         site.apply_records(tx, second, now + timedelta(seconds=1), scan_id=scan_id)
         assert site.known(tx, scan_id).accepted_by is None
+
+
+def test_a_whole_catalogue_is_gone_through_some_at_a_time(site, make, now, monkeypatch):
+    monkeypatch.setattr(scans, "_AT_A_TIME", 2)
+    with site.writing() as tx:
+        for n in (1, 3, 0, 2, 4):
+            at = None if n == 4 else now - timedelta(days=n)
+            report = make.report(root=f"/data/inhouse/n{n}", identity=f"n{n}", acquired_at=at)
+            site.record_inspected(tx, "inhouse", make.inspected(report), now - timedelta(days=8 - n))
+        assert [s.name for s in site.walk_scans(tx, ["inhouse"])] == ["n0", "n1", "n2", "n3", "n4"]
+        assert [s.name for s in site.walk_scans(tx, newest_first=True)] == ["n0", "n1", "n2", "n3", "n4"]
+        assert list(site.walk_scans(tx, ["elsewhere"])) == []
+        read = []
+        known_many = scans.known_many
+        monkeypatch.setattr(scans, "known_many", lambda tx, ids: read.append(len(ids)) or known_many(tx, ids))
+        assert next(site.walk_scans(tx)).name == "n0"
+        assert read == [2]

@@ -278,6 +278,25 @@ def test_unknown_things_are_named(town, ask):
     assert "Did you mean 'status'" in ask("statsu", code=2)["error"]
 
 
+def test_a_long_list_is_cut_for_a_person_and_whole_for_a_program(town, ask, say, monkeypatch):
+    from tomovault.cli.scan import list as listing
+
+    assert ask("scan", "list") == {"scans": []}
+    for name in ("one", "two", "three"):
+        town.scan(name)
+    newest_first = [s["name"] for s in ask("scan", "list")["scans"]]
+    assert newest_first == ["three", "two", "one"]
+    assert [s["name"] for s in ask("scan", "list", "--limit", "2")["scans"]] == ["three", "two"]
+    assert [s["name"] for s in ask("scan", "list", "--where", "size > 1B", "--limit", "1")["scans"]] == ["three"]
+    assert "There are more" not in say("scan", "list").out
+    monkeypatch.setattr(listing, "_SHOWN", 2)
+    told = say("scan", "list").out
+    assert " one " not in told
+    assert "There are more than these 2: --limit" in told
+    assert "There are more" not in say("scan", "list", "--limit", "3").out
+    assert say("scan", "list", "--limit", "0").code == 2
+
+
 # --- errors ------------------------------------------------------------------------------------------
 
 

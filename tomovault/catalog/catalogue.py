@@ -144,6 +144,7 @@ class Catalogue:
     known_many = staticmethod(scans.known_many)
     find_scans = staticmethod(scans.find_scans)
     list_scans = staticmethod(scans.list_scans)
+    walk_scans = staticmethod(scans.walk_scans)
     list_due = staticmethod(scans.list_due)
     set_next_due = staticmethod(scans.set_next_due)
     touch = staticmethod(scans.touch)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, or_, select, update
+from sqlalchemy import Row, func, or_, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
@@ -19,6 +19,9 @@ from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, Sto
 from tomovault.core.scan import Candidate, Certificate, Condition, Verdict
 from tomovault.core.transfer import Receipt, Transfer, TransferState
 from tomovault.core.wire import from_plain
+
+#: So many scans are in memory at a time while all are gone through.
+_AT_A_TIME = 200
 
 
 class Found(NamedTuple):
@@ -48,12 +51,26 @@ def known_many(tx: Tx, ids: Iterable[str]) -> list[KnownScan]:
 
 
 def list_scans(tx: Tx, area: str | None = None) -> list[KnownScan]:
-    """Every scan of an area, or of all, oldest first."""
+    """Every scan of an area, or of all, oldest first, in memory at once: `walk_scans` is for a whole catalogue."""
+    return list(walk_scans(tx, None if area is None else [area]))
+
+
+def walk_scans(tx: Tx, areas: Collection[str] | None = None, *, newest_first: bool = False) -> Iterator[KnownScan]:
+    """Every scan of these areas, or of all, oldest first by when it was first seen; some are in memory at a time.
+
+    With `newest_first` the newest acquisition comes first; of one without a date, when it was first seen.
+    """
     scan = tables.scan
-    query = select(scan.c.id).order_by(scan.c.first_seen_at, scan.c.id)
-    if area is not None:
-        query = query.where(scan.c.area == area)
-    return known_many(tx, [row.id for row in tx.rows(query)])
+    query = select(scan.c.id)
+    if areas is not None:
+        query = query.where(scan.c.area.in_(sorted(areas)))
+    if newest_first:
+        query = query.order_by(func.coalesce(scan.c.acquired_at, scan.c.first_seen_at).desc(), scan.c.id)
+    else:
+        query = query.order_by(scan.c.first_seen_at, scan.c.id)
+    ids = [row.id for row in tx.rows(query)]
+    for start in range(0, len(ids), _AT_A_TIME):
+        yield from known_many(tx, ids[start : start + _AT_A_TIME])
 
 
 def find_scans(tx: Tx, text: str) -> list[Found]:

@@ -10,7 +10,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -176,6 +177,16 @@ def who() -> str:
 def say_json(value: Any) -> None:
     """Print one JSON object that any reader takes: names that are not UTF-8 are escaped, what is no number is null."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def say_json_list(key: str, items: Iterable[Any]) -> None:
+    """As `say_json` of an object that holds one list, whose items are printed as they come."""
+    opened = False
+    for item in items:
+        text = textwrap.indent(json.dumps(_plain(item), indent=2, ensure_ascii=True, allow_nan=False), "    ")
+        sys.stdout.write((",\n" if opened else f'{{\n  "{key}": [\n') + text)
+        opened = True
+    sys.stdout.write("\n  ]\n}\n" if opened else f'{{\n  "{key}": []\n}}\n')
 
 
 def _plain(value: Any) -> Any:

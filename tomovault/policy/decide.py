@@ -138,13 +138,19 @@ def matches_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) 
 
     'archived' means the number of copies that the policy's archive rules ask for this very scan.
     """
-    copies = _copies(_read(policy, values_of(scan, area, now)))
-    return _read(policy, values_of(scan, area, now, copies=copies))
+    matches = _read(policy, values_of(scan, area, now))
+    copies = _copies(matches)
+    return matches if copies == LEAST_COPIES else _read(policy, values_of(scan, area, now, copies=copies))
 
 
-def asks_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> Asks:
-    """The settings for the steps of one scan, from the rules that hold or may hold for it later."""
-    matches = matches_of(scan, policy, area, now)
+def asks_of(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
+) -> Asks:
+    """The settings for the steps of one scan, from the rules that hold or may hold for it later.
+
+    `matches`: as `matches_of` says, where the caller has asked already.
+    """
+    matches = matches_of(scan, policy, area, now) if matches is None else matches
     chosen = _chosen(matches)
     archive = _wanted(matches, "archive")
     return Asks(
@@ -160,11 +166,15 @@ def asks_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> 
     )
 
 
-def wants_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> Wants:
+def wants_of(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
+) -> Wants:
     """What the rules want of a scan: `by` cites the rule of each stage, `held` says what forbids it, and `later`
     what its sentence still waits for. A stage that no rule wants has its nearest reason in `held` alone.
+
+    `matches`: as `matches_of` says, where the caller has asked already.
     """
-    matches = matches_of(scan, policy, area, now)
+    matches = matches_of(scan, policy, area, now) if matches is None else matches
     by: dict[Stage, str] = {}
     held: dict[Stage, str] = {}
     later: dict[Stage, str] = {}

@@ -24,7 +24,7 @@ def list_cartridges(vault: Vault) -> list[dict[str, Any]]:
     """Every cartridge with the packages on it, by tape file."""
     bundles: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     with vault.catalogue.reading() as tx:
-        for scan in vault.catalogue.list_scans(tx):
+        for scan in vault.catalogue.walk_scans(tx):
             for replica in scan.replicas:
                 barcode, sign, file = replica.location.partition("#")
                 if not sign or replica.state is ReplicaState.GONE or replica.tier not in vault.site.tiers:

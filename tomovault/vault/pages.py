@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ def name_of(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def scan_line(vault: Vault, view: View) -> dict[str, Any]:
+def scan_line(view: View) -> dict[str, Any]:
     """One scan as `scan list` tells it."""
     scan = view.scan
     page = {
@@ -53,13 +53,13 @@ def scan_line(vault: Vault, view: View) -> dict[str, Any]:
     return page
 
 
-def scan_page(vault: Vault, view: View, now: datetime) -> dict[str, Any]:
+def scan_page(view: View, now: datetime) -> dict[str, Any]:
     """Everything known of one scan, as `scan show` tells it."""
     scan = view.scan
     certificate = to_plain(scan.certificate)
     certificate["verdict"] = scan.verdict.value
     return {
-        **scan_line(vault, view),
+        **scan_line(view),
         "sources": dict(scan.sources),
         "settled": scan.settled,
         "first_seen_at": _time(scan.first_seen_at),
@@ -178,12 +178,11 @@ def explain_page(view: View) -> dict[str, Any]:
     }
 
 
-def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -> list[View]:
-    """Every scan that the site knows, newest first."""
-    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas}
-    scans = [s for s in vault.catalogue.list_scans(tx, area) if s.area in areas]
-    scans.sort(key=lambda s: (s.acquired_at or s.first_seen_at).timestamp(), reverse=True)
-    return [vault.view(s, areas[s.area], now) for s in scans]
+def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -> Iterator[View]:
+    """Every scan that the site knows, newest first; some are in memory at a time."""
+    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas if area in (None, name)}
+    for scan in vault.catalogue.walk_scans(tx, areas, newest_first=True):
+        yield vault.view(scan, areas[scan.area], now)
 
 
 def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
@@ -286,7 +285,7 @@ def _time(value: datetime | None) -> str | None:
 def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
     """Removals that are under way, newest first."""
     rows = []
-    for scan in vault.catalogue.list_scans(tx):
+    for scan in vault.catalogue.walk_scans(tx):
         replicas = {r.id: r for r in scan.replicas}
         for permit in scan.permits:
             if permit.phase not in (RemovalPhase.GRANTED, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING):
@@ -310,11 +309,11 @@ def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
     return {"at": _time(now), "quarantine": sorted(rows, key=lambda r: str(r["granted_at"]), reverse=True)}
 
 
-def filter_views(vault: Vault, tx: Any, views: list[View], sentence: str, now: datetime) -> list[View]:
+def filter_views(vault: Vault, tx: Any, views: Iterable[View], sentence: str, now: datetime) -> Iterator[View]:
     """Only the views that a rule's sentence holds for. Raises UserError, with a caret, for a sentence that is none."""
     condition = parse_expression(sentence)
     areas = {name: vault.area_facts(tx, name) for name in vault.site.areas}
-    return [v for v in views if evaluate(condition, values_of(v.scan, areas[v.scan.area], now)).value]
+    return (v for v in views if evaluate(condition, values_of(v.scan, areas[v.scan.area], now)).value)
 
 
 def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = None) -> dict[str, Any]:
@@ -331,7 +330,7 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
                 rules.setdefault(
                     policy.cite(one), {"rule": policy.cite(one), "action": one.do, "scans": [], "bytes_freed": {}}
                 )
-        views = [vault.view(s, facts, now) for s in vault.catalogue.list_scans(tx, area)]
+        views = (vault.view(s, facts, now) for s in vault.catalogue.walk_scans(tx, [area]))
         for view in views:
             for stage, standing in view.standings.items():
                 cited = view.wants.by.get(stage, "")

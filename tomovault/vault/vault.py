@@ -19,7 +19,7 @@ from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Wants, standings
 from tomovault.core.replica import TierClass
 from tomovault.core.scan import ScanReport
-from tomovault.policy.decide import AreaFacts, Asks, asks_of, overdue, wants_of
+from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
 from tomovault.vault.site import Site, load_site
 from tomovault.vault.whose import whose
 from tomovault.watch.area import AreaIdentity
@@ -235,8 +235,9 @@ class Vault:
     def view(self, scan: KnownScan, area: AreaFacts, now: datetime) -> View:
         """Facts, wants and standings of one scan."""
         policy = self.policy_of(scan.area)
-        wants = wants_of(scan, policy, area, now)
-        asks = self.asks(scan, area, now)
+        matches = matches_of(scan, policy, area, now)
+        wants = wants_of(scan, policy, area, now, matches)
+        asks = asks_of(scan, policy, area, now, matches)
         facts = facts_of(
             scan,
             now=now,

@@ -23,8 +23,7 @@ def choose_replicas(
     """Replica ids to re-read, by scan id; an empty tuple is all of that scan's."""
     with vault.catalogue.reading() as tx:
         if everything:
-            scans = vault.catalogue.list_scans(tx)
-            return {s.id: () for s in scans if s.area in vault.site.areas and _readable(s)}
+            return {s.id: () for s in vault.catalogue.walk_scans(tx, vault.site.areas) if _readable(s)}
         if due:
             chosen: dict[str, tuple[str, ...]] = {}
             for area in vault.site.areas:

@@ -201,7 +201,7 @@ def _compare(scan: KnownScan, target: Path, truth: Mapping[str, str]) -> None:
 def _summary(vault: Vault, folder: Path, back: list[Back], seconds: float, quiet: bool) -> None:
     now = datetime.now(UTC)
     with vault.catalogue.reading() as tx:
-        views = views_of(vault, tx, now)
+        views = list(views_of(vault, tx, now))
         quota = quota_page(vault, tx, "area", now)
         tiers = quota_page(vault, tx, "tier", now)
     if quiet:

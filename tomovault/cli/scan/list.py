@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
 
 import click
 
-from tomovault.cli import common_options, open_vault, printable, say, say_json
+from tomovault.cli import common_options, open_vault, printable, say, say_json_list
+
+#: A person at a terminal is shown so many scans, unless more are asked for.
+_SHOWN = 200
 
 _MARKS = {"done": "+", "due": ">", "waiting": ".", "held": "!", "off": "-"}
 
@@ -14,8 +18,9 @@ _MARKS = {"done": "+", "due": ">", "waiting": ".", "held": "!", "off": "-"}
 @click.command()
 @click.option("--area", help="Only scans of this area.")
 @click.option("--where", "sentence", metavar="EXPR", help="Only scans that a rule's sentence holds for.")
+@click.option("--limit", type=click.IntRange(min=1), help=f"Only so many; {_SHOWN} on a terminal, all with --json.")
 @common_options
-def command(area: str | None, sentence: str | None, as_json: bool) -> None:
+def command(area: str | None, sentence: str | None, limit: int | None, as_json: bool) -> None:
     """List the scans of the site, newest first.
 
     EXPR is what stands behind `when` in a policy, such as 'complete and size > 1GB'.
@@ -31,12 +36,14 @@ def command(area: str | None, sentence: str | None, as_json: bool) -> None:
         raise UserError(f"there is no area {area!r}", hint="the site has: " + ", ".join(vault.site.areas))
     with vault.catalogue.reading() as tx:
         views = views_of(vault, tx, now, area=area)
-        if sentence:
-            views = filter_views(vault, tx, views, sentence, now)
-        scans = [scan_line(vault, view) for view in views]
-    if as_json:
-        say_json({"scans": scans})
-        return
+        chosen = filter_views(vault, tx, views, sentence, now) if sentence else views
+        lines = map(scan_line, chosen)
+        if as_json:
+            say_json_list("scans", islice(lines, limit))
+            return
+        most = limit or _SHOWN
+        scans = list(islice(lines, most + 1))
+    more, scans = len(scans) > most, scans[:most]
     if not scans:
         say("No scan is known yet." if not (area or sentence) else "No scan matches.")
         return
@@ -53,5 +60,7 @@ def command(area: str | None, sentence: str | None, as_json: bool) -> None:
         for s in scans
     ]
     say(table(["id", "name", "area", "format", "size", "verdict", "stages"], rows, right=[4]))
+    if more:
+        say(f"\nThere are more than these {most}: --limit shows more, --where and --area choose.")
     say("\nstages: " + " ".join(scans[0]["stages"]))
     say("        + done   > due   . waiting   ! held   - nobody wants it")
