@@ -13,9 +13,19 @@ from tomovault.formats.hdf5_values import Quantity, item_of, quantity_of, text_o
 #: Factor from a unit to the one of CONDITION_UNITS.
 _FACTORS: Mapping[str, Mapping[str, float]] = {
     "keV": {"kev": 1.0, "ev": 1e-3, "mev": 1e3},
-    "mm": {"mm": 1.0, "m": 1e3, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3},
-    "um": {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "mm": 1e3, "m": 1e6, "nm": 1e-3},
-    "s": {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0},
+    "mm": {"mm": 1.0, "m": 1e3, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3},
+    "um": {
+        "um": 1.0,
+        "µm": 1.0,
+        "μm": 1.0,
+        "micron": 1.0,
+        "microns": 1.0,
+        "micrometer": 1.0,
+        "mm": 1e3,
+        "m": 1e6,
+        "nm": 1e-3,
+    },
+    "s": {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0},
     "deg": {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "rad": 57.29577951308232},
     "mA": {"ma": 1.0, "a": 1e3, "ua": 1e-3},
 }
