@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from tomovault.catalog import tables
+from tomovault.catalog import usage as usages
 from tomovault.catalog.catalogue import Catalogue
 from tomovault.core.errors import IntegrityError, Refused, UserError
 from tomovault.core.record import Checked, Made, PutBack, Quarantined, Removed
@@ -58,6 +59,50 @@ def test_a_recount_names_what_differs_and_a_rebuild_mends_it(site, archived, now
         site.rebuild_usage(tx)
         assert site.recount(tx) == []
     assert site.check() == []
+
+
+def _in_turns(site, between=lambda turn: None):
+    turns, counting = 0, site.recount_in_turns()
+    while True:
+        try:
+            next(counting)
+        except StopIteration as end:
+            return turns, end.value
+        turns += 1
+        between(turns)
+
+
+def test_a_recount_in_turns_finds_the_same(site, make, now, monkeypatch):
+    monkeypatch.setattr(usages, "_IN_A_TURN", 2)
+    with site.writing() as tx:
+        for n in range(5):
+            report = make.report(root=f"/data/inhouse/n{n}", identity=f"n{n}", name=f"n{n}")
+            site.record_inspected(tx, "inhouse", make.inspected(report), now)
+    assert _in_turns(site) == (2, [])
+    with site.writing() as tx:
+        tx.run(update(tables.usage).where(tables.usage.c.owner.is_(None)).values(bytes=tables.usage.c.bytes + 7))
+        found = site.recount(tx)
+    assert found
+    assert _in_turns(site) == (4, found)
+
+
+def test_what_is_written_during_a_recount_is_no_difference(site, make, now, monkeypatch):
+    monkeypatch.setattr(usages, "_IN_A_TURN", 1)
+    ids = []
+    with site.writing() as tx:
+        for n in range(3):
+            report = make.report(root=f"/data/inhouse/n{n}", identity=f"n{n}", name=f"n{n}")
+            ids += site.record_inspected(tx, "inhouse", make.inspected(report), now)
+
+    def write(turn):
+        if turn in (1, 5):
+            with site.writing() as tx:
+                stored = make.stored("inhouse.vault", "disk", location=f"/p/{turn}", size=10**turn)
+                site.apply_records(tx, [make.made(), stored], now, scan_id=min(ids))
+
+    turns, found = _in_turns(site, write)
+    assert turns > 3, "the first pass met a difference, so there was a second one"
+    assert found == []
 
 
 def test_usage_never_becomes_negative(site, archived, now, make):

@@ -8,7 +8,7 @@ Writing transactions exclude each other on both databases, so what is read in on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -84,6 +84,10 @@ class Catalogue:
             problems += roll_up.recount(tx)
             chain = audit.verify_audit(tx, exported)
         return problems + ([] if chain.ok else [f"audit: {chain.problem}"])
+
+    def recount_in_turns(self) -> Generator[None, None, list[str]]:
+        """As `recount`, in many short transactions: the caller does something else after each; returns the texts."""
+        return roll_up.recount_in_turns(self.reading)
 
     def backup(self, path: str) -> str:
         """Copy a SQLite catalogue to a new file; returns its path."""

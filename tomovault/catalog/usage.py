@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from tomovault.core.replica import Form, ProductKind, ReplicaState
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
 
 GROUPINGS = ("area", "tier", "proposal", "owner", "beamline")
+
+#: Scans that one turn of a recount counts: some tens of milliseconds.
+_IN_A_TURN = 200
 
 
 @dataclass(frozen=True)
@@ -93,14 +96,57 @@ def usage(tx: Tx, by: str) -> list[UsageRow]:
 def recount(tx: Tx) -> list[str]:
     """Count everything anew and compare: one text per key that differs; empty when the roll-up is right."""
     counted = _count_all(tx)
-    kept = _kept(tx)
-    problems = []
-    for key in sorted(counted.keys() | kept.keys(), key=repr):
-        is_, should = kept.get(key, _Amount()), counted.get(key, _Amount())
-        if is_ != should:
-            name = ", ".join(f"{g}={v}" for g, v in zip(GROUPINGS, key, strict=True) if v is not None) or "all"
-            problems.append(f"usage of {name}: kept {_words(is_)}, counted {_words(should)}")
-    return problems
+    return [_told(key, is_, should) for key, (is_, should) in _differences(_kept(tx), counted).items()]
+
+
+def recount_in_turns(reading: Callable[[], AbstractContextManager[Tx]]) -> Generator[None, None, list[str]]:
+    """As `recount`, in many short transactions, with a pause for the caller after each; returns the texts.
+
+    What is written meanwhile may be counted on one side alone. So a key that differs is counted once more, and told
+    if it differs by the very same amount again.
+    """
+    first = yield from _one_pass(reading)
+    if not first:
+        return []
+    again = yield from _one_pass(reading)
+    lasting = {
+        key: found
+        for key, found in again.items()
+        if key in first and found[0] + -found[1] == first[key][0] + -first[key][1]
+    }
+    return [_told(key, is_, should) for key, (is_, should) in lasting.items()]
+
+
+def _one_pass(
+    reading: Callable[[], AbstractContextManager[Tx]],
+) -> Generator[None, None, dict[Key, tuple[_Amount, _Amount]]]:
+    total: dict[Key, _Amount] = defaultdict(_Amount)
+    last = ""
+    while True:
+        with reading() as tx:
+            scan = tables.scan
+            query = select(scan.c.id).where(scan.c.id > last).order_by(scan.c.id).limit(_IN_A_TURN)
+            batch = [row.id for row in tx.rows(query)]
+            for key, amount in _shares(tx, batch).items():
+                total[key] += amount
+            if len(batch) < _IN_A_TURN:
+                return _differences(_kept(tx), total)
+        last = batch[-1]
+        yield
+
+
+def _differences(kept: Mapping[Key, _Amount], counted: Mapping[Key, _Amount]) -> dict[Key, tuple[_Amount, _Amount]]:
+    """What is kept and what was counted, of each key where they differ."""
+    pairs = {
+        key: (kept.get(key, _Amount()), counted.get(key, _Amount()))
+        for key in sorted(counted.keys() | kept.keys(), key=repr)
+    }
+    return {key: (is_, should) for key, (is_, should) in pairs.items() if is_ != should}
+
+
+def _told(key: Key, is_: _Amount, should: _Amount) -> str:
+    name = ", ".join(f"{g}={v}" for g, v in zip(GROUPINGS, key, strict=True) if v is not None) or "all"
+    return f"usage of {name}: kept {_words(is_)}, counted {_words(should)}"
 
 
 def rebuild_usage(tx: Tx) -> None:
