@@ -2,9 +2,9 @@
 
 In this order: a package of tomovault; a master or collection of BLISS (entries `1.1`, or its writer's name); ALS 8.3.2
 (one group that says `nangles`); Data Exchange (`/exchange/data` and something beside it); then, by the first entry that
-speaks: results (`reconstruction`, `plugin`), Diamond NeXus (an NXtomo subentry, or `diamond_scan`), NXtomo (its
-definition, or `image_key` and `rotation_angle`). So an entry that is an NXtomo itself is of the format NXtomo, whoever
-wrote it, and one that only holds an NXtomo subentry is of Diamond's.
+speaks: volumes and other results (`reconstruction`, `plugin`), Diamond NeXus (an NXtomo subentry, or `diamond_scan`),
+NXtomo (its definition, or `image_key` and `rotation_angle`). So an entry that is an NXtomo itself is of the format
+NXtomo, whoever wrote it, and one that only holds an NXtomo subentry is of Diamond's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import h5py
 from tomovault.formats.hdf5_values import DAMAGE, item_of, plain, text_of
 
 NXTOMO, DATA_EXCHANGE, ALS, NEXUS, BLISS = "nxtomo", "dataexchange", "als832", "nexus", "bliss"
+VOLUME = "volume_hdf5"
+#: Where a reconstruction program puts its slices, below the entry.
+RESULTS = "reconstruction/results/data"
 
 _IN_WORDS = {
     NXTOMO: "an NXtomo",
@@ -26,6 +29,7 @@ _IN_WORDS = {
     ALS: "a file of ALS 8.3.2",
     NEXUS: "a Diamond NeXus file",
     BLISS: "a BLISS master",
+    VOLUME: "a volume that a reconstruction program wrote",
 }
 _BLISS_ENTRY = re.compile(r"^(\w+_)?\d{1,6}\.\d$")
 #: Below `/exchange`, or in the file: what tells an acquisition from a volume that was saved as `/exchange/data`.
@@ -140,6 +144,8 @@ def _exchange(file: h5py.File, data: h5py.Dataset) -> Kind:
     acquired = any(item_of(file, path) is not None for path in _BESIDE_DATA)
     if acquired or item_of(file, "process/acquisition") is not None:
         return _known(DATA_EXCHANGE)
+    if data.dtype.kind == "f" and list(file) == ["exchange"] and list(file["exchange"]) == ["data"]:
+        return _known(VOLUME)
     return Kind(
         "",
         f"exchange/data {tuple(data.shape)} alone, without theta, data_white, data_dark or a word of an acquisition: "
@@ -149,6 +155,9 @@ def _exchange(file: h5py.File, data: h5py.Dataset) -> Kind:
 
 def _kind_of_entry(entry: h5py.Group) -> Kind | None:
     if item_of(entry, "reconstruction") is not None:
+        slices = item_of(entry, RESULTS)
+        if isinstance(slices, h5py.Dataset) and slices.ndim == 3:
+            return _known(VOLUME)
         return Kind("", "a volume: its entry holds a reconstruction")
     if item_of(entry, "plugin") is not None and item_of(entry, "instrument/detector/image_key") is None:
         return Kind("", "a processing list or a result of Savu")
