@@ -445,11 +445,12 @@ def _judge(watch, written, poll_s, quiet_s, most_wait_s, again_s, where):
             figures.missed += 1
             words.append(f"{where}: {span} was missed; last said {sayings[-1] if sayings else None}")
             continue
-        first = found[0]
-        delay_s = max(0.0, first.at - first.waited_s - rest)
+        # Inspections are made in any order: the one that was asked for first may have waited longest.
+        asked = min(s.at - s.waited_s for s in found)
+        delay_s = max(0.0, asked - rest)
         figures.delay_s = max(figures.delay_s, delay_s)
         figures.over_polls = max(figures.over_polls, (delay_s - quiet_s) / poll_s)
-        if first.at - first.waited_s > due + again_s + 1e-6:
+        if asked > due + again_s + 1e-6:
             figures.late += 1
             words.append(f"{where}: {span} was found {delay_s:.1f} s after rest")
     figures.words = tuple(words)
