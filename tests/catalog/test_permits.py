@@ -156,7 +156,8 @@ def test_a_fast_tier_may_rely_on_one_server_in_another_domain(site, make, now):
 
 @pytest.mark.parametrize("kept", ["copy", "parameters", "neither"])
 def test_a_volume_goes_with_a_copy_or_with_its_parameters(site, archived, make, now, kept):
-    run = Processing("fourier", "1", {"centre": 1.0} if kept == "parameters" else {}, now, now)
+    parameters = {"centre": 1.0} if kept == "parameters" else {}
+    run = Processing("fourier", "1", parameters, now, now, (make.digest("a"),))
     volume = Made(ProductKind.VOLUME, make.digest("a"), 9, 1, lossless=False, processing=run)
     where = {"kind": ProductKind.VOLUME, "digest": make.digest("a")}
     records = [volume, make.stored("inhouse.vault", "disk", location="/v/vol", **where)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,16 +15,10 @@ from tomovault.catalog.removals import require_permit
 from tomovault.catalog.scans import known, permit_of, require_scan, touch
 from tomovault.catalog.transaction import Tx, new_id
 from tomovault.core.errors import Refused, UserError
-from tomovault.core.known import KnownScan, Permit, Product, RemovalPhase
-from tomovault.core.life import Removal, may_go
-from tomovault.core.replica import (
-    LEAST_COPIES,
-    ProductKind,
-    Replica,
-    ReplicaState,
-    TierClass,
-    recent_domains,
-)
+from tomovault.core.known import KnownScan, Permit, RemovalPhase
+from tomovault.core.life import may_go
+from tomovault.core.replica import Replica, ReplicaState, TierClass
+from tomovault.core.weighing import Weighed, weigh_removal
 
 #: Verified means re-read no longer ago than this, unless the policy says otherwise (law 4).
 WITHIN: Mapping[TierClass, timedelta] = {
@@ -47,14 +41,6 @@ class _Asked:
 
     def period(self, tier_class: TierClass) -> timedelta:
         return self.within.get(tier_class, WITHIN[tier_class])
-
-
-@dataclass
-class _Weighed:
-    """What law 4 was asked, and the copies that it counted."""
-
-    removal: Removal
-    relied_on: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 def grant_permit(
@@ -89,8 +75,9 @@ def grant_permit(
         )
     if any(p.replica == replica_id and p.phase is RemovalPhase.QUARANTINED for p in scan.permits):
         raise Refused(f"part of replica {replica_id} is in quarantine", by="law 5", hint="tomovault prune undo")
-    weighed = _weigh(tx, scan, victim, asked)
+    weighed = _weigh(scan, victim, asked)
     _refuse(weighed, scan)
+    relied_on = [_relied(replica) for replica in weighed.relied_on]
     row = tx.first(select(tables.replica.c.bytes, tables.replica.c.files).where(tables.replica.c.id == replica_id))
     permit_id = new_id("m")
     tx.run(
@@ -102,7 +89,7 @@ def grant_permit(
             phase=RemovalPhase.GRANTED.value,
             granted_at=now,
             hold_until=hold_until,
-            relied_on=weighed.relied_on,
+            relied_on=relied_on,
             state_before=victim.state.value,
             bytes=row.bytes if row else 0,
             files=row.files if row else 0,
@@ -115,7 +102,7 @@ def grant_permit(
         .where(tables.replica.c.id == replica_id, tables.replica.c.state == victim.state.value)
         .values(state=ReplicaState.LEAVING.value)
     )
-    body = {"permit": permit_id, "replica": replica_id, "rule": rule, "relied_on": weighed.relied_on}
+    body = {"permit": permit_id, "replica": replica_id, "rule": rule, "relied_on": relied_on}
     add_audit(tx, "tomovault", "permit granted", body, now, scan=scan_id)
     touch(tx, scan_id, now, new_fact=True)
     return permit_of(require_permit(tx, permit_id))
@@ -151,15 +138,16 @@ def regrant(
             hint="move away what is in the way, then tomovault prune undo again",
         )
     asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, now)
-    weighed = _weigh(tx, scan, victim, asked)
+    weighed = _weigh(scan, victim, asked)
     _refuse(weighed, scan)
+    relied_on = [_relied(replica) for replica in weighed.relied_on]
     after = RemovalPhase.LEAVING if phase is RemovalPhase.QUARANTINED else phase
     tx.run(
         update(tables.permit)
         .where(tables.permit.c.id == permit_id, tables.permit.c.phase == phase.value)
-        .values(phase=after.value, relied_on=weighed.relied_on)
+        .values(phase=after.value, relied_on=relied_on)
     )
-    body = {"permit": permit_id, "phase": after, "relied_on": weighed.relied_on}
+    body = {"permit": permit_id, "phase": after, "relied_on": relied_on}
     add_audit(tx, "tomovault", "permit granted again", body, now, scan=row.scan_id)
     return permit_of(require_permit(tx, permit_id))
 
@@ -178,7 +166,7 @@ def _victim(scan: KnownScan, replica_id: str) -> Replica:
     raise UserError(f"scan {scan.name} has no replica {replica_id}")
 
 
-def _refuse(weighed: _Weighed, scan: KnownScan) -> None:
+def _refuse(weighed: Weighed, scan: KnownScan) -> None:
     reasons = may_go(weighed.removal)
     if reasons:
         raise Refused(
@@ -195,81 +183,19 @@ def _named(reason: str) -> str:
     return "law 4"
 
 
-def _weigh(tx: Tx, scan: KnownScan, victim: Replica, asked: _Asked) -> _Weighed:
-    """Count the copies that stay, each re-read recently enough; at most one a failure domain."""
-    product = _product_of(scan, victim)
-    as_original = product.kind is ProductKind.ORIGINAL or not product.made_by_us
-    digest = product.digest if as_original else _original_digest(scan)
-    archive = _counted(scan, digest, TierClass.ARCHIVE, victim, asked, elsewhere=False)
-    server = _counted(scan, digest, TierClass.SERVER, victim, asked, elsewhere=True)
-    same: list[Replica] = []
-    for tier_class in TierClass:
-        same += _counted(scan, product.digest, tier_class, victim, asked, elsewhere=True, lossy_too=True)
-    needed = max(asked.copies_asked, LEAST_COPIES)
-    removal = Removal(
-        product=product.kind,
-        form=victim.form,
-        tier_class=victim.tier_class,
-        complete=scan.complete,
+def _weigh(scan: KnownScan, victim: Replica, asked: _Asked) -> Weighed:
+    """Raises UserError where the scan has no such product."""
+    if not any(p.digest == victim.digest and p.kind is victim.product for p in scan.products):
+        raise UserError(f"replica {victim.id} is of no product of scan {scan.name}")
+    return weigh_removal(
+        scan,
+        victim,
         enabled=asked.removal_enabled,
-        pinned_by=scan.pinned_by(asked.now),
-        made_by_us=product.made_by_us,
-        archive_copies_elsewhere=len(archive),
-        server_copies_elsewhere=len(server),
-        archiving_hopeful=asked.archiving_hopeful,
-        good_copies_elsewhere=len({r.domain for r in same}),
-        reproducible=len(archive) >= needed and _has_parameters(tx, product),
         copies_asked=asked.copies_asked,
+        period=asked.period,
+        archiving_hopeful=asked.archiving_hopeful,
+        now=asked.now,
     )
-    counted = {r.id: r for r in [*archive, *server, *([] if as_original else same)]}
-    return _Weighed(removal, [_relied(r) for r in counted.values()])
-
-
-def _counted(
-    scan: KnownScan,
-    digest: str,
-    tier_class: TierClass,
-    victim: Replica,
-    asked: _Asked,
-    *,
-    elsewhere: bool,
-    lossy_too: bool = False,
-) -> list[Replica]:
-    """One replica a domain, the newest re-read; with `elsewhere` none in the victim's own domain."""
-    period = asked.period(tier_class)
-    pool = [r for r in scan.replicas if r.digest == digest]
-    if lossy_too:
-        domains = {r.domain for r in pool if r.tier_class is tier_class and r.id != victim.id}
-    else:
-        domains = set(recent_domains(pool, tier_class, within=period, now=asked.now, without=victim.id))
-    if elsewhere:
-        domains.discard(victim.domain)
-    best: dict[str, Replica] = {}
-    for r in pool:
-        fits = r.tier_class is tier_class and r.domain in domains and r.id != victim.id
-        if not fits or not r.verified_within(period, asked.now) or not (r.lossless or lossy_too):
-            continue
-        held = best.get(r.domain)
-        if held is None or (r.verified_at or asked.now) > (held.verified_at or asked.now):
-            best[r.domain] = r
-    return list(best.values())
-
-
-def _product_of(scan: KnownScan, victim: Replica) -> Product:
-    for product in scan.products:
-        if product.digest == victim.digest and product.kind is victim.product:
-            return product
-    raise UserError(f"replica {victim.id} is of no product of scan {scan.name}")
-
-
-def _original_digest(scan: KnownScan) -> str:
-    original = scan.product(ProductKind.ORIGINAL)
-    return original.digest if original else ""
-
-
-def _has_parameters(tx: Tx, product: Product) -> bool:
-    table = tables.processing
-    return any(row.parameters for row in tx.rows(select(table.c.parameters).where(table.c.product_id == product.id)))
 
 
 def _relied(replica: Replica) -> Mapping[str, Any]:

@@ -17,9 +17,9 @@ from tomovault.core.replica import (
     ReplicaState,
     TierClass,
     good_domains,
-    recent_domains,
 )
 from tomovault.core.scan import Verdict as ScanVerdict
+from tomovault.core.weighing import weigh_removal
 from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
 from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas
 from tomovault.policy.reading import Verdict, evaluate, leaves, may_come
@@ -208,15 +208,9 @@ def prune_rule_of(scan: KnownScan, form: Form, policy: Policy, area: AreaFacts, 
     return next((m.rule for m in held if form in m.rule.settings.forms), None)
 
 
-def removal_of(
-    scan: KnownScan, replica: Replica, policy: Policy, area: AreaFacts, now: datetime, *, reproducible: bool = False
-) -> Removal:
-    """What law 4 asks about one replica of the scan that is to go from the area.
-
-    `reproducible`: it can be made again from resolved parameters and an original that meets law 4 (for what we
-    made; the caller knows).
-    """
-    return _removal(scan, replica, policy, area, now, matches_of(scan, policy, area, now), reproducible=reproducible)
+def removal_of(scan: KnownScan, replica: Replica, policy: Policy, area: AreaFacts, now: datetime) -> Removal:
+    """What law 4 asks about one replica of the scan that is to go from the area."""
+    return _removal(scan, replica, policy, area, now, matches_of(scan, policy, area, now))
 
 
 def overdue(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Replica, ...]:
@@ -371,17 +365,8 @@ def _law_reasons(
 
 
 def _removal(
-    scan: KnownScan,
-    replica: Replica,
-    policy: Policy,
-    area: AreaFacts,
-    now: datetime,
-    matches: Sequence[Match],
-    *,
-    reproducible: bool = False,
+    scan: KnownScan, replica: Replica, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match]
 ) -> Removal:
-    product = next((p for p in scan.products if p.digest == replica.digest), None)
-    same = [r for r in scan.replicas if r.digest == replica.digest and r.live]
     rule = _first(m for m in matches if m.rule.do == "prune" and replica.form in m.rule.settings.forms)
     asked = rule.rule.settings.verified_within if rule is not None else None
 
@@ -389,26 +374,15 @@ def _removal(
         usual = policy.recency.of(tier_class)
         return usual if asked is None else min(usual, asked)
 
-    def recent(tier_class: TierClass) -> frozenset[str]:
-        return recent_domains(same, tier_class, within=period(tier_class), now=now, without=replica.id)
-
-    servers = recent(TierClass.SERVER) - {replica.domain}
-    anywhere = {r.id for r in same if r.id != replica.id and r.verified_within(period(r.tier_class), now)}
-    return Removal(
-        product=replica.product,
-        form=replica.form,
-        tier_class=replica.tier_class,
-        complete=scan.complete,
+    return weigh_removal(
+        scan,
+        replica,
         enabled=area.prune_on,
-        pinned_by=scan.pinned_by(now),
-        made_by_us=product.made_by_us if product is not None else replica.product is not ProductKind.ORIGINAL,
-        archive_copies_elsewhere=len(recent(TierClass.ARCHIVE)),
-        server_copies_elsewhere=len(servers),
-        archiving_hopeful=bool(_wanted(matches, "archive")) and not _archiving_failed(scan),
-        good_copies_elsewhere=len(anywhere),
-        reproducible=reproducible,
         copies_asked=_copies(matches),
-    )
+        period=period,
+        archiving_hopeful=bool(_wanted(matches, "archive")) and not _archiving_failed(scan),
+        now=now,
+    ).removal
 
 
 def _archiving_failed(scan: KnownScan) -> bool:
