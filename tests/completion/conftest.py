@@ -434,7 +434,8 @@ def _judge(watch, written, poll_s, quiet_s, most_wait_s, again_s, where):
     for span in watch.truths.spans:
         folder = span.place[0]
         folders = [f for f in (folder, folders_of.get(folder)) if f]
-        rest = watch.truths.rest_after(folders, span.since, quiet_s + 2 * poll_s)
+        # What changes again before an inspection that was put off is made has not come to rest.
+        rest = watch.truths.rest_after(folders, span.since, quiet_s + 2 * poll_s + most_wait_s)
         due = rest + quiet_s + 2 * poll_s
         if span.until is not None and span.until <= due + most_wait_s:
             continue
