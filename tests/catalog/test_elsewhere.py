@@ -247,6 +247,10 @@ def test_a_copy_is_one_more_replica(site, listed, found, see, make):
     assert _at(site, listed.id, "/data/inhouse/s1").state is ReplicaState.VERIFIED
     again = make.inspected(make.report("/data/other/s1"), snapshot="again")
     assert see(again, "other") == [listed.id], "it is not found a second time"
+    with site.reading() as tx:
+        for text in ("s1", "/data/inhouse/s1", "/data/other/s1"):
+            assert [f.id for f in site.find_scans(tx, text)] == [listed.id]
+        assert [f.id for f in site.find_scans(tx, new)] == [new]
     assert len(_scans(site)) == 2
 
 
