@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.errors import UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Action, Bench, FrameSource
-from tomovault.core.record import Made, Outcome, Processing, Result, Stored
-from tomovault.core.replica import Form, ProductKind
+from tomovault.core.record import Outcome, Result
+from tomovault.core.replica import ProductKind
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
 from tomovault.formats.certified import find_report
@@ -40,6 +40,7 @@ class Preview:
 
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The preview is on disk and re-read to its digest; the slice's parameters are stored as numbers."""
+        from tomovault.package.made import facts_of_made
         from tomovault.package.preview import make_preview, verify_preview
 
         wanted = from_plain(Order, dict(order))
@@ -61,37 +62,20 @@ class Preview:
             checkpoint=bench.checkpoint,
             floor_bytes=wanted.floor_bytes,
         )
-        written_at = bench.now()
-        if verify_preview(made.files[0].location, throttle=bench.throttle(wanted.area)) != made.digest:
-            raise IntegrityError(f"the preview of {wanted.stem} does not re-read to its digest")
-        processing = Processing(
-            engine=engine.name,
-            engine_version=engine.version(),
-            parameters={"purpose": "preview", "slice_row": row, **resolved},
+        facts = facts_of_made(
+            ProductKind.PREVIEW,
+            made.digest,
+            made.files,
+            name=wanted.stem,
+            re_read=lambda path: verify_preview(path, throttle=bench.throttle(wanted.area)),
+            engine=engine,
+            parameters={"slice_row": row, **resolved},
             started_at=started_at,
-            finished_at=bench.now(),
-            outputs=(made.digest,),
+            tier=wanted.area,
+            domain=wanted.domain,
+            now=bench.now,
         )
-        size = sum(f.size for f in made.files)
-        return Result(
-            Outcome.SUCCEEDED,
-            (
-                Made(ProductKind.PREVIEW, made.digest, size, len(made.files), processing=processing),
-                Stored(
-                    kind=ProductKind.PREVIEW,
-                    digest=made.digest,
-                    form=Form.PACKAGE,
-                    tier=wanted.area,
-                    domain=wanted.domain,
-                    location=made.files[0].location,
-                    files=made.files,
-                    bytes=size,
-                    sha256=made.files[0].sha256,
-                    written_at=written_at,
-                    verified_at=bench.now(),
-                ),
-            ),
-        )
+        return Result(Outcome.SUCCEEDED, facts)
 
 
 def open_source(wanted: Order, bench: Bench) -> FrameSource:

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.errors import UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Action, Bench
-from tomovault.core.record import Made, Outcome, Processing, Result, Stored
-from tomovault.core.replica import Form, ProductKind
+from tomovault.core.record import Outcome, Result
+from tomovault.core.replica import ProductKind
 from tomovault.core.wire import from_plain
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which package, with which parameters (empty: the engine's own), and where the volume goes."""
+    """Which package, with which parameters (empty: the engine's own), and where the volume goes.
+
+    No run begins that would need more than `memory_bytes`; 0 is no limit.
+    """
 
     package: str
     area: str
@@ -26,6 +29,7 @@ class Order:
     threads: int
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
+    memory_bytes: int = 0
 
 
 class Reconstruct:
@@ -35,6 +39,7 @@ class Reconstruct:
 
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The volume is on disk and re-read to its digest, its resolved parameters inside and recorded."""
+        from tomovault.package.made import facts_of_made
         from tomovault.package.reader import PackageReader
         from tomovault.package.volume import verify_volume, write_volume
 
@@ -46,6 +51,12 @@ class Reconstruct:
         started_at = bench.now()
         resolved = dict(engine.resolve(source, wanted.parameters))
         rows = list(resolved.get("rows") or range(source.frame_shape[0]))
+        needed = engine.estimate(source, {**resolved, "rows": rows}).memory_bytes
+        if 0 < wanted.memory_bytes < needed:
+            raise UserError(
+                f"{wanted.stem}: its volume needs {needed} bytes of memory, and jobs may use {wanted.memory_bytes}",
+                hint="raise `jobs.memory` in tomovault.yaml, or reconstruct on a larger machine",
+            )
         written = write_volume(
             wanted.folder,
             wanted.stem,
@@ -63,37 +74,20 @@ class Reconstruct:
             floor_bytes=wanted.floor_bytes,
             progress=bench.progress,
         )
-        written_at = bench.now()
-        if verify_volume(written.files[0].location, throttle=bench.throttle(wanted.area)) != written.digest:
-            raise IntegrityError(f"the volume of {wanted.stem} does not re-read to its digest")
-        processing = Processing(
-            engine=engine.name,
-            engine_version=engine.version(),
-            parameters={"purpose": "volume", **resolved},
+        facts = facts_of_made(
+            ProductKind.VOLUME,
+            written.digest,
+            written.files,
+            name=wanted.stem,
+            re_read=lambda path: verify_volume(path, throttle=bench.throttle(wanted.area)),
+            engine=engine,
+            parameters=resolved,
             started_at=started_at,
-            finished_at=bench.now(),
-            outputs=(written.digest,),
+            tier=wanted.area,
+            domain=wanted.domain,
+            now=bench.now,
         )
-        size = sum(f.size for f in written.files)
-        return Result(
-            Outcome.SUCCEEDED,
-            (
-                Made(ProductKind.VOLUME, written.digest, size, len(written.files), processing=processing),
-                Stored(
-                    kind=ProductKind.VOLUME,
-                    digest=written.digest,
-                    form=Form.PACKAGE,
-                    tier=wanted.area,
-                    domain=wanted.domain,
-                    location=written.files[0].location,
-                    files=written.files,
-                    bytes=size,
-                    sha256=written.files[0].sha256,
-                    written_at=written_at,
-                    verified_at=bench.now(),
-                ),
-            ),
-        )
+        return Result(Outcome.SUCCEEDED, facts)
 
 
 PLUGIN: type[Action] = Reconstruct

@@ -158,6 +158,7 @@ def _reconstruct(request: Request) -> dict[str, Any]:
         **_place(request),
         "package": _need_package(request).location,
         "threads": vault.site.jobs.cpus,
+        "memory_bytes": vault.site.jobs.memory_bytes,
         "parameters": {**_preset(request, "reconstruct"), **request.wish.get("parameters", {})},
         "floor_bytes": vault.area(request.scan.area).floor,
     }

@@ -1,0 +1,97 @@
+"""preview and reconstruct on a small series, with an engine that makes a flat slice."""
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tomovault.actions.pack import Pack
+from tomovault.actions.preview import Preview
+from tomovault.actions.reconstruct import Reconstruct
+from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.ports import Estimate
+from tomovault.core.record import Made, Stored
+from tomovault.core.scan import Candidate
+from tomovault.core.wire import to_plain
+from tomovault.formats.family import load
+from tomovault.package import preview as previews
+from tomovault.testing.edf_scan import write_edf_scan
+
+
+class Engine:
+    name = "flat"
+
+    def version(self):
+        return "1"
+
+    def resolve(self, source, parameters):
+        rows = parameters.get("rows") or list(range(source.frame_shape[0]))
+        return {"centre": 8.0, **parameters, "rows": rows}
+
+    def estimate(self, _source, resolved):
+        return Estimate(memory_bytes=1000 * len(resolved["rows"]), cpu_s=1.0)
+
+    def slices(self, source, _resolved, rows, progress):
+        width = source.frame_shape[1]
+        for row in rows:
+            progress(row, len(rows))
+            yield row, np.full((width, width), row, dtype=np.float32)
+
+
+@pytest.fixture
+def order(tmp_path, bench):
+    """A series as it was written, and the order of its preview from its files."""
+    write_edf_scan(str(tmp_path), "one_", shape=(16, 16), projections=8, flats=1, darks=1, fast=True)
+    bench.formats = load("edf")
+    bench.engine = Engine
+    candidate = Candidate(bench.formats.name, str(tmp_path / "one_"), "one_")
+    (report,) = bench.formats.inspect(candidate, settled=True)
+    vault = tmp_path / "vault"
+    vault.mkdir()
+    where = {"area": "inhouse", "folder": str(vault), "stem": "one_", "domain": "d"}
+    source = {"candidate": to_plain(candidate), "entry": report.entry, "identity": report.identity}
+    return SimpleNamespace(
+        preview={**source, **where, "package": None, "digest": "", "parameters": {}}, where=where, source=source
+    )
+
+
+@pytest.fixture
+def package(order, bench):
+    """The series packed; where it is."""
+    wanted = {**order.source, **order.where, "scan": {"name": "one_"}, "files_domain": "d"}
+    records = Pack().perform({**wanted, "part_bytes": 1 << 30, "floor_bytes": 0, "threads": 1}, bench).records
+    return next(r.location for r in records if isinstance(r, Stored) and r.form.value == "package")
+
+
+def _check(records, kind, rows):
+    made, stored = records
+    assert isinstance(made, Made)
+    assert (made.kind.value, stored.kind.value, stored.digest) == (kind, kind, made.digest)
+    assert stored.verified_at is not None
+    assert stored.bytes == sum(os.path.getsize(file.location) for file in stored.files)
+    run = made.processing
+    assert (run.engine, run.engine_version, run.outputs) == ("flat", "1", (made.digest,))
+    assert (run.parameters["purpose"], run.parameters["centre"], run.parameters["rows"]) == (kind, 8.0, rows)
+
+
+def test_a_preview_is_recorded_with_what_made_it(order, bench):
+    _check(Preview().perform(order.preview, bench).records, "preview", [8])
+
+
+def test_a_preview_that_does_not_re_read_is_damaged(order, bench, monkeypatch):
+    monkeypatch.setattr(previews, "verify_preview", lambda *_a, **_k: "another")
+    with pytest.raises(IntegrityError, match="the preview of one_ does not re-read"):
+        Preview().perform(order.preview, bench)
+
+
+def test_a_volume_is_made_from_the_package(order, package, bench):
+    wanted = {**order.where, "package": package, "threads": 1, "parameters": {"rows": [2, 3]}}
+    _check(Reconstruct().perform(wanted, bench).records, "volume", [2, 3])
+
+
+def test_a_volume_that_needs_more_memory_than_jobs_may_use_is_not_begun(order, package, bench):
+    wanted = {**order.where, "package": package, "threads": 1, "parameters": {}}
+    with pytest.raises(UserError, match="needs 16000 bytes of memory, and jobs may use 15999"):
+        Reconstruct().perform({**wanted, "memory_bytes": 15_999}, bench)
+    assert Reconstruct().perform({**wanted, "memory_bytes": 16_000}, bench).records
