@@ -24,7 +24,7 @@ from tomovault.daemon.lookout import Lookout
 from tomovault.daemon.planner import Planner
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.daemon.workers import REMOVALS, Workers
-from tomovault.formats.family import kinds, load
+from tomovault.vault.area_formats import formats_of
 from tomovault.vault.asking import holder_name
 from tomovault.vault.foreman import Foreman, Running
 from tomovault.vault.telling import tell
@@ -263,7 +263,6 @@ class Clerk:
     def start_watches(self) -> None:
         """Every marked area of this host is swept from now on; why another is not is told."""
         catalogue = self.vault.catalogue
-        formats = [load(kind) for kind in kinds()]
         with catalogue.reading() as tx:
             recorded = {a.name: a for a in catalogue.list_areas(tx)}
             known = {name: list_inspected(tx, name) for name in recorded}
@@ -283,7 +282,7 @@ class Clerk:
             watch = AreaWatch(
                 area,
                 identity,
-                formats,
+                formats_of(area),
                 known[name],
                 poll_s=self.vault.site.watch.poll_s,
                 quiet_s=self.vault.site.watch.quiet_s,

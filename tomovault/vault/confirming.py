@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from tomovault.catalog.work import confirm_missing, list_taken_away
 from tomovault.core.errors import UserError
 from tomovault.core.scan import Candidate
-from tomovault.formats.family import load
+from tomovault.vault.area_formats import format_of
+from tomovault.vault.site_settings import Area
 from tomovault.vault.vault import Vault
 from tomovault.watch.area import AreaIdentity, check_area
 from tomovault.watch.listing import list_folder
@@ -30,7 +31,7 @@ def confirm_absence(vault: Vault, area: str, *, by: str, do_it: bool) -> list[st
     path = str(vault.site.areas[area].path)
     check_area(path, AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, area))
     expected = [e.candidate for e in entries if e.inspected_snapshot is not None and e.candidate not in pruned]
-    missing = [candidate for candidate in expected if not _is_there(candidate)]
+    missing = [candidate for candidate in expected if not _is_there(vault.site.areas[area], candidate)]
     if do_it:
         with vault.catalogue.writing() as tx:
             for candidate in missing:
@@ -38,10 +39,10 @@ def confirm_absence(vault: Vault, area: str, *, by: str, do_it: bool) -> list[st
     return [os.path.join(c.folder, c.key) for c in missing]
 
 
-def _is_there(candidate: Candidate) -> bool:
+def _is_there(area: Area, candidate: Candidate) -> bool:
     try:
         listing = list_folder(candidate.folder)
     except FileNotFoundError:
         return False
-    found = load(candidate.format).recognise(listing)
+    found = format_of(area, candidate.format).recognise(listing)
     return any((c.folder, c.key) == (candidate.folder, candidate.key) for c in found)

@@ -89,6 +89,8 @@ class _Area(Strict):
     reduce: Switch = False
     host: Word | None = None
     template: str | None = None
+    folders: tuple[str, ...] = ()
+    folder_done: str | None = None
     floor: Size | None = None
 
 
@@ -282,6 +284,13 @@ def _check_area(name: str, area: _Area, folder: Path) -> Iterator[Fault]:
         yield Fault(f"there is no policy {area.policy!r}{nearest(area.policy, known)}", (*here, "policy"))
     if area.template is not None and (problem := _template_problem(area.template)):
         yield Fault(problem, (*here, "template"))
+    for at, glob in enumerate(area.folders):
+        if problem := _glob_problem(glob):
+            yield Fault(problem, (*here, "folders", at))
+    if area.folder_done is not None and (not area.folder_done.strip() or "/" in area.folder_done):
+        yield Fault("the name of a file in the folder itself, such as DONE or *.finished", (*here, "folder_done"))
+    elif area.folder_done is not None and not area.folders:
+        yield Fault("it says when the area's 'folders' are complete, and there are none", (*here, "folder_done"))
 
 
 def _check_places(site: SiteFile, folder: Path) -> Iterator[Fault]:
@@ -314,6 +323,13 @@ def _check_places(site: SiteFile, folder: Path) -> Iterator[Fault]:
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _glob_problem(glob: str) -> str:
+    parts = glob.split("/")
+    if not glob.strip() or glob.startswith("/") or ".." in parts or "" in parts[:-1]:
+        return f"{glob!r} is not a pattern of folders below the area, such as other/* or **/raw_?"
+    return ""
 
 
 def _template_problem(template: str) -> str:
@@ -363,6 +379,8 @@ def _area(name: str, area: _Area, folder: Path, simulated: bool) -> Area:
         host=area.host,
         template=area.template,
         floor_given=0 if area.floor is None and simulated else area.floor,
+        folders=area.folders,
+        folder_done=area.folder_done,
     )
 
 

@@ -37,7 +37,8 @@ class WatchSettings:
 class Area:
     """A watched folder. `quota` is None where the size of its file system is the quota.
 
-    `template` is a path below the area with named groups, such as '{proposal}/{sample}'.
+    `template` is a path below the area with named groups, such as '{proposal}/{sample}'. `folders` are patterns of
+    folders below the area that are each one scan, whatever is in them; `folder_done` of the file that ends each.
     """
 
     name: str
@@ -54,6 +55,8 @@ class Area:
     host: str | None
     template: str | None
     floor_given: int | None
+    folders: tuple[str, ...] = ()
+    folder_done: str | None = None
 
     @property
     def floor(self) -> int:
