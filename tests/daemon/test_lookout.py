@@ -96,3 +96,20 @@ def test_one_that_is_not_seen_any_more_is_not_asked_for(watched):
     assert watched.waiting() == 0
     watched.lookout.take("inhouse", Sweep((seen,), (), (), 1, 1, 0.1), watched.now)
     assert watched.waiting() == 1
+
+
+def test_files_that_were_no_scans_stop_an_area_for_one_sweep_at_most(watched):
+    looks = [Candidate("nxtomo", str(watched.town.area), f"volume{n}.h5") for n in range(6)]
+    catalogue = watched.town.vault.catalogue
+    with catalogue.writing() as tx:
+        for look in looks:
+            catalogue.note_candidate(tx, "inhouse", look, "snap", True, watched.now)
+            told = (
+                Inspected(look, "snap", True, no_scan="a volume") if look != looks[0] else Inspected(look, "snap", True)
+            )
+            catalogue.record_inspected(tx, "inhouse", told, watched.now)
+    stopped = Sweep((), tuple(looks), (), 1, 1, 0.1, stopped="6 of 6 scans are missing in one sweep")
+    assert watched.lookout.take("inhouse", stopped, watched.now) == 0
+    assert sorted(key.key for _, key in watched.lookout.to_forget) == [f"volume{n}.h5" for n in range(1, 6)]
+    with catalogue.reading() as tx:
+        assert [row.path.rsplit("/", 1)[-1] for row in catalogue.list_unclaimed(tx)] == ["volume0.h5"]

@@ -20,6 +20,7 @@ from tomovault.formats.limits import LimitedFormats
 from tomovault.testing.one_file_scan import write_one_file_scan
 from tomovault.testing.variants import EXCHANGE_VARIANTS, NXTOMO_VARIANTS
 from tomovault.watch.listing import list_folder
+from tomovault.watch.walker import Walker
 
 KINDS = ("als832", "dataexchange", "nexus", "nxtomo")
 ALL = NXTOMO_VARIANTS + EXCHANGE_VARIANTS
@@ -494,3 +495,24 @@ def test_every_real_file_of_these_folders_is_taken_once_or_reported(real_data, r
         for at, report in enumerate(reports):
             round_trip(report, f"{path.stem}{at}")
     assert taken == {"read_stack.h5": "complete", "tooth.h5": "complete", "24888.nxs": "incomplete"}
+
+
+# --- several formats ask about one file ----------------------------------------------------------
+
+
+def test_a_file_that_several_formats_ask_about_counts_once_when_it_is_missing(tmp_path):
+    paths = [tmp_path / f"scan{n}.h5" for n in range(9)]
+    for path in paths:
+        path.write_bytes(b"")
+    walker = Walker(str(tmp_path), [family.load(kind) for kind in KINDS], quiet_s=1.0)
+    assert len(walker.sweep(full=True).seen) == 4 * 9
+    for path in paths[:3]:
+        path.unlink()
+    sweep = walker.sweep(full=True)
+    assert (sweep.stopped, len(sweep.vanished)) == ("", 12)
+    for path in paths[3:7]:
+        path.unlink()
+    assert walker.sweep(full=True).stopped == "4 of 6 scans are missing in one sweep"
+    walker.forget([Candidate("nxtomo", str(tmp_path), "scan3.h5")])
+    sweep = walker.sweep(full=True)
+    assert (sweep.stopped, len(sweep.vanished)) == ("", 12)

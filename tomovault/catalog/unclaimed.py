@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.candidates import CONFIRMED, NO_SCAN, candidate_hash
-from tomovault.catalog.manifests import entry_path, original_files
+from tomovault.catalog.manifests import entry_path, files_of_manifest
 from tomovault.catalog.transaction import Tx, place_hash
+from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.core.scan import Candidate
 
 #: Said where a format found nothing and gave no reason.
@@ -35,25 +36,80 @@ class Unclaimed:
 
 
 def list_without_scan(tx: Tx, area: str) -> frozenset[Candidate]:
-    """Candidates that were inspected and have no scan, read or not: nothing is lost where they go."""
-    return frozenset(_candidate(row) for row in _without_scan(tx, area) if not row.problem.startswith(CONFIRMED))
+    """Candidates that are known as no scan: nothing is lost where they go."""
+    return frozenset(_candidate(row) for row in _without_scan(tx, area) if row.problem.startswith(NO_SCAN))
+
+
+def drop_vanished(tx: Tx, area: str, candidates: Iterable[Candidate]) -> None:
+    """What is not there any more and was no scan is told of no more; should it come back, it is looked into again."""
+    table, scan = tables.candidate, tables.scan
+    for keys in _batches([candidate_hash(area, candidate) for candidate in candidates]):
+        held = {row.candidate for row in tx.rows(select(scan.c.candidate).where(scan.c.candidate.in_(keys)).distinct())}
+        tx.run(
+            update(table)
+            .where(
+                table.c.key_hash.in_(sorted(set(keys) - held)),
+                table.c.problem != "",
+                table.c.problem.not_like(f"{CONFIRMED}%"),
+            )
+            .values(inspected_snapshot=None, inspected_settled=False)
+        )
 
 
 def list_unclaimed(tx: Tx, area: str | None = None) -> list[Unclaimed]:
-    """What stands settled in an area, or in all, was looked into, and is in no scan, by path."""
+    """What stands settled in an area, or in all, was looked into, and is in no scan or copy of one, by path."""
+    rows = [
+        row
+        for row in _without_scan(tx, area)
+        if row.settled and row.inspected_snapshot == row.snapshot and not row.problem.startswith(CONFIRMED)
+    ]
+    copies = _Copies(tx, {row.folder for row in rows})
     found: dict[tuple[str, str, str], dict[str, str]] = {}
-    for row in _without_scan(tx, area):
-        if row.settled and row.inspected_snapshot == row.snapshot and not row.problem.startswith(CONFIRMED):
+    for row in rows:
+        # What is a copy of a known scan has no scan of its own, and no reason either.
+        if row.problem or not copies.hold(row.folder):
             reason = row.problem.removeprefix(NO_SCAN) or SILENT
             found.setdefault((row.area, row.folder, row.key), {})[row.format] = reason
     taken = _taken(tx, found)
-    rows = [
-        Unclaimed(place[0], _path(*place[1:]), reasons)
-        for place, reasons in found.items()
-        if place not in taken and reasons
-    ]
-    closures = _closures(tx, [row.path for row in rows])
-    return sorted((row for row in rows if row.path not in closures), key=lambda row: (row.area, row.path))
+    left = [Unclaimed(place[0], _path(*place[1:]), told) for place, told in found.items() if place not in taken]
+    inside = copies.files() | _closures(tx, [row.path for row in left])
+    return sorted((row for row in left if row.path not in inside), key=lambda row: (row.area, row.path))
+
+
+class _Copies:
+    """Files of known scans that stand in or above some folders, each at its scan's place or another."""
+
+    def __init__(self, tx: Tx, folders: Iterable[str]) -> None:
+        self._tx = tx
+        self._places: dict[str, set[str]] = {}
+        replica, product = tables.replica, tables.product
+        roots = {place_hash(above) for folder in folders for above in (folder, *_above(folder))}
+        for hashes in _batches(sorted(roots)):
+            query = (
+                select(replica.c.location, product.c.digest)
+                .join(product, product.c.id == replica.c.product_id)
+                .where(
+                    replica.c.location_hash.in_(hashes),
+                    replica.c.form == Form.FILES.value,
+                    replica.c.state != ReplicaState.GONE.value,
+                    product.c.kind == ProductKind.ORIGINAL.value,
+                )
+            )
+            for row in tx.rows(query):
+                self._places.setdefault(row.location, set()).add(row.digest)
+
+    def hold(self, folder: str) -> bool:
+        """Whether a folder is, or is below, the place of a copy."""
+        return any(above in self._places for above in (folder, *_above(folder)))
+
+    def files(self) -> set[str]:
+        """Paths of all of them, by the manifests of their products."""
+        return {
+            f"{place.rstrip('/')}/{entry_path(entry)}"
+            for place, digests in self._places.items()
+            for digest in digests
+            for entry in (files_of_manifest(self._tx.manifests, digest) or ())
+        }
 
 
 def _without_scan(tx: Tx, area: str | None) -> Sequence[Row[Any]]:
@@ -89,16 +145,15 @@ def _taken(tx: Tx, places: Iterable[tuple[str, str, str]]) -> set[tuple[str, str
 
 
 def _closures(tx: Tx, paths: Iterable[str]) -> set[str]:
-    """Of these paths and others, those that are files of a scan whose root is above them."""
+    """Files that scans of roots above these paths say they need, packed or not."""
     roots = {place_hash(above) for path in paths for above in _above(path)}
     scan = tables.scan
     found = set()
     for hashes in _batches(sorted(roots)):
-        for row in tx.rows(select(scan.c.id, scan.c.root, scan.c["metadata"]).where(scan.c.root_hash.in_(hashes))):
-            listed = [entry_path(entry) for entry in original_files(tx, row.id) or ()]
+        for row in tx.rows(select(scan.c.root, scan.c["metadata"]).where(scan.c.root_hash.in_(hashes))):
             linked = row.metadata.get(LINKED_FILES) if isinstance(row.metadata, dict) else None
-            listed += [name for name in linked if isinstance(name, str)] if isinstance(linked, list) else []
-            found |= {f"{row.root.rstrip('/')}/{name}" for name in listed}
+            for name in linked if isinstance(linked, list) else ():
+                found.add(f"{row.root.rstrip('/')}/{name}")
     return found
 
 

@@ -20,6 +20,7 @@ from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
 from tomovault.catalog.removals import OPEN_PHASES
 from tomovault.catalog.transaction import Tx
+from tomovault.catalog.unclaimed import drop_vanished
 from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Candidate, FileRole
@@ -218,6 +219,7 @@ def record_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> N
             record_missing(tx, replica_id, NOT_FOUND, now)
     follow_lost(tx, candidate_hash(area, candidate), now)
     record_copies_vanished(tx, area, candidate, now)
+    drop_vanished(tx, area, [candidate])
 
 
 def confirm_missing(tx: Tx, area: str, candidate: Candidate, by: str, now: datetime) -> None:

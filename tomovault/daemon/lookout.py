@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from tomovault.catalog.unclaimed import list_without_scan
+from tomovault.catalog.unclaimed import drop_vanished, list_without_scan
 from tomovault.catalog.work import confirmed_missing, record_vanished
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
@@ -128,8 +128,10 @@ class Lookout:
 
     def _take_confirmed(self, area: str, vanished: Sequence[Candidate]) -> None:
         """What a person confirmed as gone, and what held no scan, need not be missed any longer."""
-        with self._vault.catalogue.reading() as tx:
-            nothing = confirmed_missing(tx, area) | list_without_scan(tx, area)
+        with self._vault.catalogue.writing() as tx:
+            without = list_without_scan(tx, area)
+            drop_vanished(tx, area, [candidate for candidate in vanished if candidate in without])
+            nothing = confirmed_missing(tx, area) | without
         self.to_forget.extend((area, candidate) for candidate in vanished if candidate in nothing)
 
     def _note(self, tx: Any, area: str, seen: Seen, now: datetime) -> bool:
