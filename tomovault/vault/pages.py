@@ -18,6 +18,7 @@ from tomovault.core.wire import to_plain
 from tomovault.policy.decide import AreaFacts, values_of
 from tomovault.policy.expression import parse_expression
 from tomovault.policy.reading import evaluate
+from tomovault.vault.restored import restored_places
 from tomovault.vault.vault import Vault, View
 
 
@@ -107,6 +108,7 @@ def scan_page(view: View, now: datetime) -> dict[str, Any]:
             }
             for p in scan.permits
         ],
+        "restored": restored_places(scan),
         "jobs": [job_line(j) for j in scan.jobs],
     }
 

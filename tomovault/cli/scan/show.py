@@ -47,7 +47,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
         if page[who]:
             lines.append(f"  {who:<10} {page[who]}")
     if page["superseded_by"]:
-        lines.append(f"  overwritten in place by {page['superseded_by']}")
+        lines.append(f"  superseded by {page['superseded_by']}: overwritten in place, or the same scan found again")
     counts = [
         f"{kind} {certificate['found'][kind]}/{certificate['expected'][kind]}"
         for kind in ("projections", "flats", "darks")
@@ -80,6 +80,9 @@ def _lines(page: dict[str, Any]) -> list[str]:
             for r in page["replicas"]
         ]
         lines.append(table(["  product", "form", "tier", "state", "size", "re-read", "location"], rows, right=[4]))
+    for given in page["restored"]:
+        what = f"the {given['product']}" if given["whole"] else f"a part of the {given['product']}"
+        lines.append(f"\nrestored {given['at'][:10]}: {what}, to {given['path']}")
     for processing in page["processings"]:
         parameters = processing["parameters"]
         centre = parameters.get("centre")
