@@ -3,9 +3,10 @@
     python benchmarks/daemon.py [--seconds 180] [--folder DIR] [--json]
 
 The daemon watches an area into which scans are written all the time; its jobs inspect, pack, archive and preview
-them. The time from one turn of its loop to the next, less the wait between turns, is its delay: sleeping too long
-is in it, and so is everything the loop does in a turn, its transactions among it. The idle loop, in a process of
-its own at the same time, waits as long and does nothing, so its delay is what the machine takes.
+them, and its clerk records it all in the catalogue, with a sync each time. The loop itself shares out the bandwidth
+of the file servers, hears signals and draws. The time from one turn to the next, less the wait between turns, is its
+delay: sleeping too long is in it, what the loop does in a turn, and what the clerk takes from it. The idle loop, in
+a process of its own at the same time, waits as long and does nothing, so its delay is what the machine takes.
 """
 
 from __future__ import annotations

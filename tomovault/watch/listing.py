@@ -7,8 +7,8 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from tomovault.core.mark import MARK
@@ -17,9 +17,6 @@ from tomovault.core.scan import FileState
 #: Names that are never looked at: our own, the file system's, and those of files that an NFS client keeps
 #: for a process that still has them open.
 ALWAYS_IGNORED = (".tomovault", f"{MARK}*", "TOMOVAULT-README.txt", "lost+found", ".snapshot", ".nfs0*")
-
-#: Decides by name whether an entry is left out.
-Skip = Callable[[str], bool]
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_LEVELS = 64
@@ -66,19 +63,24 @@ class FolderListing:
     folder: str
     files: Mapping[str, FileState]
     folders: tuple[str, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 #: What lstat said, by name, of a folder's files and links.
 Stats = dict[str, os.stat_result]
 
 
-def skip_names(globs: Iterable[str]) -> Skip:
-    """A test for names that are always ignored or match one of the shell patterns `globs`."""
-    pattern = re.compile("|".join(fnmatch.translate(glob) for glob in (*ALWAYS_IGNORED, *globs)))
-    return lambda name: pattern.match(name) is not None
+_IGNORED = re.compile("|".join(map(fnmatch.translate, ALWAYS_IGNORED)))
+#: Most names are told by their first letter.
+_IGNORED_BEGIN = frozenset(glob[0] for glob in ALWAYS_IGNORED)
 
 
-def read_folder(descriptor: int, folder: str, skip: Skip) -> tuple[FolderListing, Stats]:
+def skip(name: str) -> bool:
+    """Whether a name is one of those that are always ignored."""
+    return name[0] in _IGNORED_BEGIN and _IGNORED.match(name) is not None
+
+
+def read_folder(descriptor: int, folder: str) -> tuple[FolderListing, Stats]:
     """List an open folder. Files that go away meanwhile are left out; any other failure raises OSError.
 
     Neither files nor folders: sockets, pipes and devices.
@@ -104,14 +106,14 @@ def read_folder(descriptor: int, folder: str, skip: Skip) -> tuple[FolderListing
                 continue
             stats[name] = found
     folders.sort()
-    return FolderListing(folder, FileStates(stats, links), tuple(folders)), stats
+    return FolderListing(folder, FileStates(stats, links), tuple(folders), links), stats
 
 
-def list_folder(path: str, *, ignore: Iterable[str] = ()) -> FolderListing:
+def list_folder(path: str) -> FolderListing:
     """List one folder by its path, which may not be a link. Raises OSError."""
     descriptor = os.open(path, _FOLDER_FLAGS)
     try:
-        return read_folder(descriptor, os.path.abspath(path), skip_names(ignore))[0]
+        return read_folder(descriptor, os.path.abspath(path))[0]
     finally:
         os.close(descriptor)
 

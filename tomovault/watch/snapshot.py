@@ -8,18 +8,17 @@ from collections.abc import Sequence
 
 from tomovault.core.ports import Format
 from tomovault.core.scan import Candidate
-from tomovault.watch.listing import Descent, FolderListing, Skip, Stats, read_folder, skip_names
+from tomovault.watch.listing import Descent, FolderListing, Stats, read_folder
 
 
 class Members:
     """Collects lstat results of a folder's candidates, reading each member folder once."""
 
-    def __init__(self, listing: FolderListing, stats: Stats, descriptor: int, descent: Descent, skip: Skip) -> None:
+    def __init__(self, listing: FolderListing, stats: Stats, descriptor: int, descent: Descent) -> None:
         self._listing = listing
         self._here = stats
         self._descriptor = descriptor
         self._descent = descent
-        self._skip = skip
         self._below: dict[str, Stats] = {}
         self._keys: dict[str, tuple[str, int, int, int]] = {}
         self.stats = 0
@@ -45,7 +44,7 @@ class Members:
             opened = self._descent.open_below(self._descriptor, folder)
             try:
                 own = os.fstat(opened)
-                _, stats = read_folder(opened, os.path.join(self._listing.folder, folder), self._skip)
+                _, stats = read_folder(opened, os.path.join(self._listing.folder, folder))
             finally:
                 os.close(opened)
             self.stats += 1 + len(stats)
@@ -58,25 +57,28 @@ def snapshot_of(stats: Stats) -> tuple[str, int, int]:
     """Hex sha256 over (name, size, mtime_ns, inode) in the order of names, the sum of the sizes, and the
     latest mtime_ns (0 if there is none).
     """
-    rows = []
-    size = newest = 0
-    for name in sorted(stats):
-        found = stats[name]
-        length, modified = found.st_size, found.st_mtime_ns
-        # A name holds any byte but NUL.
-        rows.append(f"{name}\0{length} {modified} {found.st_ino}\0")
-        size += length
-        if modified > newest:
-            newest = modified
-    text = "".join(rows).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(text).hexdigest(), size, newest
+    size = sum(found.st_size for found in stats.values())
+    newest = max((found.st_mtime_ns for found in stats.values()), default=0)
+    return hashlib.sha256(_rows(stats)).hexdigest(), size, newest
+
+
+def digest_of(listing: FolderListing, stats: Stats) -> bytes:
+    """A digest of all that a listing says, links included: equal, nothing in the folder itself has changed."""
+    digest = hashlib.sha256(_rows(stats))
+    digest.update(repr((listing.folders, sorted(listing.links.items()))).encode("utf-8", "surrogateescape"))
+    return digest.digest()
+
+
+def _rows(stats: Stats) -> bytes:
+    # A name holds any byte but NUL.
+    rows = [f"{name}\0{s.st_size} {s.st_mtime_ns} {s.st_ino}\0" for name, s in sorted(stats.items())]
+    return "".join(rows).encode("utf-8", "surrogateescape")
 
 
 def snapshot_now(candidate: Candidate, kind: Format) -> str:
     """The snapshot that a sweep would see of a candidate at this moment. Raises OSError where it cannot be read."""
-    skip = skip_names(())
     with Descent(candidate.folder) as descent:
         descriptor = descent.enter("")
-        listing, stats = read_folder(descriptor, os.path.abspath(candidate.folder), skip)
+        listing, stats = read_folder(descriptor, os.path.abspath(candidate.folder))
         files, folders = kind.members(candidate, listing)
-        return snapshot_of(Members(listing, stats, descriptor, descent, skip).collect(files, folders))[0]
+        return snapshot_of(Members(listing, stats, descriptor, descent).collect(files, folders))[0]

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from tomovault.core.ports import Format
 from tomovault.core.scan import Candidate
-from tomovault.watch.listing import Descent, FolderListing, Skip, read_folder, skip_names
+from tomovault.watch.listing import Descent, FolderListing, read_folder, skip
 from tomovault.watch.missing import Missing
 from tomovault.watch.mounts import mounted_below, read_mounts
+from tomovault.watch.readahead import ReadAhead
 from tomovault.watch.settling import Settling
-from tomovault.watch.snapshot import Members, snapshot_of
+from tomovault.watch.snapshot import Members, digest_of, snapshot_of
 from tomovault.watch.sweep import Seen, Sweep, missing_brake
 
 #: A listing may be older than the folder's time by the time that an NFS client caches folder attributes
@@ -29,7 +30,10 @@ _Key = tuple[tuple[str, int, int, int], ...]
 
 @dataclass(slots=True)
 class _Folder:
-    """What is remembered of one folder. `found` holds None for a candidate whose members could not be read."""
+    """What is remembered of one folder. `found` holds None for a candidate whose members could not be read.
+
+    `digest` is that of the listing, where all that was found is in the folder itself; else it is empty.
+    """
 
     key: _Key
     since: float
@@ -37,6 +41,7 @@ class _Folder:
     found: dict[Candidate, Seen | None]
     closed: bool
     sweep: int
+    digest: bytes
 
     @property
     def places(self) -> int:
@@ -75,24 +80,24 @@ class Walker:
         area_path: str,
         formats: Sequence[Format],
         *,
-        ignore: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
         quiet_s: float,
         recent_s: float | None = None,
     ) -> None:
-        """`ignore`: shell patterns of names. `recent_s`: by default one hour, or 20 times `quiet_s` if longer."""
+        """`recent_s`: by default one hour, or 20 times `quiet_s` if longer."""
         self.root = os.path.abspath(area_path)
         self.quiet_s = quiet_s
         self.recent_s = max(3600.0, 20 * quiet_s) if recent_s is None else max(recent_s, quiet_s)
         self._doubt_s = min(self.recent_s, max(2 * quiet_s, LISTING_DOUBT_S))
         self._formats = tuple(formats)
-        self._skip: Skip = skip_names(ignore)
         self._clock = clock
         self._settling: Settling[Candidate] = Settling(quiet_s, trusted_s=self.recent_s)
         self._folders: dict[str, _Folder] = {}
         self._primed: dict[Candidate, str] = {}
         self._missing = Missing()
         self._number = 0
+        #: Whether something was being written here when last seen: then nobody reads ahead.
+        self._unsettled = True
 
     def prime(self, known: Iterable[tuple[Candidate, str]]) -> None:
         """Candidates with the snapshots that the catalogue inspected: equal at first sight, they are settled;
@@ -120,6 +125,7 @@ class Walker:
             if state is not None and candidate in state.found:
                 del state.found[candidate]
                 state.closed = False
+                state.digest = b""
 
     def _with_others(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         for candidate in candidates:
@@ -154,6 +160,7 @@ class Walker:
             else:
                 self._missing.mark_told(vanished)
                 self._missing.confirm(lambda candidate, relative: self._is_gone(relative, candidate))
+        self._unsettled = bool(stopped) or not all(seen.settled for seen in tally.seen)
         return Sweep(
             seen=tuple(tally.seen),
             vanished=vanished,
@@ -171,18 +178,23 @@ class Walker:
 
     def _walk(self, descent: Descent, tally: _Tally, stop: Callable[[], bool] | None) -> None:
         pending = [""]
-        while pending:
-            if stop is not None and stop():
-                raise _Stopped("asked to stop")
-            relative = pending.pop()
-            tally.folders += 1
-            try:
-                children = self._visit(relative, descent, tally)
-            except OSError as problem:
-                self._note_unreadable(relative, problem, tally)
-                continue
-            prefix = relative + "/" if relative else ""
-            pending.extend(prefix + name for name in reversed(children))
+        with ReadAhead(self.root) as ahead:
+            while pending:
+                if stop is not None and stop():
+                    raise _Stopped("asked to stop")
+                if tally.full and not self._unsettled:
+                    ahead.expect(pending)
+                relative = pending.pop()
+                tally.folders += 1
+                began, stats = time.perf_counter(), tally.stats
+                try:
+                    children = self._visit(relative, descent, tally)
+                except OSError as problem:
+                    self._note_unreadable(relative, problem, tally)
+                    continue
+                ahead.measured(relative, time.perf_counter() - began, tally.stats - stats)
+                prefix = relative + "/" if relative else ""
+                pending.extend(prefix + name for name in reversed(children))
 
     def _note_unreadable(self, relative: str, problem: OSError, tally: _Tally) -> None:
         if problem.errno == errno.EIO or not relative:
@@ -228,7 +240,7 @@ class Walker:
         descriptor = descent.enter(relative)
         before = self._clock()
         own = os.fstat(descriptor)
-        listing, stats = read_folder(descriptor, self._path(relative), self._skip)
+        listing, stats = read_folder(descriptor, self._path(relative))
         tally.listed += 1
         tally.stats += 1 + len(stats)
         if not relative and tally.known and not stats and not listing.folders:
@@ -236,10 +248,17 @@ class Walker:
         state = self._folders.get(relative)
         troubles = len(tally.unreadable)
         self._note_links(listing, state, tally)
-        members = Members(listing, stats, descriptor, descent, self._skip)
-        found = dict(self._look(listing, members, state, before, tally))
-        tally.stats += members.stats
-        key: _Key = (("", *_key(own)), *members.keys())
+        digest = digest_of(listing, stats)
+        key: _Key = (("", *_key(own)),)
+        if state is not None and state.digest == digest:
+            found = self._look_again(state, before, tally)
+        else:
+            members = Members(listing, stats, descriptor, descent)
+            found = dict(self._look(listing, members, state, before, tally))
+            tally.stats += members.stats
+            if members.keys() or None in found.values() or len(tally.unreadable) != troubles:
+                digest = b""
+            key += members.keys()
         same = state is not None and state.key == key
         since = state.since if state is not None and same else self._clock()
         self._note_gone(relative, state, found)
@@ -252,6 +271,7 @@ class Walker:
             and len(tally.unreadable) == troubles
             and all(self._is_at_rest(seen) for seen in found.values()),
             sweep=self._number,
+            digest=digest,
         )
         return self._folders[relative].children
 
@@ -265,6 +285,15 @@ class Walker:
                 tally.unreadable.append((os.path.join(listing.folder, name), f"the folder was replaced by a {kind}"))
 
     # --- candidates ---
+
+    def _look_again(self, state: _Folder, before: float, tally: _Tally) -> dict[Candidate, Seen | None]:
+        """What was found before is there as it was: no format needs to be asked about the same names again."""
+        found: dict[Candidate, Seen | None] = {}
+        for candidate, old in state.found.items():
+            if old is not None:
+                looked = (old.snapshot, old.listing_bytes, old.newest)
+                found[candidate] = self._see(candidate, looked, state, before, tally)
+        return found
 
     def _look(
         self, listing: FolderListing, members: Members, state: _Folder | None, before: float, tally: _Tally
@@ -296,7 +325,17 @@ class Walker:
                 raise
             tally.unreadable.append((candidate.folder, f"a member folder: {problem.strerror}"))
             return None
-        snapshot, size, newest = snapshot_of(stats)
+        return self._see(candidate, snapshot_of(stats), state, before, tally)
+
+    def _see(
+        self,
+        candidate: Candidate,
+        looked: tuple[str, int, int],
+        state: _Folder | None,
+        before: float,
+        tally: _Tally,
+    ) -> Seen:
+        snapshot, size, newest = looked
         rest = self._settling.observe(candidate, snapshot, began=before, ended=self._clock())
         seen = Seen(candidate, snapshot, rest.settled, rest.quiet_for_s, size, newest)
         tally.seen.append(seen)
@@ -335,7 +374,7 @@ class Walker:
             return candidate is not None and candidate not in state.found
         while relative:
             relative, _, name = relative.rpartition("/")
-            if self._skip(name):
+            if skip(name):
                 return False
             state = self._folders.get(relative)
             if state is not None and state.sweep == self._number:
