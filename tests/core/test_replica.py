@@ -13,7 +13,6 @@ from tomovault.core.replica import (
     ReplicaState,
     TierClass,
     good_domains,
-    recent_domains,
 )
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -46,7 +45,6 @@ def test_copies_in_one_domain_count_once():
     assert good_domains(copies, TierClass.ARCHIVE, without="r1") == {"pool A", "pool B"}
     assert good_domains(copies, TierClass.ARCHIVE, without="r3") == {"pool A"}
     assert good_domains(copies, TierClass.SERVER) == frozenset()
-    assert recent_domains(copies, TierClass.ARCHIVE, within=YEAR, now=NOW, without="r3") == {"pool A"}
 
 
 @pytest.mark.parametrize(
@@ -65,14 +63,12 @@ def test_copies_in_one_domain_count_once():
 def test_copies_that_count_for_nothing(change):
     copy = replace(TAPE, **change)
     assert not good_domains([copy], TierClass.ARCHIVE)
-    assert not recent_domains([copy], TierClass.ARCHIVE, within=YEAR, now=NOW)
 
 
 def test_recency():
     assert TAPE.verified_within(timedelta(days=1), NOW)
     assert not TAPE.verified_within(timedelta(hours=23), NOW)
     assert not replace(TAPE, verified_at=NOW + timedelta(seconds=1)).verified_within(YEAR, NOW)
-    assert not recent_domains([TAPE], TierClass.ARCHIVE, within=timedelta(hours=1), now=NOW)
 
 
 def test_a_copy_on_an_emulated_library_of_a_real_site_archives_and_lets_nothing_go():
@@ -81,7 +77,6 @@ def test_a_copy_on_an_emulated_library_of_a_real_site_archives_and_lets_nothing_
     assert copy.read_within(YEAR, NOW)
     assert good_domains([copy], TierClass.ARCHIVE) == {"pool A"}
     assert not copy.verified_within(YEAR, NOW)
-    assert not recent_domains([copy], TierClass.ARCHIVE, within=YEAR, now=NOW)
 
 
 def test_only_what_is_gone_takes_no_room():
@@ -114,7 +109,7 @@ COPIES = st.lists(
 @given(COPIES, st.integers(0, 800))
 def test_what_law_4_counts_is_among_what_is_good(copies, days):
     good = good_domains(copies, TierClass.ARCHIVE)
-    recent = recent_domains(copies, TierClass.ARCHIVE, within=timedelta(days=days), now=NOW)
+    recent = {c.domain for c in copies if c.lossless and c.verified_within(timedelta(days=days), NOW)}
     assert recent <= good <= {c.domain for c in copies}
     for domain in recent:
         assert any(

@@ -251,8 +251,6 @@ def test_settings(archived, area, policy, now):
     asks = asks_of(archived(), rules, area(), now)
     assert asks.tiers == ("a", "b", "c")
     assert asks.presets == {"reconstruct": "fine"}
-    assert asks.prune_forms == (Form.FILES,)
-    assert asks_of(archived(), rules, area(**FULL), now).prune_forms == (Form.FILES, Form.PACKAGE)
 
 
 def test_values(archived, area, now):

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from tomovault.core.errors import UserError
-from tomovault.core.life import Stage
 from tomovault.core.replica import Form
 from tomovault.policy.document import NEEDED_BY, SETTINGS_OF, STAGE_OF, Settings, parse_policy
 
@@ -30,11 +29,12 @@ def test_shipped_policies(path):
 def test_the_standard_policy():
     policy = parse_policy((SHIPPED / "standard.yaml").read_text("utf-8"), "standard.yaml")
     assert [rule.do for rule in policy.rules] == ["pack", "archive", "preview", "reconstruct", "prune", "prune"]
-    assert policy.prune_forms() == (Form.FILES, Form.PACKAGE)
+    assert [rule.settings.forms for rule in policy.rules if rule.do == "prune"] == [(Form.FILES,), (Form.PACKAGE,)]
+    assert [policy.cite(rule) for rule in policy.ordered()][-2:] == [
+        "prune-files@standard:1",
+        "prune-packages@standard:1",
+    ]
     assert [d.days for d in policy.verified_within()] == [90, 400]
-    assert policy.rule_for(Stage.PRUNED) == "prune-files@standard:1"
-    assert policy.rule_for(Stage.PRUNED, Form.PACKAGE) == "prune-packages@standard:1"
-    assert policy.rule_for(Stage.EXPORTED) == ""
 
 
 def test_every_line_of_the_standard_policy_that_says_something_is_explained():

@@ -35,11 +35,6 @@ class CandidateEntry:
     problem: str
 
     @property
-    def to_inspect(self) -> bool:
-        """It changed since it was inspected, or has settled since."""
-        return _to_inspect(self.snapshot, self.settled, self.inspected_snapshot, self.inspected_settled)
-
-    @property
     def confirmed_missing(self) -> bool:
         """A person said that it is gone, and it was not seen since."""
         return self.inspected_snapshot is None and self.problem.startswith(CONFIRMED)

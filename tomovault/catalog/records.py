@@ -223,7 +223,7 @@ def record_stored(tx: Tx, scan_id: str, stored: Stored, now: datetime) -> str:
             values["state"] = state.value
         tx.run(update(replica).where(replica.c.id == replica_id).values(**values))
     if stored.pinned_until is not None and stored.pinned_until > now:
-        _pin_recalled(tx, scan_id, stored, now)
+        _pin_recalled(tx, scan_id, stored)
     touch(tx, scan_id, now, new_fact=row is None or row.state != state)
     return str(replica_id)
 
@@ -283,7 +283,7 @@ def _overwrite_others(tx: Tx, scan_id: str, product_id: str, stored: Stored, at:
         add_audit(tx, ACTOR, "replica overwritten", {"replica": other.id}, now, scan=scan_id)
 
 
-def _pin_recalled(tx: Tx, scan_id: str, stored: Stored, now: datetime) -> None:
+def _pin_recalled(tx: Tx, scan_id: str, stored: Stored) -> None:
     pin = tables.pin
     reason = "recalled"
     same = (pin.c.scan_id == scan_id, pin.c.owner == ACTOR, pin.c.reason == reason, pin.c.tier == stored.tier)

@@ -102,14 +102,3 @@ def good_domains(replicas: Iterable[Replica], tier_class: TierClass, *, without:
     return frozenset(
         r.domain for r in replicas if r.tier_class is tier_class and r.good and r.lossless and r.id != without
     )
-
-
-def recent_domains(
-    replicas: Iterable[Replica], tier_class: TierClass, *, within: timedelta, now: datetime, without: str | None = None
-) -> frozenset[str]:
-    """As `good_domains`, with only the copies that law 4 counts for a removal: see `Replica.verified_within`."""
-    return frozenset(
-        r.domain
-        for r in replicas
-        if r.tier_class is tier_class and r.lossless and r.id != without and r.verified_within(within, now)
-    )

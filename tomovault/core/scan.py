@@ -98,15 +98,6 @@ class FileState:
     gid: int = 0
     link_target: str | None = None
 
-    def same_content_as(self, other: FileState) -> bool:
-        """True if nothing that a writer changes (size, mtime, ctime, inode) differs."""
-        return (self.size, self.mtime_ns, self.ctime_ns, self.inode) == (
-            other.size,
-            other.mtime_ns,
-            other.ctime_ns,
-            other.inode,
-        )
-
 
 @dataclass(frozen=True)
 class ScanFile:

@@ -76,7 +76,6 @@ class Asks:
     archive_tiers: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ()
     presets: Mapping[str, str] = field(default_factory=dict)
-    prune_forms: tuple[Form, ...] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)
     recency: Recency = field(default_factory=Recency)
 
@@ -158,9 +157,6 @@ def asks_of(
         archive_tiers=_joined(m.rule.settings.tiers for m in archive),
         tiers=_joined(m.rule.settings.tiers for m in _wanted(matches, "replicate")),
         presets={do: m.rule.settings.preset for do, m in chosen.items() if m.rule.settings.preset},
-        prune_forms=tuple(
-            dict.fromkeys(form for m in matches if m.rule.do == "prune" and m.verdict.value for form in _forms(m.rule))
-        ),
         rules={do: m.rule for do, m in chosen.items()},
         recency=policy.recency,
     )
@@ -308,10 +304,6 @@ def _copies(matches: Sequence[Match]) -> int:
 
 def _joined(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for group in groups for name in group))
-
-
-def _forms(rule: Rule) -> tuple[Form, ...]:
-    return rule.settings.forms
 
 
 def _forbidden(matches: Sequence[Match], policy: Policy) -> dict[Stage, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -188,18 +188,6 @@ class Policy(Strict):
         """How long ago a copy on disk, and one in an archive, may have been re-read and still count (law 4)."""
         return self.recency.disk, self.recency.archive
 
-    def prune_forms(self) -> tuple[Form, ...]:
-        """The forms of replicas that any rule prunes, in the order of the rules."""
-        rules = [rule for rule in self.ordered() if rule.do == "prune"]
-        return tuple(dict.fromkeys(form for rule in rules for form in rule.settings.forms))
-
-    def rule_for(self, stage: Stage, form: Form | None = None) -> str:
-        """The citation of the first rule that wants a stage (and prunes the form, if one is given); '' if none."""
-        for rule in self.ordered():
-            if STAGE_OF.get(rule.do) is stage and (form is None or form in rule.settings.forms):
-                return self.cite(rule)
-        return ""
-
     def cite(self, rule: Rule) -> str:
         """How a rule is named in a permit and to a person: 'prune-files@standard:1'."""
         return f"{rule.name}@{self.name}:{self.version}"
@@ -208,6 +196,3 @@ class Policy(Strict):
 def parse_policy(text: str, file_name: str) -> Policy:
     """The policy that a text holds. Raises UserError with every problem and its place."""
     return parse(text, file_name, Policy)
-
-
-ACTIONS: tuple[str, ...] = get_args(ActionName)

@@ -159,12 +159,6 @@ class Vault:
 
     # --- places ----------------------------------------------------------------------------------
 
-    def tier_class_of(self, tier: str) -> TierClass:
-        """The class of an area or tier by name."""
-        if tier in self.site.areas:
-            return TierClass(self.site.areas[tier].tier_class)
-        return TierClass(self.site.tiers[tier].tier_class)
-
     def archive_tiers(self, named: Collection[str] = ()) -> tuple[str, ...]:
         """The tiers that archive a scan: those of class archive, or of them the `named` ones, if any is named.
 
