@@ -162,8 +162,8 @@ def test_verify_status_preview_and_doctor(site):
     assert stages["pruned"]["status"] == "held"
     assert stages["pruned"]["reason"]
     assert stages["archived"]["rule"] == "archive@standard:1"
-    assert site.ask("audit", "verify")
-    assert site.ask("catalogue", "check") is not None
+    assert site.ask("audit", "verify")["ok"] is True
+    assert site.ask("catalogue", "check") == {"ok": True, "problems": []}
 
 
 def test_a_person_accepts_the_volume(site):

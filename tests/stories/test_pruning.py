@@ -156,8 +156,8 @@ def test_restored_to_its_old_place_it_is_no_new_scan(pruned, digests):
 def test_everything_still_holds(pruned):
     site, _ = pruned
     assert site.ask("verify", "--all")["bad"] == []
-    site.ask("audit", "verify")
-    site.ask("catalogue", "check")
+    assert site.ask("audit", "verify")["ok"] is True
+    assert site.ask("catalogue", "check") == {"ok": True, "problems": []}
 
 
 @pytest.fixture(scope="module")
