@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tomovault.core.scan import Candidate
+from tomovault.watch.walker import Walker
 
 
 class SeriesFormat:
@@ -88,3 +89,31 @@ def write_scan():
         return str(folder)
 
     return write
+
+
+@pytest.fixture
+def area(tmp_path):
+    folder = tmp_path / "area"
+    folder.mkdir()
+    (folder / ".tomovault").mkdir()
+    (folder / ".tomovault" / "hidden.edf").touch()
+    return folder
+
+
+@pytest.fixture
+def watch(area, clock, kinds):
+    return Walker(str(area), [kinds.series, kinds.master], clock=clock, quiet_s=60.0, recent_s=600.0)
+
+
+@pytest.fixture
+def failing_open(monkeypatch):
+    """Makes os.open of folders of some names fail."""
+    real, failing = os.open, {}
+
+    def open_(path, flags, *args, **kwargs):
+        if path in failing:
+            raise OSError(failing[path], os.strerror(failing[path]), path)
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", open_)
+    return failing
