@@ -46,7 +46,8 @@ def _undeclared(paths, declared):
 
 
 def test_the_program_imports_only_what_it_depends_on(modules, project):
-    declared = _names(project["dependencies"]) | _names(project["optional-dependencies"]["postgresql"])
+    extras = project["optional-dependencies"]
+    declared = _names(project["dependencies"]) | _names(extras["postgresql"]) | _names(extras["globus"])
     assert _undeclared(modules, declared) == set()
 
 

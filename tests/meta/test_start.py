@@ -14,6 +14,7 @@ HEAVY = (
     "blosc2",
     "fastapi",
     "finufft",
+    "globus_sdk",
     "h5py",
     "hdf5plugin",
     "numpy",

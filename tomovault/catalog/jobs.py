@@ -211,8 +211,8 @@ def finish_job(
 
     A transient outcome is tried again after `retry_after_s` until `max_attempts` were used up; one that waits for
     something else uses up none, and is tried again the more seldom the longer it has waited, or at once if it asks for
-    that. The area of an inspection is the order's `area`, else the job's place. Raises Refused, and nothing is applied, where the token
-    is not current.
+    that. The area of an inspection is the order's `area`, else the job's place. Raises Refused, and nothing is applied,
+    where the token is not current.
     """
     row = _require_claim(tx, job_id, token)
     area = row.order.get("area") if isinstance(row.order, dict) else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -62,8 +62,9 @@ def read_transfer(tx: Tx, transfer_id: str) -> Transfer:
 def record_transfer(tx: Tx, record: TransferRecord, now: datetime) -> None:
     """What a job brought of a transfer is recorded, and in the audit log.
 
-    What is known already changes nothing. Raises Refused for what belongs to a submission that is not the
-    transfer's: nothing must be done under an id which was not committed first.
+    From the plan to the end, or the deadline, the scan is pinned. What is known already changes nothing. Raises Refused
+    for what belongs to a submission that is not the transfer's: nothing must be done under an id which was not
+    committed first.
     """
     row = _row(tx, record.transfer)
     if isinstance(record, TransferPlanned):
@@ -101,6 +102,22 @@ def _record_planned(tx: Tx, row: Row[Any], record: TransferPlanned, now: datetim
         "error": "",
     }
     _change(tx, row, TransferState.PLANNED, values, "transfer planned", record, now)
+    _let_go(tx, row)
+    tx.run(
+        insert(tables.pin).values(
+            id=new_id("k"), scan_id=row.scan_id, owner=_ACTOR, reason=_pin_reason(row), until=record.deadline
+        )
+    )
+
+
+def _pin_reason(row: Row[Any]) -> str:
+    return f"transfer {row.id}"
+
+
+def _let_go(tx: Tx, row: Row[Any]) -> None:
+    """What is sent may be removed again, as far as this transfer is concerned."""
+    pin = tables.pin
+    tx.run(delete(pin).where(pin.c.scan_id == row.scan_id, pin.c.owner == _ACTOR, pin.c.reason == _pin_reason(row)))
 
 
 def _finish(
@@ -119,6 +136,7 @@ def _finish(
     else:
         values = {"task_id": record.task_id or None, "finished_at": record.at, "error": record.reason}
         op = "transfer failed"
+    _let_go(tx, row)
     _change(tx, row, state, values, op, record, now)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tomovault.core.life import Facts
+from tomovault.core.life import Facts, Standing, Status
 from tomovault.core.record import Processing
 from tomovault.core.replica import (
     LEAST_COPIES,
@@ -229,10 +229,32 @@ def _made(scan: KnownScan, kind: ProductKind) -> bool:
     return any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind))
 
 
+def export_standing(scan: KnownScan, kind: ProductKind) -> Standing | None:
+    """Where the export of a product stands; None where nobody asked for it.
+
+    Done: a receipt is in, and nothing is under way. Held: the last transfer failed, or its job gave up.
+    """
+    asked = [t for t in scan.transfers if t.product is kind]
+    if not asked:
+        return None
+    last = asked[-1]
+    jobs = [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == last.id]
+    at_work = bool(jobs) and jobs[-1].status in (JobStatus.TODO, JobStatus.DOING)
+    where = f"to {last.collection}:{last.path}, asked by {last.asked_by}"
+    if not last.state.over and at_work:
+        told = f": {jobs[-1].error}" if jobs[-1].error else ""
+        return Standing(Status.WAITING, f"transfer {last.id} {where}, is {last.state}{told}")
+    if any(t.state is TransferState.SUCCEEDED for t in asked):
+        return Standing(Status.DONE)
+    if at_work:
+        return Standing(Status.WAITING, f"transfer {last.id} {where}, failed and is tried again: {last.error}")
+    why = last.error or (jobs[-1].error if jobs else "") or "its job is gone"
+    return Standing(Status.HELD, f"transfer {last.id} {where}, failed: {why}")
+
+
 def _exported(scan: KnownScan) -> bool:
-    """A receipt is in, and nothing that was asked for later is under way."""
-    states = [t.state for t in scan.transfers]
-    return TransferState.SUCCEEDED in states and all(state.over for state in states)
+    standing = export_standing(scan, ProductKind.ORIGINAL)
+    return standing is not None and standing.status is Status.DONE
 
 
 def _files_pruned(scan: KnownScan) -> bool:

@@ -20,7 +20,11 @@ RECONSTRUCTION = frozenset({"preview", "reconstruct"})
 REMOVALS = frozenset({"prune", "empty_quarantine"})
 
 #: What gives data back or looks at it, and takes nothing away.
-ASKED = frozenset({"restore", "undo_prune", "verify"})
+ASKED = frozenset({"restore", "undo_prune", "verify", "export"})
+
+#: Others move the bytes; a job only asks how far they are. It must not wait behind heavy work, nor that behind it.
+TRANSFERS = frozenset({"export"})
+_TRANSFERS_AT_ONCE = 2
 
 HEAVY = frozenset({"pack", "archive", "replicate", "verify", "prune", "empty_quarantine", "undo_prune", "restore"})
 
@@ -71,6 +75,8 @@ class Workers:
         free: frozenset[str] = frozenset()
         if counts["light"] < max(1, self._jobs.cpus // 2):
             free |= LIGHT
+        if counts["transfer"] < _TRANSFERS_AT_ONCE:
+            free |= TRANSFERS
         if counts["heavy"] < max(1, self._jobs.cpus):
             free |= HEAVY
         if counts["reconstruction"] < self._jobs.reconstructions:
@@ -87,4 +93,6 @@ class Workers:
 def _kind(action: str) -> str:
     if action in LIGHT:
         return "light"
+    if action in TRANSFERS:
+        return "transfer"
     return "reconstruction" if action in RECONSTRUCTION else "heavy"

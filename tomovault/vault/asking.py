@@ -94,14 +94,17 @@ def ask(
     return wait_for(vault, job, progress or (lambda _w, _d, _t: None))
 
 
-def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None]) -> Answer:
-    """The job is over. Done by the leading daemon if there is one, else by this process."""
+def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None], *, keep: bool = False) -> Answer:
+    """The job is over. Done by the leading daemon if there is one, else by this process.
+
+    Interrupted, what this process does is cancelled or, to `keep` it, left in the queue.
+    """
     holder = holder_name(vault)
     with vault.catalogue.hold_life(holder) or contextlib.nullcontext():
         while True:
             if not _is_led(vault) and take_lead(vault, holder):
                 try:
-                    return _do_it_here(vault, job, holder, progress)
+                    return _do_it_here(vault, job, holder, progress, keep=keep)
                 finally:
                     with vault.catalogue.writing() as tx:
                         vault.catalogue.drop_lease(tx, LEADER, holder)
@@ -127,8 +130,10 @@ def take_lead(vault: Vault, holder: str) -> bool:
     return leads
 
 
-def _do_it_here(vault: Vault, job: str, holder: str, progress: Callable[[str, int, int], None]) -> Answer:
-    """The job is over; interrupted, it is cancelled and nothing of it is left half done."""
+def _do_it_here(
+    vault: Vault, job: str, holder: str, progress: Callable[[str, int, int], None], *, keep: bool
+) -> Answer:
+    """The job is over; interrupted, it is cancelled or to do again, and nothing of it is left half done."""
     foreman = Foreman(vault, holder)
     try:
         foreman.take_up_orphans()
@@ -141,7 +146,7 @@ def _do_it_here(vault: Vault, job: str, holder: str, progress: Callable[[str, in
             elif (running := foreman.start(claimed)) is not None:
                 _see_through(vault, foreman, running, progress)
     except BaseException:
-        if _ended(vault, job) is None:
+        if not keep and _ended(vault, job) is None:
             _cancel(vault, job)
         raise
     return answer

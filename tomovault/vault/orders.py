@@ -29,6 +29,7 @@ from tomovault.policy.decide import Asks
 from tomovault.vault.removal_orders import order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.restore_orders import order_restore
+from tomovault.vault.transfer_orders import order_export
 
 
 def build_order(action: str, request: Request) -> dict[str, Any]:
@@ -286,4 +287,5 @@ _BUILDERS: Mapping[str, Callable[[Request], dict[str, Any]]] = {
     "empty_quarantine": order_empty_quarantine,
     "undo_prune": order_undo_prune,
     "restore": order_restore,
+    "export": order_export,
 }

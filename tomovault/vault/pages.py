@@ -11,9 +11,10 @@ from typing import Any
 
 from tomovault.catalog.work import places_of
 from tomovault.core.errors import UserError
-from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase
+from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing
 from tomovault.core.life import Stage, Status
 from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
+from tomovault.core.transfer import Transfer
 from tomovault.core.wire import to_plain
 from tomovault.policy.decide import AreaFacts, values_of
 from tomovault.policy.expression import parse_expression
@@ -110,6 +111,7 @@ def scan_page(view: View, now: datetime) -> dict[str, Any]:
         ],
         "restored": restored_places(scan),
         "jobs": [job_line(j) for j in scan.jobs],
+        "transfers": [transfer_line(t) for t in scan.transfers],
     }
 
 
@@ -135,6 +137,8 @@ def _product(scan: KnownScan, view: View, product: Product) -> dict[str, Any]:
         told[Stage.ARCHIVED.value] = Status.DONE.value if archived else Status.OFF.value
         first = stages[0].value
         told[first] = Status.DONE.value if made else told[first]
+        export = export_standing(scan, product.kind)
+        told[Stage.EXPORTED.value] = (export.status if export is not None else Status.OFF).value
     return {
         "id": product.id,
         "product": product.kind.value,
@@ -143,6 +147,35 @@ def _product(scan: KnownScan, view: View, product: Product) -> dict[str, Any]:
         "files": product.files,
         "lossless": product.lossless,
         "stages": told,
+    }
+
+
+def transfer_line(transfer: Transfer) -> dict[str, Any]:
+    """One transfer to another place, with its receipt once that is in."""
+    receipt = transfer.receipt
+    return {
+        "id": transfer.id,
+        "product": transfer.product.value,
+        "digest": transfer.digest,
+        "to": f"{transfer.collection}:{transfer.path}",
+        "state": transfer.state.value,
+        "asked_by": transfer.asked_by,
+        "asked_at": _time(transfer.asked_at),
+        "submission_id": transfer.submission_id,
+        "task_id": transfer.task_id,
+        "deadline": _time(transfer.deadline),
+        "submitted_at": _time(transfer.submitted_at),
+        "finished_at": _time(transfer.finished_at),
+        "error": name_of(transfer.error),
+        "receipt": {
+            **to_plain(receipt),
+            "files": len(receipt.names),
+            "requested_at": _time(receipt.requested_at),
+            "completed_at": _time(receipt.completed_at),
+            "judged_at": _time(receipt.judged_at),
+        }
+        if receipt is not None
+        else None,
     }
 
 

@@ -27,6 +27,7 @@ from tomovault.policy.yaml_text import (
     nearest,
     parse,
 )
+from tomovault.vault.globus_section import GlobusSection
 from tomovault.vault.plugins import list_kinds, load_plugin
 from tomovault.vault.site_settings import (
     POLICIES,
@@ -189,6 +190,7 @@ class SiteFile(Strict):
     restore: _Restore = _Restore()
     engine: _Engine = _Engine()
     executor: _Executor = _Executor()
+    globus: GlobusSection | None = None
 
 
 def read_site(folder: Path) -> Site:
@@ -225,6 +227,7 @@ def parse_site(text: str, file_name: str, folder: Path) -> Site:
         restore=RestoreSettings(_seconds(plain.restore.pin)),
         engine=PluginSettings(plain.engine.kind, plain.engine.options),
         executor=PluginSettings(plain.executor.kind, plain.executor.options),
+        globus=None if plain.globus is None else plain.globus.settings(folder),
         policies={name: read_policy(folder, name) for name in sorted({a.policy for a in areas.values()})},
     )
 

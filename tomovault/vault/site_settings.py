@@ -159,6 +159,23 @@ class PluginSettings:
 
 
 @dataclass(frozen=True)
+class GlobusSettings:
+    """How data leaves by Globus. `paths` has the folders that the source `collection` exposes, each with its path
+    there; `names` are other collections by the names that people may use for them.
+
+    `service` is the URL of another Transfer service than Globus itself. Of the two files of credentials one is there.
+    """
+
+    collection: str
+    paths: Mapping[str, str]
+    names: Mapping[str, str]
+    service: str | None
+    token_file: str
+    client_file: str
+    deadline_s: float
+
+
+@dataclass(frozen=True)
 class Site:
     """Everything that `tomovault.yaml` says. `catalogue` is a database URL with an absolute path.
 
@@ -179,6 +196,7 @@ class Site:
     restore: RestoreSettings
     engine: PluginSettings
     executor: PluginSettings
+    globus: GlobusSettings | None = None
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tomovault.catalog.catalogue import Catalogue
 from tomovault.catalog.work import area_bytes, list_overdue
 from tomovault.core.errors import AreaAbsent, UserError
-from tomovault.core.known import KnownScan, facts_of
-from tomovault.core.life import Facts, Stage, Standing, Wants, standings
-from tomovault.core.replica import TierClass
+from tomovault.core.known import KnownScan, export_standing, facts_of
+from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
+from tomovault.core.replica import ProductKind, TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
 from tomovault.vault.site import Site, load_site
@@ -244,6 +244,7 @@ class Vault:
             wants = Wants(held=dict.fromkeys(Stage, "overwritten in place before it was packed"))
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
+        wants = _with_export(scan, wants)
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants))
@@ -283,6 +284,23 @@ class Vault:
             if len(found) >= limit:
                 break
         return found[:limit]
+
+
+def _with_export(scan: KnownScan, wants: Wants) -> Wants:
+    """What a person asked to be sent is wanted by that person, and waits for its job or is held by what went wrong.
+    A rule alone sends nothing.
+    """
+    standing = export_standing(scan, ProductKind.ORIGINAL)
+    if standing is None and Stage.EXPORTED in wants.by:
+        standing = Standing(Status.WAITING, f"a person asks for it: tomovault transfer {scan.id} --to COLLECTION:/PATH")
+    if standing is None or standing.status is Status.DONE:
+        return wants
+    people = [t.asked_by for t in scan.transfers if t.product is ProductKind.ORIGINAL]
+    asked = {**wants.by, Stage.EXPORTED: people[-1]} if people else wants.by
+    told = {Stage.EXPORTED: standing.reason}
+    if standing.status is Status.HELD:
+        return replace(wants, by=asked, held={**wants.held, **told})
+    return replace(wants, by=asked, later={**wants.later, **told})
 
 
 def _why_incomplete(scan: KnownScan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomovault.core.ports import Engine, FormatFamily, Throttle, Tier
+from tomovault.core.transfer import TransferService
 from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.plugins import load_plugin
 
@@ -58,6 +60,10 @@ class Workbench:
         engine: Engine = load_plugin("engines", self._site.engine.kind)()
         return engine
 
+    def transfers(self) -> TransferService:
+        """The site's transfer service. Raises UserError where it has none, or no way to prove who we are."""
+        return open_transfers(self._site)
+
     def throttle(self, place: str) -> Throttle:
         """The share of the server of `place`; unlimited where no share is set."""
         from tomovault.watch.guard import NoThrottle, SharedBucket, share_path
@@ -105,6 +111,23 @@ def open_tier(site: Site, name: str) -> Tier:
     conf = site.tiers[name]
     tier: Tier = load_plugin("tiers", conf.kind)(name, conf.options, now=lambda: datetime.now(UTC))
     return tier
+
+
+def open_transfers(site: Site) -> TransferService:
+    """The site's transfer service. Raises UserError where it has none, or no way to prove who we are."""
+    from tomovault.core.errors import UserError
+    from tomovault.transfer.credentials import read_credentials
+
+    conf = site.globus
+    if conf is None:
+        raise UserError("the site has no `globus` section")
+    try:
+        from tomovault.transfer.globus import GlobusTransfers
+    except ModuleNotFoundError as problem:
+        raise UserError(
+            f"the package {problem.name} is not installed", hint="pip install 'tomovault[globus]'"
+        ) from problem
+    return GlobusTransfers(read_credentials(conf.token_file, conf.client_file, os.environ), service=conf.service)
 
 
 def guard_folder(site: Site) -> Path:

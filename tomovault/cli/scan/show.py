@@ -88,8 +88,20 @@ def _lines(page: dict[str, Any]) -> list[str]:
         centre = parameters.get("centre")
         text = f"\n{parameters.get('purpose', 'processing')} by {processing['engine']} {processing['engine_version']}"
         lines.append(text + (f", centre {centre:.2f} px" if isinstance(centre, float) else ""))
+    lines += [line for transfer in page["transfers"] for line in _transfer_lines(transfer)]
     failed = [j for j in page["jobs"] if j["error"] and j["status"] in ("failed", "todo")]
     lines += [f"\n{j['action']} {j['status']} after {j['attempts']} attempts: {j['error']}" for j in failed]
     for pin in page["pins"]:
         lines.append(f"\npinned by {pin['owner']} until {pin['until'][:10]}: {pin['reason']}")
     return lines
+
+
+def _transfer_lines(transfer: dict[str, Any]) -> list[str]:
+    from tomovault.vault.sizes import show_bytes
+
+    head = f"\ntransfer {transfer['id']} of the {transfer['product']} to {transfer['to']}: {transfer['state']}"
+    if receipt := transfer["receipt"]:
+        size = show_bytes(receipt["bytes"])
+        what = f"{receipt['files']} files, {size}, in {receipt['folder']}, task {receipt['task_id']}"
+        return [head, f"  receipt of {receipt['judged_at'][:19]}: {what}"]
+    return [head, f"  {transfer['error']}"] if transfer["error"] else [head]

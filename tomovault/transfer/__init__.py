@@ -1,0 +1,1 @@
+"""Transfer services: data given to other places by those who move it."""

@@ -1,0 +1,130 @@
+"""The order of an export: which verified files go, where the source collection has them, and how far it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import PurePosixPath
+from typing import Any
+
+from tomovault.core.errors import UserError
+from tomovault.core.known import KnownScan
+from tomovault.core.replica import ProductKind, Replica
+from tomovault.core.transfer import Transfer, TransferState
+from tomovault.core.wire import to_plain
+from tomovault.vault.requests import Moot, Request, disk_package, stored_files
+from tomovault.vault.site_settings import GlobusSettings
+from tomovault.vault.vault import Vault
+
+#: Of a label Globus takes so many characters, and of these only.
+_LABEL_LENGTH, _NOT_IN_A_LABEL = 128, re.compile(r"[^A-Za-z0-9 _.,-]")
+
+
+def globus_of(vault: Vault) -> GlobusSettings:
+    """The site's settings of Globus. Raises UserError where it has none."""
+    if vault.site.globus is None:
+        raise UserError(
+            "the site has no `globus` section, so nothing can be transferred",
+            hint="add `globus: {collection: UUID, paths: {/local/folder: /path/in/the/collection}}` to tomovault.yaml",
+        )
+    return vault.site.globus
+
+
+def parse_destination(text: str, globus: GlobusSettings) -> tuple[str, str]:
+    """(collection, folder) of COLLECTION:/PATH, the collection by its UUID or its name in the site's file."""
+    named, colon, path = text.partition(":")
+    if not colon or not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise UserError(
+            f"{text!r} is no destination", hint="write COLLECTION:/PATH, where PATH begins at the collection's root"
+        )
+    folder = str(PurePosixPath("/" + path.lstrip("/")))
+    if named in globus.names:
+        return globus.names[named], folder
+    try:
+        return str(uuid.UUID(named)), folder
+    except ValueError:
+        known = f"; this site names {', '.join(sorted(globus.names))}" if globus.names else ""
+        raise UserError(
+            f"{named!r} is neither the UUID of a collection nor a name of one", hint=f"see `globus.names`{known}"
+        ) from None
+
+
+def source_path(location: str, globus: GlobusSettings) -> str:
+    """The path of a local file in the source collection. Raises UserError where the collection does not expose it."""
+    real = os.path.realpath(location)
+    roots = {os.path.realpath(local): path for local, path in globus.paths.items()}
+    above = [local for local in roots if os.path.commonpath([local, real]) == local]
+    if not above:
+        raise UserError(
+            f"{location} lies nowhere that the collection {globus.collection} exposes",
+            hint="name its folder, and its path in the collection, under `globus: paths:` in tomovault.yaml",
+        )
+    nearest = max(above, key=len)
+    path = str(PurePosixPath(roots[nearest], os.path.relpath(real, nearest)))
+    if not path.isprintable():
+        raise UserError(f"{path!r} has characters that cannot be named to Globus")
+    return path
+
+
+def order_export(request: Request) -> dict[str, Any]:
+    """What to send, and how far it is. Moot once the receipt is in."""
+    vault, scan, wish = request.vault, request.scan, request.wish
+    globus = globus_of(vault)
+    kind = ProductKind(wish["product"])
+    transfer = find_transfer(scan, wish.get("transfer"))
+    if transfer is not None and transfer.state is TransferState.SUCCEEDED:
+        raise Moot("its receipt is in")
+    under_way = transfer is not None and transfer.state in (TransferState.PLANNED, TransferState.SUBMITTED)
+    package = package_to_send(vault, scan, kind)
+    label = f"tomovault {scan.name} {kind}"
+    folder = PurePosixPath(str(wish["path"]), vault.stem_of(scan))
+    if not str(folder).isprintable():
+        raise UserError(f"{str(folder)!r} has characters that cannot be named to Globus")
+    return {
+        "transfer": transfer.id if transfer is not None else "",
+        "scan": scan.id,
+        "scan_name": scan.name,
+        "product": kind.value,
+        "digest": package.digest,
+        "files": [
+            {
+                "location": file.location,
+                "source": source_path(file.location, globus),
+                "size": file.size,
+                "sha256": file.sha256,
+            }
+            for file in stored_files(request, package)
+        ],
+        "source_collection": globus.collection,
+        "collection": str(wish["collection"]),
+        "folder": str(folder),
+        "label": _NOT_IN_A_LABEL.sub("_", label)[:_LABEL_LENGTH],
+        "deadline_s": globus.deadline_s,
+        "overwrite": bool(wish.get("overwrite", False)) or (transfer is not None and bool(transfer.error)),
+        "submission_id": transfer.submission_id if transfer is not None and under_way else None,
+        "task_id": transfer.task_id if transfer is not None and under_way else None,
+        "deadline": to_plain(transfer.deadline) if transfer is not None and under_way else None,
+    }
+
+
+def find_transfer(scan: KnownScan, transfer_id: object) -> Transfer | None:
+    """A transfer of a scan by its id."""
+    return next((t for t in scan.transfers if t.id == transfer_id), None)
+
+
+def package_to_send(vault: Vault, scan: KnownScan, kind: ProductKind) -> Replica:
+    """The verified package of a product on disk. Raises UserError, with what to do, where there is none."""
+    package = disk_package(vault, scan, kind)
+    if package is not None:
+        return package
+    if scan.product(kind) is None:
+        raise UserError(
+            f"{scan.name} has no {kind} yet that could be sent",
+            hint=f"`tomovault explain {scan.id}` says what it waits for",
+        )
+    raise UserError(
+        f"no verified package of the {kind} of {scan.name} is on disk",
+        hint=f"bring it back first: tomovault restore {scan.id} --to DIR"
+        + ("" if kind is ProductKind.ORIGINAL else f" --product {kind}"),
+    )

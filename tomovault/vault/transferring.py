@@ -1,0 +1,92 @@
+"""Asking for a transfer: recorded as a wish of a person and queued in one step; asked twice it is one transfer."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import Any
+
+from tomovault.core.errors import Refused, Transient, UserError
+from tomovault.core.known import Job, JobStatus, KnownScan
+from tomovault.core.replica import ProductKind
+from tomovault.core.transfer import Transfer, TransferState
+from tomovault.vault.orders import build_order
+from tomovault.vault.requests import Moot, Request
+from tomovault.vault.transfer_orders import globus_of, package_to_send, parse_destination
+from tomovault.vault.vault import Vault
+
+_AT_WORK = (JobStatus.TODO, JobStatus.DOING)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A transfer with the job that carries it out; `joined` where it had been asked for before."""
+
+    transfer: str
+    job: str
+    joined: bool = False
+
+
+def ask_transfer(vault: Vault, scan_id: str, *, to: str, product: str, overwrite: bool, by: str) -> Asked:
+    """The transfer is queued. Raises at once what can be known to be wrong with the request.
+
+    The same product on its way to the same folder is joined. One whose job gave up while a task may be under way goes
+    on under the submission that it had.
+    """
+    globus = globus_of(vault)
+    if find_spec("globus_sdk") is None:
+        raise UserError("the package globus-sdk is not installed", hint="pip install 'tomovault[globus]'")
+    collection, path = parse_destination(to, globus)
+    now = datetime.now(UTC)
+    kind = ProductKind(product)
+    wish: dict[str, Any] = {"product": kind.value, "collection": collection, "path": path, "overwrite": overwrite}
+    with vault.catalogue.writing() as tx:
+        scan = vault.catalogue.known(tx, scan_id)
+        host = vault.area(scan.area).host
+        digest = package_to_send(vault, scan, kind).digest
+        for transfer in scan.transfers:
+            same = (transfer.digest, transfer.collection, transfer.path) == (digest, collection, path)
+            if same and (asked := _join(vault, tx, scan, transfer, by, now)) is not None:
+                return asked
+        try:
+            build_order("export", Request(vault, tx, scan, wish, now, by))
+        except Moot as moot:
+            raise Refused(f"{scan.name}: {moot.message}", by="nothing to do") from moot
+        transfer_id = vault.catalogue.add_transfer(
+            tx, scan_id, kind, digest, collection=collection, path=path, by=by, now=now
+        )
+        job = vault.catalogue.queue_job(
+            tx,
+            "export",
+            scan_id,
+            {**wish, "transfer": transfer_id},
+            dedup_key=f"export:{transfer_id}:{uuid.uuid4().hex}",
+            rule=by,
+            now=now,
+            place=scan.area,
+            host=host,
+        )
+        if job is None:
+            raise Transient("the same request is queued already")
+    return Asked(transfer_id, job)
+
+
+def job_of(scan: KnownScan, transfer: Transfer) -> Job | None:
+    """The newest job that carries a transfer out."""
+    found = [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == transfer.id]
+    return found[-1] if found else None
+
+
+def _join(vault: Vault, tx: Any, scan: KnownScan, transfer: Transfer, by: str, now: datetime) -> Asked | None:
+    """The job of a transfer that is not over; a task may be under way, so a job that gave up is done again."""
+    job = job_of(scan, transfer)
+    if job is None:
+        return None
+    if job.status in _AT_WORK:
+        return Asked(transfer.id, job.id, joined=True)
+    if transfer.state in (TransferState.PLANNED, TransferState.SUBMITTED):
+        vault.catalogue.retry_job(tx, job.id, by, now)
+        return Asked(transfer.id, job.id, joined=True)
+    return None
