@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tomovault.core.errors import UserError
+from tomovault.core.errors import NoScan, UserError
 from tomovault.core.layout import Layout
 from tomovault.core.scan import Candidate, Verdict
 from tomovault.formats import family, limits
@@ -135,10 +135,12 @@ def test_the_caller_loads_no_hdf5_library():
     code = (
         "import sys\n"
         "from tomovault.formats.family import load_all, LimitedFormats\n"
-        "print([f.name for f in load_all()], [m for m in ('h5py', 'numpy') if m in sys.modules])"
+        "print(*[f.name for f in load_all()], *[m for m in ('h5py', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "['bliss', 'edf'] []"
+    loaded = done.stdout.split()
+    assert {"bliss", "edf", "nxtomo"} <= set(loaded)
+    assert not {"h5py", "numpy"} & set(loaded)
 
 
 def test_an_unknown_kind_is_said():
@@ -151,3 +153,50 @@ def test_an_unknown_kind_is_said():
 def test_signal_names_are_known():
     assert limits._obituary(-signal.SIGSEGV, "") == "crashed with SIGSEGV"
     assert "CPU" in limits._obituary(-signal.SIGXCPU, "")
+
+
+def _counted(monkeypatch):
+    started = []
+    run = LimitedFormats._run
+    monkeypatch.setattr(LimitedFormats, "_run", lambda self, request: started.append(request) or run(self, request))
+    return started
+
+
+def test_a_file_that_several_formats_ask_about_costs_one_process(monkeypatch, tmp_path):
+    from tomovault.testing.one_file_scan import write_one_file_scan
+
+    (truth,) = write_one_file_scan(str(tmp_path), "bone", variant="nxtomo-at-once", shape=(4, 5), projections=4).scans
+    looks = [(Candidate(kind, truth.folder, truth.key), True) for kind in ("als832", "nexus", "nxtomo")]
+    alone = (Candidate("edf", truth.folder, "scan_"), True)
+    started = _counted(monkeypatch)
+    ours = LimitedFormats()
+    ours.foresee([*looks, alone])
+    for candidate, settled in looks[:2]:
+        with pytest.raises(NoScan, match="it is an NXtomo"):
+            ours.inspect(candidate, settled=settled)
+    assert len(started) == 1
+    (report,) = ours.inspect(looks[2][0], settled=True)
+    assert len(started) == 1
+    assert report == family.load("nxtomo").inspect(looks[2][0], settled=True)[0]
+    assert ours.inspect(looks[2][0], settled=True) == [report]
+    assert len(started) == 2, "an answer is given once"
+    assert ours.inspect(looks[2][0], settled=False)[0].certificate.verdict is Verdict.ACQUIRING
+    ours.foresee([alone])
+    assert len(started) == 3
+
+
+@pytest.mark.parametrize("code", ["import os; os.abort()", "print('{}')", "print('{\"answers\": [3, 4]}')"])
+def test_where_the_common_process_fails_each_is_asked_by_itself(child, monkeypatch, tmp_path, code):
+    (tmp_path / "x.h5").write_bytes(b"")
+    looks = [(Candidate(kind, str(tmp_path), "x.h5"), True) for kind in ("nexus", "nxtomo")]
+    ours = LimitedFormats()
+    with monkeypatch.context() as only_now:
+        child(code)
+        ours.foresee(looks)
+        only_now.undo()
+    monkeypatch.setattr(limits, "_PROGRAM", "tomovault.formats.child")
+    started = _counted(monkeypatch)
+    for candidate, settled in looks:
+        with pytest.raises(NoScan, match="it is empty"):
+            ours.inspect(candidate, settled=settled)
+    assert len(started) == 2

@@ -13,7 +13,7 @@ from tomovault.core.record import Inspected, Outcome, Result
 from tomovault.core.scan import Candidate, ScanReport
 from tomovault.core.wire import from_plain
 from tomovault.formats.family import load
-from tomovault.formats.limits import InspectionEnded
+from tomovault.formats.limits import InspectionEnded, LimitedFormats
 from tomovault.tiers.restored_mark import find_mark, match_report
 from tomovault.watch.snapshot import snapshot_now
 
@@ -47,6 +47,8 @@ class Inspect:
         """One `Inspected` a candidate; what cannot be read is reported, not raised."""
         wanted = from_plain(Order, dict(order))
         records = []
+        if isinstance(bench.formats, LimitedFormats):
+            bench.formats.foresee([(look.candidate, look.settled) for look in wanted.looks])
         for done, look in enumerate(wanted.looks):
             bench.progress(done, len(wanted.looks))
             records.append(_look_for_mark(_inspected(look, bench), wanted.area, bench))

@@ -147,6 +147,8 @@ class Lookout:
         return True
 
     def _queue(self, tx: Any, area: str, looks: Sequence[Seen], now: datetime) -> int:
+        # Several formats may ask about one file; one process looks into it for all of them.
+        looks = sorted(looks, key=lambda seen: (seen.candidate.folder, seen.candidate.key))
         for start in range(0, len(looks), _BATCH):
             batch = looks[start : start + _BATCH]
             order = {

@@ -28,7 +28,11 @@ def limit_self(memory_bytes: int, cpu_s: int) -> None:
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what is asked: {'op': 'inspect', 'candidate', 'settled'} or {'op': 'layout', 'report'}."""
+    """Do what is asked: {'op': 'inspect', 'candidate', 'settled'}, {'op': 'inspect_all', 'looks': [those without op]},
+    or {'op': 'layout', 'report'}.
+    """
+    if request["op"] == "inspect_all":
+        return {"answers": [_answered({**look, "op": "inspect"}) for look in request["looks"]]}
     if request["op"] == "inspect":
         candidate = wire.from_plain(Candidate, request["candidate"])
         reports = family.load(candidate.format).inspect(candidate, settled=bool(request["settled"]))
@@ -40,16 +44,23 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 def answer_text(text: str) -> str:
     """The answer to a request in JSON; whatever goes wrong becomes {'error': ...}."""
     try:
-        result = answer(json.loads(text))
+        request = json.loads(text)
+    except ValueError as error:
+        return json.dumps(_failed(f"the request is no JSON: {error}", "", busy=False))
+    return json.dumps(_answered(request))
+
+
+def _answered(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return answer(request)
     except NoScan as reason:
-        result = {"reports": [], "no_scan": reason.message}
+        return {"reports": [], "no_scan": reason.message}
     except TomovaultError as error:
-        result = _failed(error.message, error.hint, busy=isinstance(error, Transient))
+        return _failed(error.message, error.hint, busy=isinstance(error, Transient))
     except MemoryError:
-        result = _failed("it needs more memory than an inspection may use", "", busy=False)
+        return _failed("it needs more memory than an inspection may use", "", busy=False)
     except Exception as error:  # noqa: BLE001 - a foreign file may raise anything; the parent names the file
-        result = _failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], "", busy=False)
-    return json.dumps(result)
+        return _failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], "", busy=False)
 
 
 def _failed(message: str, hint: str, *, busy: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,27 @@ class LimitedFormats:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
+        self._foreseen: dict[tuple[Candidate, bool], Mapping[str, Any]] = {}
+
+    def foresee(self, looks: Sequence[tuple[Candidate, bool]]) -> None:
+        """Look into files that several formats ask about in one process for all of them, within the limits of one.
+
+        The next `inspect` of each (candidate, settled) takes its answer from here. Where that process fails, or a
+        file is busy or cannot be read, nothing is kept and each is looked into by itself.
+        """
+        asked = Counter((candidate.folder, candidate.key) for candidate, _ in looks)
+        shared = [(c, settled) for c, settled in looks if asked[(c.folder, c.key)] > 1]
+        self._foreseen.clear()
+        if not shared:
+            return
+        plain = [{"candidate": wire.to_plain(candidate), "settled": settled} for candidate, settled in shared]
+        try:
+            answers = self._ask({"op": "inspect_all", "looks": plain}, shared[0][0].folder).get("answers")
+        except TomovaultError:
+            return
+        if isinstance(answers, list) and len(answers) == len(shared):
+            good = [isinstance(answer, dict) and "reports" in answer for answer in answers]
+            self._foreseen = {look: a for look, a, kept in zip(shared, answers, good, strict=True) if kept}
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
         """As `Format.inspect`. Raises UserError naming the place if the child died (InspectionEnded) or answered
@@ -68,7 +90,9 @@ class LimitedFormats:
         it is no scan of that format.
         """
         place = os.path.join(candidate.folder, candidate.key) if candidate.key else candidate.folder
-        reply = self._ask({"op": "inspect", "candidate": wire.to_plain(candidate), "settled": settled}, place)
+        reply = self._foreseen.pop((candidate, settled), None)
+        if reply is None:
+            reply = self._ask({"op": "inspect", "candidate": wire.to_plain(candidate), "settled": settled}, place)
         if reply.get("no_scan"):
             raise NoScan(str(reply["no_scan"]))
         try:
