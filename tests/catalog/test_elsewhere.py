@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +11,8 @@ from tomovault.catalog.joins import list_twins
 from tomovault.catalog.work import list_inspected, list_removable, record_vanished
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Recognised, RestoredHere
-from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
+from tomovault.core.record import GivenBack, Outcome, Recognised, RestoredHere, Result
+from tomovault.core.replica import Form, ProductKind, ReplicaState, StoredFile, TierClass
 from tomovault.core.scan import Candidate, FileRole
 
 SHA = {"a.edf": "1" * 64, "b.edf": "2" * 64}
@@ -80,8 +81,6 @@ def _mark(make, base=COPY, root=COPY, digest=None, **hashed):
 
 
 def _seen(make, report, *marks, snapshot="new"):
-    from dataclasses import replace
-
     return replace(make.inspected(report, snapshot=snapshot), restored=marks)
 
 
@@ -206,6 +205,41 @@ def test_a_copy_does_not_bring_back_what_was_pruned(site, restored, see, make, n
     with site.reading() as tx:
         assert "/data/inhouse/s1" not in {c.folder for c, _ in list_inspected(tx, "inhouse")}
         assert list_removable(tx, "inhouse", Form.FILES) == [restored.id]
+
+
+def _derived(make, **more):
+    return make.report(COPY, identity="x", files=(make.file("s1.flats.nx", 77, 5, FileRole.MASTER),), **more)
+
+
+def test_a_file_that_a_restore_made_is_known_by_the_record_of_that_restore(site, listed, see, make, now):
+    """While it goes on only what has not settled is believed; its digest decides, whatever the mark says."""
+    with site.writing() as tx:
+        job = site.queue_job(tx, "restore", listed.id, {"to": COPY}, dedup_key="r", rule="me", now=now, place="inhouse")
+        other = site.queue_job(tx, "verify", listed.id, {}, dedup_key="v", rule="me", now=now, place="inhouse")
+    mark = RestoredHere(COPY, "", COPY, (make.digest("d"),), {"s1.flats.nx": make.digest("a")}, (job,))
+    early = replace(make.inspected(_derived(make), settled=False, snapshot="early"), restored=(mark,))
+    assert see(early) == [listed.id]
+    with site.writing() as tx:
+        claimed = site.claim_job(tx, "me", now=now, only=job)
+        made = StoredFile("s1.flats.nx", 77, make.digest("a"))
+        given = GivenBack("inhouse", None, COPY, 1, 77, derived=True, made=(made,))
+        result = Result(Outcome.SUCCEEDED, (given,))
+        site.finish_job(tx, job, claimed.token, result, now, retry_after_s=1, max_attempts=3)
+    assert see(_seen(make, _derived(make), mark)) == [listed.id]
+    assert _scans(site) == [listed.id]
+    wrong = replace(mark, hashed={"s1.flats.nx": make.digest("b")})
+    foreign = replace(mark, jobs=(other,))
+    for number, forged in enumerate((wrong, foreign)):
+        (new,) = see(_seen(make, _derived(make, entry=str(number)), replace(forged, entry=str(number)), snapshot="f"))
+        assert new != listed.id
+
+
+def test_what_settled_while_a_restore_goes_on_is_not_believed(site, listed, see, make, now):
+    with site.writing() as tx:
+        job = site.queue_job(tx, "restore", listed.id, {"to": COPY}, dedup_key="r", rule="me", now=now, place="inhouse")
+    mark = RestoredHere(COPY, "", COPY, (make.digest("d"),), {"s1.flats.nx": make.digest("a")}, (job,))
+    (new,) = see(_seen(make, _derived(make), mark))
+    assert new != listed.id
 
 
 # --- found elsewhere -------------------------------------------------------------------------------

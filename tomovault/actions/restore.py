@@ -20,7 +20,7 @@ from tomovault.core.ports import Action, Bench, Placed, Throttle, Tier
 from tomovault.core.record import Checked, GivenBack, Outcome, Record, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
-from tomovault.tiers.ground import Ground, exists, parts_below
+from tomovault.tiers.ground import Ground, exists, hash_below, parts_below, split
 from tomovault.tiers.quarantine import leave_note
 from tomovault.tiers.restored_mark import leave_mark
 from tomovault.watch.area import AreaIdentity, check_area
@@ -306,8 +306,11 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
     reader = PackageReader.open(files[0].location)
     selection, derived = _selection(reader, wanted)
     if derived is None:
-        chosen = [f for f in reader.files() if selection is None or f.path in set(selection)]
+        only = None if selection is None else set(selection)
+        chosen = [f for f in reader.files() if only is None or f.path in only]
         _mark([MarkedFile(f.path, f.size, f.mtime_ns, f.sha256, f.link_target) for f in chosen], wanted, bench)
+    else:
+        _mark([MarkedFile(reader.excerpt_name(_label(wanted)), -1, 0, "")], wanted, bench)
     if derived is not None:
         outcome = reader.write_frames(
             wanted.target,
@@ -332,7 +335,19 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
             floor_bytes=wanted.floor_bytes,
         )
     files_given = len(outcome.paths) + len(outcome.kept)
-    return _given(source, wanted, files_given, outcome.bytes, derived=derived is not None, read=outcome.read_bytes)
+    given = _given(source, wanted, files_given, outcome.bytes, derived=derived is not None, read=outcome.read_bytes)
+    if derived is None or wanted.elsewhere is None:
+        return given
+    return replace(given, made=tuple(_reread(wanted, path, bench) for path in (*outcome.paths, *outcome.kept)))
+
+
+def _reread(wanted: Order, path: str, bench: Bench) -> StoredFile:
+    """Size and digest of a file below the target that was just made there."""
+    place = bench.throttle(wanted.elsewhere.area if wanted.elsewhere is not None else "")
+    parts, name = split(path)
+    with Ground(wanted.target) as ground, ground.folder(parts) as fd:
+        digest, state = hash_below(fd, name, place)
+    return StoredFile(path, state.st_size, digest)
 
 
 def _selection(reader: Any, wanted: Order) -> tuple[list[str] | None, list[int] | None]:
@@ -374,12 +389,15 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
         for name in names.values():
             if exists(fd, name) and not wanted.overwrite:
                 raise UserError(f"{Path(wanted.target, name)} exists", hint="--overwrite replaces it")
-        _mark([MarkedFile(name, file.size, 0, file.sha256) for file, name in names.items()], wanted, bench)
+        _mark([MarkedFile(name, -1, 0, "") for name in names.values()], wanted, bench)
         for file, name in names.items():
             _copy_below(fd, file, name, throttle, bench.job)
         os.fsync(fd)
     size = sum(f.size for f in files)
-    return _given(source, wanted, len(files), size, read=size)
+    given = _given(source, wanted, len(files), size, read=size)
+    if wanted.elsewhere is None:
+        return given
+    return replace(given, made=tuple(StoredFile(name, file.size, file.sha256) for file, name in names.items()))
 
 
 def _copy_below(fd: int, file: StoredFile, name: str, throttle: Throttle, job: str) -> None:

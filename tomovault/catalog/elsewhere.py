@@ -20,19 +20,25 @@ from tomovault.catalog.manifests import entry_path, files_of_manifest
 from tomovault.catalog.scans import touch
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.catalog.usage import accounted
+from tomovault.core.known import JobStatus
 from tomovault.core.record import RestoredHere
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.core.scan import Candidate, FileRole, FileState, ScanFile, ScanReport
 
+_UNFINISHED = (JobStatus.TODO.value, JobStatus.DOING.value)
+
 _Manifest = Mapping[str, Mapping[str, Any]]
 
 
-def find_known_copy(tx: Tx, area: str, report: ScanReport, restored: RestoredHere | None, now: datetime) -> str | None:
+def find_known_copy(
+    tx: Tx, area: str, report: ScanReport, restored: RestoredHere | None, now: datetime, *, settled: bool
+) -> str | None:
     """The id of the scan that a report at a place without a scan is a copy of, or of a part of; None for anything else.
 
     `restored` is what the inspection found of a mark; it is believed only as far as every file has path, size and time
-    of a file on the manifest of a known original, or was read and has its digest. A copy that is whole again is
-    present again, one that lacks files is suspect.
+    of a file on the manifest of a known original, or was read and has its digest or that of a file that the restore
+    made. While the restore goes on, what has not settled is believed: it is looked at again. A copy that is whole
+    again is present again, one that lacks files is suspect.
     """
     if not report.files:
         return None
@@ -43,9 +49,14 @@ def find_known_copy(tx: Tx, area: str, report: ScanReport, restored: RestoredHer
     inner = os.path.relpath(report.root, base)
     found = {os.path.normpath(os.path.join(inner, file.state.path)): file.state for file in report.files}
     hashed = restored.hashed if restored is not None else {}
+    jobs = _restores(tx, restored.jobs) if restored is not None else []
+    under_way = next((j.scan_id for j in jobs if j.status in _UNFINISHED), None)
+    if under_way is not None and not settled:
+        return str(under_way)
+    made = [(str(job.scan_id), _made_by(job)) for job in jobs]
     owner: str | None = None
     for path, state in found.items():
-        of = [scan for scan, manifest in manifests if _is_on(manifest, path, state, hashed)]
+        of = [scan for scan, manifest in (*manifests, *made) if _is_on(manifest, path, state, hashed)]
         if not of:
             return _as_joined(tx, area, report, now)
         owner = of[0]
@@ -113,6 +124,22 @@ def _known_manifests(tx: Tx, digests: Collection[str]) -> list[tuple[str, _Manif
         if files is not None:
             found.append((str(row.scan_id), {entry_path(entry): entry for entry in files}))
     return found
+
+
+def _restores(tx: Tx, jobs: Collection[str]) -> Sequence[Row[Any]]:
+    """Those of the jobs that are restores of a scan."""
+    job = tables.job
+    return tx.rows(
+        select(job.c.scan_id, job.c.status, job.c.result)
+        .where(job.c.id.in_(sorted(jobs)), job.c.action == "restore", job.c.scan_id.is_not(None))
+        .order_by(job.c.queued_at, job.c.id)
+    )
+
+
+def _made_by(job: Row[Any]) -> _Manifest:
+    """The files that a restore made, as it recorded them: no times, so that only a digest tells."""
+    given = (job.result or {}).get("given_back", [])
+    return {made["location"]: made for one in given for made in one.get("made", [])}
 
 
 def _is_on(manifest: _Manifest, path: str, state: FileState, hashed: Mapping[str, str]) -> bool:

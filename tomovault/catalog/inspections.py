@@ -80,7 +80,7 @@ def _record_report(tx: Tx, context: _Context, report: ScanReport, restored: Rest
     place = place_hash(context.area, report.format, report.root, report.entry)
     old = tx.first(select(scan).where(scan.c.place_hash == place, scan.c.superseded_by.is_(None)).with_for_update())
     if old is None:
-        copy_of = find_known_copy(tx, context.area, report, restored, context.now)
+        copy_of = find_known_copy(tx, context.area, report, restored, context.now, settled=context.settled)
         if copy_of is not None:
             return copy_of
         give_up_copies(tx, context.area, report, context.now)

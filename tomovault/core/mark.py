@@ -29,7 +29,9 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class MarkedFile:
-    """A file as it was restored; `path` is relative to the folder of the mark."""
+    """A file as it was restored; `path` is relative to the folder of the mark. Of one that is made by the restore
+    itself the size is -1 and nothing else is known before: only the record of that restore tells.
+    """
 
     path: str
     size: int
@@ -77,11 +79,20 @@ def write_mark(restored: tuple[Marked, ...]) -> bytes:
 
 
 def add_marked(before: tuple[Marked, ...], new: Marked) -> tuple[Marked, ...]:
-    """The mark after one more restore; of the same product it lists every file once, as last restored."""
-    same = [one for one in before if (one.scan, one.digest) == (new.scan, new.digest)]
+    """The mark after one more restore; of the same product it lists every file once, as last restored.
+
+    Restores that made files are kept apart, since those are known by their job.
+    """
+    apart = _made(new)
+    same = [o for o in before if (o.scan, o.digest) == (new.scan, new.digest) and not apart and not _made(o)]
     files = {file.path: file for one in (*same, new) for file in one.files}
     joined = replace(new, whole=new.whole or any(o.whole for o in same), files=tuple(files.values()))
     return (*(one for one in before if one not in same), joined)
+
+
+def _made(marked: Marked) -> bool:
+    """Whether a restore put files there that are no original ones."""
+    return any(file.size < 0 for file in marked.files)
 
 
 def files_by_path(restored: tuple[Marked, ...]) -> Mapping[str, tuple[MarkedFile, ...]]:

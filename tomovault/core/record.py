@@ -34,8 +34,8 @@ class Outcome(enum.StrEnum):
 class RestoredHere:
     """Every file of a report (known by root and entry) is as the mark of a restore in the folder `base` says.
 
-    `digests` are of the products that the mark names; `hashed` are the digests of files that were read because their
-    time is another, by the path below `base`.
+    `digests` are of the products that the mark names, `jobs` the restores; `hashed` are the digests of files that were
+    read because their time is another, by the path below `base`.
     """
 
     root: str
@@ -43,6 +43,7 @@ class RestoredHere:
     base: str
     digests: tuple[str, ...]
     hashed: Mapping[str, str] = field(default_factory=dict)
+    jobs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,9 @@ class PutBack:
 
 @dataclass(frozen=True)
 class GivenBack:
-    """A restore reached the person: where from, what, and what a reader should know."""
+    """A restore reached the person: where from, what, and what a reader should know. `made` are the files that are no
+    original ones, where they were put into a watched area, by their path below the target.
+    """
 
     tier: str
     cartridge: str | None
@@ -175,6 +178,7 @@ class GivenBack:
     derived: bool = False
     read_bytes: int = 0
     original_place: bool = False
+    made: tuple[StoredFile, ...] = ()
 
 
 TransferRecord = TransferPlanned | TransferSubmitted | TransferReceived | TransferFailed

@@ -63,6 +63,10 @@ class PackageReader:
         """The parsed manifest; its `text` is what is stored."""
         return self._manifest
 
+    def excerpt_name(self, label: str) -> str:
+        """What the file is called that `write_frames` writes."""
+        return f"{self._manifest.stem}.{label}.nx"
+
     def files(self) -> tuple[ManifestFile, ...]:
         """The original files."""
         return tuple(f.meta for f in self._manifest.contents.files)

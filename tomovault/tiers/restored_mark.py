@@ -101,17 +101,19 @@ def match_report(report: ScanReport, base: str, restored: Sequence[Marked], thro
             return None
         if file.state.link_target is None and all(m.mtime_ns != file.state.mtime_ns for m in alike):
             digest = _digest_of(base, path, throttle)
-            if digest not in {m.sha256 for m in alike}:
+            if not digest or (all(m.size >= 0 for m in alike) and digest not in {m.sha256 for m in alike}):
                 return None
             hashed[path] = digest
     if not report.files:
         return None
     digests = tuple(sorted({one.digest for one in restored}))
-    return RestoredHere(report.root, report.entry, base, digests, hashed)
+    return RestoredHere(report.root, report.entry, base, digests, hashed, tuple(sorted({one.job for one in restored})))
 
 
 def _alike(marked: MarkedFile, state: FileState) -> bool:
-    return marked.link_target == state.link_target and (state.link_target is not None or marked.size == state.size)
+    return marked.link_target == state.link_target and (
+        state.link_target is not None or marked.size in (state.size, -1)
+    )
 
 
 def _digest_of(base: str, path: str, throttle: Throttle) -> str:
