@@ -63,12 +63,17 @@ def command(
     """
     from tomovault.cli._progress import open_progress
     from tomovault.vault.asking import ask, find_scan, raise_if_failed
+    from tomovault.vault.foreign_volume import foreign_volume
 
     if sum(map(bool, (globs, frames, kind))) > 1:
         raise click.UsageError("--files, --frames, --flats and --darks exclude each other")
     vault = open_vault()
     with vault.catalogue.reading() as tx:
         known = find_scan(vault, tx, scan)
+        volume = foreign_volume(tx, known) if product == "volume" else None
+    if volume is not None:
+        # It is kept as a scan of its own, with every file as it was.
+        known, product = volume, "original"
     wish: dict[str, Any] = {
         "to": os.path.abspath(target),
         "files": list(globs),
