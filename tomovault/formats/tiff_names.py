@@ -15,8 +15,9 @@ from tomovault.core.ports import Listing
 from tomovault.formats.edf_names import is_frame_name, is_noise
 
 _TIFF = re.compile(r"\.tiff?$", re.I)
+_ENDINGS = (".tif", ".tiff")
 #: The last run of digits is the index; longer runs are dates or serial numbers.
-_NUMBERED = re.compile(r"^(?P<prefix>.*?)(?P<digits>[0-9]{1,9})\.tiff?$", re.I | re.DOTALL)
+_MOST_DIGITS = 9
 _WORDS = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
 
 _DARK_WORDS = frozenset({"dark", "darks", "drk", "df", "darkfield", "darkfields", "darkframe", "darkframes", "bias"})
@@ -72,7 +73,7 @@ class TiffNames:
 
 def is_tiff_name(name: str) -> bool:
     """True for a name that ends like a TIFF file's and is not a temporary or hidden one."""
-    return _TIFF.search(name) is not None and not is_noise(name)
+    return name[-5:].lower().endswith(_ENDINGS) and not is_noise(name)
 
 
 def names_of(listing: Listing) -> TiffNames:
@@ -86,13 +87,11 @@ def group_names(folder: str, names: Iterable[str], folders: Sequence[str] = ()) 
     Empty where the folder holds frames of an EDF series: there they are side files of that scan. Flats and darks
     alone, beside a folder of projections, belong to the stack in it, and are left to it.
     """
-    listed = sorted(names)
-    if any(is_frame_name(name) for name in listed):
+    listed = list(names)
+    tiffs = sorted(name for name in listed if is_tiff_name(name))
+    if not tiffs or any(name.endswith(".edf") and is_frame_name(name) for name in listed):
         return TiffNames()
-    tiffs = [name for name in listed if is_tiff_name(name)]
-    if not tiffs:
-        return TiffNames()
-    volumes = [name.removesuffix(_NABU_TEXT) for name in listed if name.endswith(_NABU_TEXT)]
+    volumes = sorted(name.removesuffix(_NABU_TEXT) for name in listed if name.endswith(_NABU_TEXT))
     series, lone = _series(tiffs)
     weak = not any(s.meaning in (Meaning.FLATS, Meaning.DARKS) for s in series)
     sliced = {s.prefix for s in series if _is_sliced(folder, s, volumes, weak=weak)}
@@ -173,10 +172,14 @@ def _series(tiffs: Sequence[str]) -> tuple[list[Series], list[str]]:
     groups: dict[str, dict[int, str]] = {}
     lone: list[str] = []
     for name in tiffs:
-        match = _NUMBERED.match(name)
-        index = int(match["digits"]) if match else -1
-        group = groups.setdefault(match["prefix"], {}) if match else {}
-        if match is None or index in group:
+        stem = name[: name.rindex(".")]
+        bare = stem.rstrip("0123456789")
+        prefix = bare if len(stem) - len(bare) <= _MOST_DIGITS else stem[:-_MOST_DIGITS]
+        if prefix == stem:
+            lone.append(name)
+            continue
+        index, group = int(stem[len(prefix) :]), groups.setdefault(prefix, {})
+        if index in group:
             lone.append(name)
         else:
             group[index] = name

@@ -14,6 +14,7 @@ _EDF_SLICE = re.compile(r"^(?P<prefix>.*slice_?)(?P<digits>\d{3,7})\.edf$", re.D
 _VOLUME = re.compile(r"\.vol$", re.I)
 _RAW = re.compile(r"\.(raw|rec)$", re.I)
 _INFO = re.compile(r"\.(vol|raw|rec)\.info$", re.I)
+_ENDINGS = (".vol", ".raw", ".rec", ".info", ".txm")
 _ZEISS = re.compile(r"\.txm$", re.I)
 
 
@@ -39,7 +40,10 @@ class VolumeNames:
 
 def find_volumes(folder: str, names: Iterable[str], folders: Sequence[str] = ()) -> list[VolumeNames]:
     """The volumes that the names of the folder called `folder` speak of, in the order of their keys."""
-    listed = [name for name in sorted(names) if not is_noise(name)]
+    listed = sorted(names)
+    tiffs = group_names(folder, listed, folders)
+    # Most names of a server are frames: a look at the ending is all that they get.
+    listed = [name for name in listed if _may_be_one(name) and not is_noise(name)]
     there = set(listed)
     found = [
         VolumeNames(name, Shape.RAW, (name,))
@@ -50,13 +54,16 @@ def find_volumes(folder: str, names: Iterable[str], folders: Sequence[str] = ())
     missing = {name.removesuffix(".info") for name in listed if _INFO.search(name)} - there
     found += [VolumeNames(name, Shape.RAW, (name,)) for name in sorted(missing)]
     found += [VolumeNames(name, Shape.ZEISS, (name,)) for name in listed if _ZEISS.search(name)]
-    tiffs = group_names(folder, listed, folders)
     found += [
         VolumeNames(f"{s.prefix}*.tif", Shape.TIFF, tuple(s.names[i] for i in sorted(s.names)), s.prefix)
         for s in tiffs.slices
     ]
     found += [VolumeNames(name, Shape.TIFF_FILE, (name,)) for name in tiffs.lone_slices]
     return sorted([*found, *_edf_slices(listed)], key=lambda volume: volume.key)
+
+
+def _may_be_one(name: str) -> bool:
+    return name[-5:].lower().endswith(_ENDINGS) or ("slice" in name and name.endswith(".edf"))
 
 
 def stem_of_volume(name: str) -> str:
