@@ -56,7 +56,7 @@ def add_transfer(
 
 def read_transfer(tx: Tx, transfer_id: str) -> Transfer:
     """One transfer. Raises UserError where there is none."""
-    return transfer_of(_row(tx, transfer_id))
+    return transfer_of(_row(tx, transfer_id, lock=False))
 
 
 def record_transfer(tx: Tx, record: TransferRecord, now: datetime) -> None:
@@ -154,8 +154,9 @@ def _change(
     touch(tx, row.scan_id, now, new_fact=True)
 
 
-def _row(tx: Tx, transfer_id: str) -> Row[Any]:
-    row = tx.first(select(tables.transfer).where(tables.transfer.c.id == transfer_id).with_for_update())
+def _row(tx: Tx, transfer_id: str, *, lock: bool = True) -> Row[Any]:
+    query = select(tables.transfer).where(tables.transfer.c.id == transfer_id)
+    row = tx.first(query.with_for_update() if lock else query)
     if row is None:
         raise UserError(f"no transfer {transfer_id}")
     return row
