@@ -75,7 +75,7 @@ def test_what_was_not_looked_into_or_changed_since_is_not_told(site, now):
 
 def test_files_of_a_closure_are_not_unclaimed(site, make, now):
     report = make.report()
-    report = dataclasses.replace(report, metadata={"linked_files": ["cams/c.h5"]})
+    report = dataclasses.replace(report, metadata={"master": "m.h5", "linked_files": ["cams/c.h5"]})
     _record(site, now, make.inspected(report))
     _record(site, now, _none(_look("nxtomo", "c.h5", f"{report.root}/cams")))
     _record(site, now, _none(_look("nxtomo", "d.h5", f"{report.root}/cams")))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from datetime import timedelta
 
@@ -66,6 +67,17 @@ def test_beside_a_scan_that_is_not_packed_what_may_be_shared_stays(site, packed)
     three = packed("three", "/data/inhouse/w", ["p.edf"], role=FileRole.PROJECTION)
     packed("four", "/data/inhouse/w", ["q.edf"], manifest=False)
     assert _shared(site, three) == frozenset()
+
+
+def test_beside_a_scan_that_lists_its_files_only_those_stay(site, packed, make, now):
+    one = packed("one", "/data/inhouse/v", ["a.h5", "cams/c.h5"])
+    report = dataclasses.replace(
+        make.report(name="two", root="/data/inhouse/v", entry="b.nx"),
+        metadata={"master": "b.nx", "linked_files": ["cams/c.h5"]},
+    )
+    with site.writing() as tx:
+        site.record_inspected(tx, "inhouse", make.inspected(report, folder="/data/inhouse/v/two"), now)
+    assert _shared(site, one) == {"cams/c.h5"}
 
 
 def test_what_only_scans_need_that_are_gone_is_not_shared(site, packed, now):

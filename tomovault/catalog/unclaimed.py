@@ -18,9 +18,9 @@ from tomovault.core.scan import Candidate
 #: Said where a format found nothing and gave no reason.
 SILENT = "it holds no scan of this format"
 
-#: The key of a scan's metadata under which a format lists files of the closure that may look like scans themselves:
-#: what a package's manifest says of them later.
-LINKED_FILES = "linked_files"
+#: Keys of a scan's metadata under which a format of one file lists what it needs, relative to its root: the file, and
+#: those it links to. A package's manifest says it of all formats later.
+MASTER, LINKED_FILES = "master", "linked_files"
 
 #: So many values in one question to the database.
 _MANY = 500
@@ -151,10 +151,16 @@ def _closures(tx: Tx, paths: Iterable[str]) -> set[str]:
     found = set()
     for hashes in _batches(sorted(roots)):
         for row in tx.rows(select(scan.c.root, scan.c["metadata"]).where(scan.c.root_hash.in_(hashes))):
-            linked = row.metadata.get(LINKED_FILES) if isinstance(row.metadata, dict) else None
-            for name in linked if isinstance(linked, list) else ():
-                found.add(f"{row.root.rstrip('/')}/{name}")
+            found |= {f"{row.root.rstrip('/')}/{name}" for name in listed_files(row.metadata) or ()}
     return found
+
+
+def listed_files(told: Any) -> frozenset[str] | None:
+    """Every file that a scan's metadata says it needs, None where its format does not list them."""
+    linked = told.get(LINKED_FILES) if isinstance(told, dict) else None
+    if not isinstance(linked, list) or not isinstance(told.get(MASTER), str):
+        return None
+    return frozenset({told[MASTER], *linked})
 
 
 def _above(path: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
 from tomovault.catalog.removals import OPEN_PHASES
 from tomovault.catalog.transaction import Tx
-from tomovault.catalog.unclaimed import drop_vanished
+from tomovault.catalog.unclaimed import drop_vanished, listed_files
 from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Candidate, FileRole
@@ -315,7 +315,8 @@ def shared_paths(tx: Tx, scan_id: str) -> frozenset[str]:
 
     Their roots may differ: a scan whose flats lie in another folder has the root of both.
 
-    Of a neighbour that is not packed the paths are not known: then all of ours that may be shared are kept.
+    Of a neighbour that is not packed the paths are known only if its format lists them; else all of ours that may be
+    shared are kept.
     """
     scan = tables.scan
     root: str | None = tx.value(select(scan.c.root).where(scan.c.id == scan_id))
@@ -324,14 +325,16 @@ def shared_paths(tx: Tx, scan_id: str) -> frozenset[str]:
         return frozenset()
     places = {_join(root, path): path for path in mine}
     keep: set[str] = set()
-    others = select(scan.c.id, scan.c.root).where(scan.c.id != scan_id, scan.c.superseded_by.is_(None))
+    columns = (scan.c.id, scan.c.root, scan.c["metadata"])
+    others = select(*columns).where(scan.c.id != scan_id, scan.c.superseded_by.is_(None))
     for other in tx.rows(others):
         if not _overlap(root, other.root):
             continue
-        theirs = _roles(tx, other.id)
+        packed = _roles(tx, other.id)
+        theirs = listed_files(other.metadata) if packed is None else packed.keys()
         if theirs is None:
             keep.update(path for path, role in mine.items() if role not in _OWN_ROLES)
-        elif _files_there(tx, other.id):
+        elif packed is None or _files_there(tx, other.id):
             needed = {_join(other.root, path) for path in theirs}
             keep.update(path for place, path in places.items() if place in needed)
     return frozenset(keep)

@@ -171,7 +171,10 @@ def _report(
     listed = [ScanFile(replace(state, path=prefix + candidate.key), FileRole.MASTER)]
     listed += [ScanFile(replace(found, path=path), FileRole.CAMERA) for path, found in linked.items()]
     stem = _stem(candidate.key)
-    told = {"master": prefix + candidate.key, "folder": prefix, "linked_files": sorted(linked), "part": scan.entry}
+    told: dict[str, Any] = {"master": prefix + candidate.key, "folder": prefix, "part": scan.entry}
+    if all(name.isascii() or clean(name) == name for name in (told["master"], *linked)):
+        # What a neighbour may rely on before this scan is packed; names that are no text would be changed here.
+        told["linked_files"] = sorted(linked)
     return ScanReport(
         format=kind,
         name=stem if first else f"{stem}_{scan.entry}",
@@ -187,7 +190,7 @@ def _report(
         proposal=scan.proposal,
         sample=scan.sample,
         owner=scan.owner,
-        metadata=clean({k: v for k, v in {**scan.metadata, **told}.items() if v not in (None, [], {})}),
+        metadata=clean({k: v for k, v in scan.metadata.items() if v not in (None, [], {})} | told),
     )
 
 
