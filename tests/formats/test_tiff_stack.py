@@ -186,6 +186,15 @@ def test_slices_are_no_projections(tmp_path, name):
     assert candidates(tmp_path) == {}
 
 
+def test_images_of_a_bliss_camera_are_left_to_the_bliss_scan(tmp_path):
+    scan = TiffScan(str(tmp_path / "coll_0001" / "scan0002"), TiffSwitches()).write()
+    assert only(scan.folder).certificate.found.projections == 12
+    (tmp_path / "coll_0001" / "coll_0001.h5").touch()
+    (candidate,) = candidates(scan.folder).values()
+    with pytest.raises(NoScan, match=r"BLISS master coll_0001\.h5"):
+        TIFF.inspect(candidate, settled=True)
+
+
 def test_single_images_are_no_scan_and_it_is_said(tmp_path):
     (tmp_path / "photo.tif").write_bytes(tiff_bytes([np.ones((4, 6), "u2")]))
     (candidate,) = candidates(tmp_path).values()

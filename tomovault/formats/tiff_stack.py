@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from tomovault.core.layout import FileLayout, FrameKind, FrameSegment, Layout
 from tomovault.core.ports import Format, Listing
 from tomovault.core.scan import CONDITION_UNITS, Candidate, Condition, FileRole, ScanFile, ScanReport
 from tomovault.formats.origin import clean, nx_facts, origin_of
+from tomovault.formats.scan_folder import ScanFolder
 from tomovault.formats.tiff_certificate import base_of, certify
 from tomovault.formats.tiff_header import DESCRIPTION, MAKE, MODEL, SOFTWARE
 from tomovault.formats.tiff_names import names_of, owned_by, stem_of
@@ -33,6 +35,7 @@ _ROLES = {
     FrameKind.DARK: FileRole.DARK,
 }
 _NAMED = 20
+_CAMERA_FOLDER = re.compile(r"^scan\d{4,}$")
 
 
 class TiffStack:
@@ -61,6 +64,7 @@ class TiffStack:
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
         """The stack of a prefix, or every lone file that holds more than one image."""
+        _refuse_camera_folder(os.path.normpath(candidate.folder))
         if candidate.key == _LONE:
             return _inspect_lone(candidate, settled=settled)
         stack = read_stack(os.path.normpath(candidate.folder), candidate.key, settled=settled)
@@ -78,6 +82,16 @@ class TiffStack:
         wanted = {file.state.path for file in report.files}
         files = tuple(f for f in _lay_out(stack) if f.path in wanted)
         return Layout(files, nx_facts(report))
+
+
+def _refuse_camera_folder(folder: str) -> None:
+    """Images in `scanNNNN` beside a master are kept with the BLISS scan that the camera wrote them for."""
+    if _CAMERA_FOLDER.match(os.path.basename(folder)) is None:
+        return
+    with ScanFolder(os.path.dirname(folder)) as above:
+        masters = [name for name in above.states if name.endswith(".h5")]
+    if masters:
+        raise NoScan(f"images of a camera, kept with the BLISS master {masters[0]} beside their folder")
 
 
 def _inspect_lone(candidate: Candidate, *, settled: bool) -> list[ScanReport]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,7 +79,8 @@ class StackText:
 
     def angle_deg(self, position: int) -> float | None:
         """The angle of the projection at a position, counted from 0."""
-        return None if self.step_deg is None else self.start_deg + position * self.step_deg
+        angle = math.inf if self.step_deg is None else self.start_deg + position * self.step_deg
+        return angle if math.isfinite(angle) else None
 
 
 def parse_text(name: str, raw: bytes) -> StackText:
@@ -107,16 +109,16 @@ def conditions_of(text: StackText) -> dict[str, Condition]:
     """Every condition that the text states, with the key that it was read from."""
     found: dict[str, Condition] = {}
     for name, key, factor in _CONDITIONS:
-        value = number(text.keys.get(key))
-        if name not in found and value is not None and value > 0:
-            found[name] = Condition(value * factor, CONDITION_UNITS[name], f"{text.name}:{key}")
+        value = (number(text.keys.get(key)) or 0.0) * factor
+        if name not in found and 0 < value < math.inf:
+            found[name] = Condition(value, CONDITION_UNITS[name], f"{text.name}:{key}")
     for name, key, unit in _OWN:
-        value = number(text.keys.get(key))
-        if name not in found and value is not None and value > 0:
+        value = number(text.keys.get(key)) or 0.0
+        if name not in found and value > 0:
             found[name] = Condition(value, unit, f"{text.name}:{key}")
     _geometry(text, found)
     span = _range(text.keys, text.step_deg, text.projections)
-    if "scan_range" not in found and span is not None:
+    if "scan_range" not in found and span is not None and math.isfinite(span):
         found["scan_range"] = Condition(span, CONDITION_UNITS["scan_range"], f"{text.name}:angles")
     for name, count in (("n_projections", text.projections), ("n_flats", text.flats), ("n_darks", text.darks)):
         if count is not None:
@@ -131,7 +133,7 @@ def _geometry(text: StackText, found: dict[str, Condition]) -> None:
         value = number(text.keys.get(key))
         if "distance" not in found and source is not None and value is not None:
             distance = value - float(source.value or 0)
-            if distance >= 0:
+            if 0 <= distance < math.inf:
                 found["distance"] = Condition(distance, CONDITION_UNITS["distance"], f"{text.name}:{key}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from tomovault.formats.edf_names import is_noise
 from tomovault.formats.edf_series import look_at_frame
 from tomovault.formats.index_ranges import in_words, missing_ranges
 from tomovault.formats.scan_folder import ScanFolder
-from tomovault.formats.spec_text import LONGEST_TEXT
+from tomovault.formats.spec_text import LONGEST_TEXT, number
 from tomovault.formats.tiff_header import TiffError, read_tiff
 from tomovault.formats.volume_names import Shape, VolumeNames, stem_of_volume
 from tomovault.formats.volume_texts import (
@@ -259,10 +260,8 @@ def _holes(names: Sequence[str]) -> list[str]:
 
 
 def _scaled(text: str, factor: float) -> float | None:
-    try:
-        return float(text) * factor
-    except ValueError:
-        return None
+    value = (number(text) or 0.0) * factor
+    return value if 0 < value < math.inf else None
 
 
 # --- texts, and the scan that it was made from ---------------------------------------------------

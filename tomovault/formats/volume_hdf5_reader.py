@@ -6,6 +6,7 @@ configuration stands beside the data. tomopy's `write_hdf5` (dxchange) writes `/
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import Any
@@ -20,6 +21,7 @@ from tomovault.formats.hdf5_kind import RESULTS, entries_of
 from tomovault.formats.hdf5_series import Findings, Series
 from tomovault.formats.hdf5_stacks import find_stack
 from tomovault.formats.hdf5_values import item_of, text_of
+from tomovault.formats.spec_text import number
 
 _MOST_SLICES = 1_000_000
 _PART = re.compile(r"^(?P<volume>.+)_\d{5,6}\.(?:h5|hdf5)$")
@@ -116,9 +118,7 @@ def _conditions(
     }
     group = item_of(entry, "reconstruction") if entry is not None else None
     for path in _VOXELS if isinstance(group, h5py.Group) else ():
-        text = (text_of(group, path) or "").strip("()[] ").split(",")[0]
-        try:
-            found["pixel_size"] = Condition(float(text) * 1e4, CONDITION_UNITS["pixel_size"], f"{opened.name}:{path}")
-        except ValueError:
-            continue
+        value = (number((text_of(group, path) or "").strip("()[] ").split(",")[0]) or 0.0) * 1e4
+        if 0 < value < math.inf:
+            found["pixel_size"] = Condition(value, CONDITION_UNITS["pixel_size"], f"{opened.name}:{path}")
     return found

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import olefile
-
 from tomovault.core.errors import UserError
 
 #: numpy types of the DataType stream; others are not known to us.
@@ -80,6 +78,9 @@ def read_zeiss(descriptor: int, name: str) -> ZeissFile:
     size = os.fstat(descriptor).st_size
     if os.pread(descriptor, 8, 0) != _MAGIC:
         raise UserError(f"{name} is no OLE compound file")
+    # Not at the top: a watcher that asks for names needs no reader.
+    import olefile
+
     with io.FileIO(os.dup(descriptor)) as stream:
         try:
             with olefile.OleFileIO(io.BufferedReader(stream)) as ole:
