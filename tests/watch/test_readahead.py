@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from tomovault.watch import readahead
+from tomovault.watch import readahead, walker
 from tomovault.watch.readahead import ReadAhead
 from tomovault.watch.walker import Walker
 
@@ -25,10 +25,17 @@ def looked(monkeypatch):
 
 
 @pytest.fixture
-def slow(monkeypatch):
-    """Every look waits, as far as anybody can tell."""
-    monkeypatch.setattr(readahead, "WAITING_S", 0.0)
+def waits(monkeypatch):
+    """How often each look waits from now on, as far as anybody can tell."""
+    told = {"a file": 0, "so far": 0}
+
+    def count():
+        told["so far"] += told["a file"] * 1000
+        return told["so far"]
+
+    monkeypatch.setattr(readahead, "_waits_of_this_thread", count)
     monkeypatch.setattr(readahead, "_JUDGED_BY", 1)
+    return told
 
 
 @pytest.fixture
@@ -45,36 +52,64 @@ def drain(ahead):
         time.sleep(0.005)
 
 
-def test_nobody_reads_ahead_where_looks_do_not_wait(tree, looked):
+def read(ahead):
+    ahead.begin()
+    ahead.end(1000)
+
+
+PENDING = [f"s{number:02d}" for number in range(11, 0, -1)]
+
+
+def test_nobody_reads_ahead_where_looks_do_not_wait(tree, looked, waits):
     with ReadAhead(str(tree)) as ahead:
-        ahead.measured("s00", 0.001, 1000)
-        ahead.expect(["s03", "s02", "s01"])
+        read(ahead)
+        ahead.expect(PENDING)
     assert looked == []
 
 
-def test_the_next_folders_are_looked_at_once_each(tree, looked):
+def test_the_next_folders_are_looked_at_once_each(tree, looked, waits):
+    waits["a file"] = 1
     with ReadAhead(str(tree)) as ahead:
-        ahead.measured("s00", 1.0, 1000)
+        read(ahead)
         assert ahead.active
-        pending = [f"s{number:02d}" for number in range(11, 0, -1)]
         for _ in range(2):
-            ahead.expect(pending)
+            ahead.expect(PENDING)
         drain(ahead)
     assert sorted(looked) == ["s02", "s03", "s04", "s05"]
 
 
-def test_threads_stop_where_they_find_that_looks_do_not_wait(tree, looked, monkeypatch):
-    monkeypatch.setattr(readahead, "WAITING_S", 100.0)
-    monkeypatch.setattr(readahead, "_JUDGED_BY", 3)
+def test_it_is_judged_anew_after_some_folders(tree, looked, waits, monkeypatch):
+    monkeypatch.setattr(readahead, "_FOLDERS_AHEAD", 2)
+    waits["a file"] = 1
     with ReadAhead(str(tree)) as ahead:
-        ahead.active = True
-        ahead.expect(["s02", "s01"])
+        read(ahead)
+        ahead.expect(PENDING)
+        ahead.expect(PENDING[:-1])
+        assert not ahead.active
+        waits["a file"] = 0
+        read(ahead)
+        assert not ahead.active
+
+
+def test_a_folder_that_cannot_be_read_ends_nothing(tree, looked, waits):
+    waits["a file"] = 1
+    with ReadAhead(str(tree)) as ahead:
+        read(ahead)
+        ahead.expect(["s03", "nowhere", "s01"])
         drain(ahead)
-    assert not ahead.active
+    assert looked == ["s03"]
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_sweep_that_reads_ahead_sees_the_same(tree, clock, kinds, slow, looked, gone):
+def test_a_sweep_that_reads_ahead_sees_the_same(tree, clock, kinds, waits, looked, gone, monkeypatch):
+    waits["a file"] = 1
+    real = walker.read_folder
+
+    def read_slowly(descriptor, folder):
+        time.sleep(0.01)
+        return real(descriptor, folder)
+
+    monkeypatch.setattr(walker, "read_folder", read_slowly)
     watch = Walker(str(tree), [kinds.series, kinds.master], clock=clock, quiet_s=QUIET)
     first = watch.sweep(full=True)
     assert looked == [], "what is being written may be anywhere"

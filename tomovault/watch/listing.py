@@ -21,6 +21,9 @@ ALWAYS_IGNORED = (".tomovault", f"{MARK}*", "TOMOVAULT-README.txt", "lost+found"
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_LEVELS = 64
 
+#: The bits of a mode that say what kind of thing it is (inode(7)).
+_KIND = 0o170000
+
 
 class FileStates(Mapping[str, FileState]):
     """States by name, made when asked for from what lstat said at the time of the listing."""
@@ -91,15 +94,16 @@ def read_folder(descriptor: int, folder: str) -> tuple[FolderListing, Stats]:
     with os.scandir(descriptor) as entries:
         for entry in entries:
             name = entry.name
-            if skip(name):
+            if name[0] in _IGNORED_BEGIN and skip(name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(name)
                 continue
             try:
                 found = entry.stat(follow_symlinks=False)
-                if not stat.S_ISREG(found.st_mode):
-                    if not stat.S_ISLNK(found.st_mode):
+                kind = found.st_mode & _KIND
+                if kind != stat.S_IFREG:
+                    if kind != stat.S_IFLNK:
                         continue
                     links[name] = os.readlink(name, dir_fd=descriptor)
             except FileNotFoundError:

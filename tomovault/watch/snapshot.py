@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Sequence
 
 from tomovault.core.ports import Format
 from tomovault.core.scan import Candidate
 from tomovault.watch.listing import Descent, FolderListing, Stats, read_folder
+
+#: Names are bytes to the file system.
+_BYTES = ("utf-8", "surrogateescape")
 
 
 class Members:
@@ -59,20 +63,22 @@ def snapshot_of(stats: Stats) -> tuple[str, int, int]:
     """
     size = sum(found.st_size for found in stats.values())
     newest = max((found.st_mtime_ns for found in stats.values()), default=0)
-    return hashlib.sha256(_rows(stats)).hexdigest(), size, newest
+    # A name holds any byte but NUL.
+    rows = [f"{name}\0{s.st_size} {s.st_mtime_ns} {s.st_ino}\0" for name, s in sorted(stats.items())]
+    return hashlib.sha256("".join(rows).encode(*_BYTES)).hexdigest(), size, newest
 
 
 def digest_of(listing: FolderListing, stats: Stats) -> bytes:
-    """A digest of all that a listing says, links included: equal, nothing in the folder itself has changed."""
-    digest = hashlib.sha256(_rows(stats))
-    digest.update(repr((listing.folders, sorted(listing.links.items()))).encode("utf-8", "surrogateescape"))
+    """A digest of all that a listing says, links included, in the order in which the folder was read: equal,
+    nothing in the folder itself has changed.
+    """
+    digest = hashlib.sha256(repr((listing.folders, sorted(listing.links.items()), len(stats))).encode(*_BYTES))
+    digest.update("\0".join(stats).encode(*_BYTES))
+    states = stats.values()
+    digest.update(array("q", [s.st_mtime_ns for s in states]))
+    digest.update(array("q", [s.st_size for s in states]))
+    digest.update(array("Q", [s.st_ino for s in states]))
     return digest.digest()
-
-
-def _rows(stats: Stats) -> bytes:
-    # A name holds any byte but NUL.
-    rows = [f"{name}\0{s.st_size} {s.st_mtime_ns} {s.st_ino}\0" for name, s in sorted(stats.items())]
-    return "".join(rows).encode("utf-8", "surrogateescape")
 
 
 def snapshot_now(candidate: Candidate, kind: Format) -> str:

@@ -55,6 +55,7 @@ class _Tally:
     full: bool
     mounted: frozenset[str]
     known: int
+    ahead: ReadAhead
     seen: list[Seen] = field(default_factory=list)
     changed: list[Seen] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -141,7 +142,8 @@ class Walker:
         and each further sweep says it again, until they are back or forgotten.
         """
         self._number += 1
-        tally = _Tally(self._clock(), full, mounted_below(self.root, read_mounts()), self._count_known())
+        mounted = mounted_below(self.root, read_mounts())
+        tally = _Tally(self._clock(), full, mounted, self._count_known(), ReadAhead(self.root))
         stopped = ""
         vanished: tuple[Candidate, ...] = ()
         try:
@@ -178,21 +180,19 @@ class Walker:
 
     def _walk(self, descent: Descent, tally: _Tally, stop: Callable[[], bool] | None) -> None:
         pending = [""]
-        with ReadAhead(self.root) as ahead:
+        with tally.ahead:
             while pending:
                 if stop is not None and stop():
                     raise _Stopped("asked to stop")
                 if tally.full and not self._unsettled:
-                    ahead.expect(pending)
+                    tally.ahead.expect(pending)
                 relative = pending.pop()
                 tally.folders += 1
-                began, stats = time.perf_counter(), tally.stats
                 try:
                     children = self._visit(relative, descent, tally)
                 except OSError as problem:
                     self._note_unreadable(relative, problem, tally)
                     continue
-                ahead.measured(relative, time.perf_counter() - began, tally.stats - stats)
                 prefix = relative + "/" if relative else ""
                 pending.extend(prefix + name for name in reversed(children))
 
@@ -240,28 +240,30 @@ class Walker:
         descriptor = descent.enter(relative)
         before = self._clock()
         own = os.fstat(descriptor)
+        tally.ahead.begin()
         listing, stats = read_folder(descriptor, self._path(relative))
+        tally.ahead.end(len(stats))
         tally.listed += 1
         tally.stats += 1 + len(stats)
         if not relative and tally.known and not stats and not listing.folders:
             raise _Stopped(f"{self.root} is empty, but {tally.known} scans were there: is it mounted?")
         state = self._folders.get(relative)
         troubles = len(tally.unreadable)
-        self._note_links(listing, state, tally)
         digest = digest_of(listing, stats)
         key: _Key = (("", *_key(own)),)
         if state is not None and state.digest == digest:
             found = self._look_again(state, before, tally)
         else:
+            self._note_links(listing, state, tally)
             members = Members(listing, stats, descriptor, descent)
             found = dict(self._look(listing, members, state, before, tally))
             tally.stats += members.stats
             if members.keys() or None in found.values() or len(tally.unreadable) != troubles:
                 digest = b""
             key += members.keys()
+            self._note_gone(relative, state, found)
         same = state is not None and state.key == key
         since = state.since if state is not None and same else self._clock()
-        self._note_gone(relative, state, found)
         self._folders[relative] = _Folder(
             key=key,
             since=since,
