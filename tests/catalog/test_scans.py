@@ -131,13 +131,14 @@ def test_every_field_of_a_known_scan_comes_back(site, make, now):
     )
     assert (done.error, done.hint, done.rule, done.order) == (ODD, "h", "r", {"p": "\udcff"})
     assert done.queued_at == done.finished_at == done.not_before == now
+    assert scan.transfers == (), "test_transfers reads them back"
     covered = {f.name for f in dataclasses.fields(KnownScan)}
     assert covered == {
         *("id name root area format entry identity certificate settled first_seen_at changed_at bytes files").split(),
         *(
             "acquired_at beamline proposal sample owner sources set_name set_size candidate superseded_by declared"
         ).split(),
-        *("accepted_by conditions metadata products replicas processings pins permits jobs").split(),
+        *("accepted_by conditions metadata products replicas processings pins permits jobs transfers").split(),
     }
 
 
