@@ -139,6 +139,29 @@ def test_a_copy_is_one_more_replica(site, digests, tmp_path):
     assert digests(tmp_path / "out") == before
 
 
+def test_parts_of_a_dataset_are_no_scans(new_site, replicas):
+    """A master with camera files: whole, some files, a file made of the frames, and a copy by hand."""
+    site = new_site("bliss", "other")
+    site.write("bliss", "bone", seed=1)
+    site.live()
+    (scan,) = site.scans().values()
+    other = site.areas["other"]
+    for name, *wish in (("again",), ("part", "--files", "*.h5"), ("flats", "--flats"), ("frames", "--frames", "0:3")):
+        site.ask("restore", scan["id"], "--to", str(other / name), *wish, "--wait")
+    assert list((other / "flats").glob("*.nx"))
+    shutil.copytree(scan["path"], other / "copy" / "bone_0001")
+    site.live()
+    listed = site.ask("scan", "list")["scans"]
+    assert [s["id"] for s in listed if not s["superseded_by"]] == [scan["id"]]
+    page = site.show(scan["id"])
+    states = {r["location"]: r["state"] for r in replicas(page, form="files")}
+    copies = {str(other / "again"): "present", str(other / "copy" / "bone_0001"): "verified"}
+    assert states == {scan["path"]: "verified"} | copies
+    told = site.say("scan", "show", scan["id"]).out
+    assert "restored" in told
+    assert "a part of the original" in told
+
+
 POINTS = ("restore.begin", "restore.mark", "restore.file:1", "restore.file:5", "restore.synced", "restore.done")
 
 
