@@ -12,7 +12,7 @@ from tomovault.core.scan import Candidate, Verdict
 from tomovault.formats.limits import LimitedFormats, Limits, _environment
 
 _ENDINGS = {".h5", ".hdf5", ".hdf", ".nx", ".nxs"}
-_ONE_FILE = ("als832", "dataexchange", "nexus", "nxtomo")
+_ONE_FILE = ("als832", "dataexchange", "nexus", "nxtomo", "volume_hdf5")
 #: Answers request after request, in the limits of one inspection but for the time, which is of all of them.
 _PROGRAM = """
 import sys
