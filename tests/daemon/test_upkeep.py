@@ -53,3 +53,28 @@ def test_the_timers_ask_for_overdue_copies_at_once(town, care):
         assert {job.id for job in timers.get_jobs()} == {"overdue", "room", "nightly"}
     finally:
         timers.shutdown(wait=False)
+
+
+def test_usage_is_recounted_in_turns(town, care):
+    for number in range(3):
+        town.scan(f"scan{number}", copies=0)
+    care.ask("nightly")
+    care.take()
+    turns = 0
+    while care._counting is not None:
+        care.take()
+        turns += 1
+    assert turns >= 1
+
+
+def test_usage_that_differs_is_told(town, care, capsys, monkeypatch):
+    def differ(_self):
+        yield
+        return ["inhouse: 7 bytes differ"]
+
+    monkeypatch.setattr(type(town.vault.catalogue), "recount_in_turns", differ)
+    care.ask("nightly")
+    for _ in range(3):
+        care.take()
+    assert care._counting is None
+    assert "7 bytes differ" in capsys.readouterr().out

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Generator
 from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import asked_since, list_overdue
+from tomovault.catalog.work import asked_since
 from tomovault.core.errors import TomovaultError
 from tomovault.vault.vault import Vault
 
@@ -24,6 +25,7 @@ class Upkeep:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._due: queue.Queue[str] = queue.Queue()
+        self._counting: Generator[None, None, list[str]] | None = None
 
     def start(self) -> BackgroundScheduler:
         """Timers run; old copies are looked for at once, too, for a daemon that never lives for an hour."""
@@ -42,8 +44,12 @@ class Upkeep:
         self._due.put(name)
 
     def take(self) -> tuple[int, bool]:
-        """What is due was done: (jobs queued, whether the room of the areas should be looked at)."""
+        """What is due was done: (jobs queued, whether the room of the areas should be looked at).
+
+        A recount of the usage goes on by one short transaction each time.
+        """
         queued, room = 0, False
+        self._count_on()
         while True:
             try:
                 name = self._due.get_nowait()
@@ -54,37 +60,50 @@ class Upkeep:
             elif name == "overdue":
                 queued += self.queue_overdue()
             elif name == "nightly":
-                self._recount()
+                if self._counting is None:
+                    self._counting = self._vault.catalogue.recount_in_turns()
                 self.export_head()
 
     def queue_overdue(self) -> int:
         """Copies whose last re-read is getting too old are queued for one."""
         now = datetime.now(UTC)
-        queued = 0
         catalogue = self._vault.catalogue
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        with catalogue.writing() as tx:
+        with catalogue.reading() as tx:
             asked = asked_since(tx, "verify", "scrub", midnight)
-            for area in self._vault.site.areas:
-                within = self._vault.verified_within(area)
-                for scan_id, replica_id in list_overdue(tx, area, within, now, limit=_OVERDUE_AT_ONCE, skip=asked):
-                    job = catalogue.queue_job(
-                        tx,
-                        "verify",
-                        scan_id,
-                        {"replicas": [replica_id]},
-                        dedup_key=f"verify:{replica_id}:{now.date().isoformat()}",
-                        rule="scrub",
-                        now=now,
-                        place=area,
-                        host=self._vault.site.areas[area].host,
-                    )
-                    queued += job is not None
+            overdue = [
+                (area, *late)
+                for area in self._vault.site.areas
+                for late in self._vault.overdue(tx, area, now, limit=_OVERDUE_AT_ONCE, skip=asked)
+            ]
+        if not overdue:
+            return 0
+        queued = 0
+        with catalogue.writing() as tx:
+            for area, scan_id, replica_id in overdue:
+                job = catalogue.queue_job(
+                    tx,
+                    "verify",
+                    scan_id,
+                    {"replicas": [replica_id]},
+                    dedup_key=f"verify:{replica_id}:{now.date().isoformat()}",
+                    rule="scrub",
+                    now=now,
+                    place=area,
+                    host=self._vault.site.areas[area].host,
+                )
+                queued += job is not None
         return queued
 
-    def _recount(self) -> None:
-        with self._vault.catalogue.reading() as tx:
-            differences = self._vault.catalogue.recount(tx)
+    def _count_on(self) -> None:
+        """One more turn of the recount that is under way, if one is; what differs is told at its end."""
+        if self._counting is None:
+            return
+        differences: list[str] = []
+        try:
+            next(self._counting)
+        except StopIteration as over:
+            self._counting, differences = None, over.value
         for difference in differences:
             log.error("usage differs from a recount", difference=difference)
 
