@@ -300,8 +300,8 @@ def _put(path, *names, **attributes):
 @pytest.mark.parametrize(
     ("names", "attributes", "words"),
     [
-        (["exchange/data"], {}, "may as well be a volume"),
-        (["entry0000/reconstruction/results/data"], {}, "it may be a volume|holds a reconstruction"),
+        (["exchange/data"], {}, "volume"),
+        (["entry0000/reconstruction/results/data"], {}, "a volume"),
         (["tomovault/frames/a"], {}, "that tomovault made"),
         (["1.1/instrument/cam/data"], {}, "a BLISS master"),
         (["x/y"], {"creator": "blissdata"}, "a BLISS master"),
@@ -316,7 +316,7 @@ def test_a_file_of_another_kind_is_told_apart(tmp_path, names, attributes, words
     assert reports == []
     assert set(reasons) == set(KINDS)
     for reason in reasons.values():
-        assert any(word in reason for word in words.split("|")), reason
+        assert words in reason
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "it is empty"), (b"\x0e\x03\x13\x01" * 300, "not an HDF5 file")])
@@ -348,6 +348,9 @@ def test_the_tooth_of_the_aps(real_data, round_trip):
     assert report.certificate.verdict is Verdict.COMPLETE
     assert report.certificate.found == FrameCounts(181, 10, 10)
     assert report.sample == "Tooth"
+    assert report.acquired_at is not None
+    assert report.metadata["acquired_at_source"] == "modification time of the file"
+    assert "start_time" not in family.load("dataexchange").layout(report).nx
     assert report.conditions["scan_range"].value == pytest.approx(179.0055)
     with h5py.File(round_trip(report)) as made:
         assert made["/entry/instrument/detector/data"].shape == (201, 2, 640)

@@ -10,8 +10,8 @@ import h5py
 from tomovault.core.layout import FrameKind
 from tomovault.core.scan import Condition
 from tomovault.formats.bliss_certificate import BlissScan
-from tomovault.formats.hdf5_conditions import convert
-from tomovault.formats.hdf5_values import DAMAGE, item_of, plain, text_of, value_of
+from tomovault.formats.hdf5_conditions import convert, leaves_of
+from tomovault.formats.hdf5_values import DAMAGE, item_of, plain, text_of
 from tomovault.formats.origin import Origin, clean, origin_of
 
 #: Where a condition stands, below the sequence entry, first found first.
@@ -28,8 +28,6 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "flat_interval": ("technique/scan/flat_on",),
     "current": ("instrument/machine/current",),
 }
-#: Kept in the metadata, so many leaves of the technique group at most.
-_MOST_LEAVES = 500
 
 
 def read_conditions(master: h5py.File, name: str, scan: BlissScan) -> dict[str, Condition]:
@@ -102,7 +100,7 @@ def read_metadata(master: h5py.File, scan: BlissScan) -> dict[str, Any]:
         "field_of_view": text_of(master, f"{head.name}/technique/scan/field_of_view"),
         "instrument": text_of(master, f"{head.name}/instrument/name"),
         "camera": _camera(scan),
-        "technique": _leaves(item_of(master, f"{head.name}/technique")),
+        "technique": leaves_of(item_of(master, f"{head.name}/technique")),
         "parts": [
             {"entry": e.name, "title": e.title, "kind": kind.name.lower(), "images": stacks[0].good if stacks else 0}
             for e, kind, stacks in scan.parts()
@@ -110,20 +108,3 @@ def read_metadata(master: h5py.File, scan: BlissScan) -> dict[str, Any]:
     }
     plain_found: dict[str, Any] = clean({key: value for key, value in found.items() if value not in (None, "", {}, [])})
     return plain_found
-
-
-def _leaves(group: Any, prefix: str = "", room: int = _MOST_LEAVES) -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    if not isinstance(group, h5py.Group) or prefix.count("/") > 5:
-        return leaves
-    for key in group:
-        if len(leaves) >= room:
-            break
-        item = item_of(group, key)
-        if isinstance(item, h5py.Group):
-            leaves |= _leaves(item, f"{prefix}{key}/", room - len(leaves))
-        elif isinstance(item, h5py.Dataset) and item.size is not None and item.size <= 64:
-            value = value_of(group, key)
-            if value is not None:
-                leaves[f"{prefix}{key}"] = value
-    return leaves

@@ -15,7 +15,7 @@ import h5py
 from tomovault.core.errors import NoScan
 from tomovault.core.layout import FrameKind
 from tomovault.core.scan import Condition, FrameCounts
-from tomovault.formats.hdf5_conditions import convert, read_first
+from tomovault.formats.hdf5_conditions import convert, leaves_of, read_first
 from tomovault.formats.hdf5_inspect import FoundScan, Opened
 from tomovault.formats.hdf5_series import (
     Findings,
@@ -224,4 +224,4 @@ def _metadata(file: h5py.File) -> dict[str, Any]:
         "file": "measurement/sample/file/full_name",
     }
     found: dict[str, Any] = {key: text_of(file, path) for key, path in places.items()}
-    return found
+    return found | {group: leaves_of(item_of(file, group)) for group in ("measurement", "process")}

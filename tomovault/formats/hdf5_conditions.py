@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import h5py
+
 from tomovault.core.scan import CONDITION_UNITS, Condition
-from tomovault.formats.hdf5_values import Quantity, item_of, quantity_of, text_of, unit_of
+from tomovault.formats.hdf5_values import Quantity, item_of, quantity_of, text_of, unit_of, value_of
 
 #: Factor from a unit to the one of CONDITION_UNITS.
 _FACTORS: Mapping[str, Mapping[str, float]] = {
@@ -29,6 +31,8 @@ _FACTORS: Mapping[str, Mapping[str, float]] = {
     "deg": {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "rad": 57.29577951308232},
     "mA": {"ma": 1.0, "a": 1e3, "ua": 1e-3},
 }
+#: Kept in the metadata, so many leaves of a group at most.
+_MOST_LEAVES = 500
 #: A number in a text, and its unit if there is one.
 _NUMBER = re.compile(r"^\s*(?P<value>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)\s*(?P<unit>[A-Za-zµμ]*)\s*$")
 
@@ -79,3 +83,21 @@ def _number_in_text(file: Any, place: str) -> Quantity | None:
     if match is None or not math.isfinite(float(match["value"])):
         return None
     return Quantity(float(match["value"]), match["unit"] or unit_of(item_of(file, place)))
+
+
+def leaves_of(group: Any, prefix: str = "", room: int = _MOST_LEAVES) -> dict[str, Any]:
+    """Small values below a group by their paths, for the metadata."""
+    leaves: dict[str, Any] = {}
+    if not isinstance(group, h5py.Group) or prefix.count("/") > 5:
+        return leaves
+    for key in group:
+        if len(leaves) >= room:
+            break
+        item = item_of(group, key)
+        if isinstance(item, h5py.Group):
+            leaves |= leaves_of(item, f"{prefix}{key}/", room - len(leaves))
+        elif isinstance(item, h5py.Dataset) and item.size is not None and item.size <= 64:
+            value = value_of(group, key)
+            if value is not None:
+                leaves[f"{prefix}{key}"] = value
+    return leaves

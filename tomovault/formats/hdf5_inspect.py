@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import h5py
@@ -34,7 +34,8 @@ from tomovault.formats.origin import clean, nx_facts
 from tomovault.formats.scan_folder import ScanFolder
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-#: So much of a file is looked at for a signature, and for words where it cannot be opened.
+#: So much of a file is looked at for a signature, and so much for words where it cannot be opened.
+_BEGIN = 64 << 10
 _HEAD = 4 << 20
 
 
@@ -75,22 +76,23 @@ def inspect_file(candidate: Candidate, kind: str, read: Reader, *, settled: bool
     """The scans of a file. Raises NoScan where it is of another kind, Transient where a writer holds a file of which
     nothing can be said, UserError where it is not there.
     """
-    state, head = _look(candidate)
+    state = _look(candidate)
     place = os.path.join(candidate.folder, candidate.key)
-    marked = marks_of(head) == kind
     try:
         opened = open_hdf5(place)
     except Transient as busy:
-        if marked:
+        seems = _seems(candidate)
+        if seems == kind:
             return [_unreadable(candidate, kind, state, Verdict.ACQUIRING, busy.message)]
-        if marks_of(head):
-            raise NoScan(f"it is being written and looks like {words_for(marks_of(head))}") from busy
+        if seems:
+            raise NoScan(f"it is being written and looks like {words_for(seems)}") from busy
         raise
     except UserError as error:
-        if marked:
+        seems = _seems(candidate)
+        if seems == kind:
             return [_unreadable(candidate, kind, state, _unless(settled), error.message)]
-        if marks_of(head):
-            raise NoScan(f"it cannot be read and looks like {words_for(marks_of(head))}") from error
+        if seems:
+            raise NoScan(f"it cannot be read and looks like {words_for(seems)}") from error
         raise NoScan(error.message.removeprefix(f"{place}: ")) from error
     with opened:
         decided = False
@@ -108,12 +110,21 @@ def inspect_file(candidate: Candidate, kind: str, read: Reader, *, settled: bool
             ]
         except DAMAGE as error:
             text = f"its content cannot be read: {' '.join(str(error).split())[:300]}"
-            if decided or marked:
+            if decided or _seems(candidate) == kind:
                 return [_unreadable(candidate, kind, state, _unless(settled), text)]
             raise NoScan(clean(text)) from error
 
 
-def _look(candidate: Candidate) -> tuple[FileState, bytes]:
+def _seems(candidate: Candidate) -> str:
+    """The format that the first part of a file speaks of which cannot be read as it should, '' if none."""
+    with ScanFolder(candidate.folder) as folder:
+        try:
+            return marks_of(folder.read_text(candidate.key, _HEAD))
+        except OSError:
+            return ""
+
+
+def _look(candidate: Candidate) -> FileState:
     with ScanFolder(candidate.folder) as folder:
         state = folder.states.get(candidate.key)
         place = os.path.join(candidate.folder, candidate.key)
@@ -122,12 +133,12 @@ def _look(candidate: Candidate) -> tuple[FileState, bytes]:
         if state.link_target is not None:
             raise NoScan("it is a link")
         try:
-            head = folder.read_text(candidate.key, _HEAD)
+            head = folder.read_text(candidate.key, _BEGIN)
         except OSError as error:
             raise UserError(f"{place}: cannot be read: {error.strerror}") from error
     if not _is_hdf5(head):
         raise NoScan("it is empty" if not state.size else "it is not an HDF5 file")
-    return state, head
+    return state
 
 
 def _is_hdf5(head: bytes) -> bool:
@@ -172,6 +183,8 @@ def _report(
     listed += [ScanFile(replace(found, path=path), FileRole.CAMERA) for path, found in linked.items()]
     stem = _stem(candidate.key)
     told: dict[str, Any] = {"master": prefix + candidate.key, "folder": prefix, "part": scan.entry}
+    if scan.acquired_at is None:
+        told["acquired_at_source"] = "modification time of the file"
     if all(name.isascii() or clean(name) == name for name in (told["master"], *linked)):
         # What a neighbour may rely on before this scan is packed; names that are no text would be changed here.
         told["linked_files"] = sorted(linked)
@@ -185,13 +198,21 @@ def _report(
         certificate=scan.findings.certify(scan.expected, scan.found, settled=settled),
         files=tuple(sorted(listed, key=lambda f: f.state.path)),
         conditions=dict(scan.conditions),
-        acquired_at=scan.acquired_at,
+        acquired_at=scan.acquired_at or _written_at(state),
         beamline=scan.beamline,
         proposal=scan.proposal,
         sample=scan.sample,
         owner=scan.owner,
         metadata=clean({k: v for k, v in scan.metadata.items() if v not in (None, [], {})} | told),
     )
+
+
+def _written_at(state: FileState) -> datetime | None:
+    """Where the file does not say when it was taken: when it was written."""
+    try:
+        return datetime.fromtimestamp(state.mtime_ns / 1e9, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _closure(files: CameraFiles, scan: FoundScan) -> dict[str, FileState]:
@@ -245,7 +266,9 @@ def lay_out_file(report: ScanReport, kind: str, read: Reader) -> Layout:
         ordered = tuple(sorted(frames, key=lambda s: s.offset))
         if path in wanted and _disjoint(ordered, wanted[path]):
             layouts.append(FileLayout(path, wanted[path], ordered))
-    return Layout(tuple(layouts), nx_facts(report))
+    # The time that a file was written is not when the scan began.
+    guessed = "acquired_at_source" in report.metadata
+    return Layout(tuple(layouts), nx_facts(replace(report, acquired_at=None) if guessed else report))
 
 
 def _disjoint(frames: Sequence[FrameSegment], size: int) -> bool:

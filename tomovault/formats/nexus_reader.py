@@ -16,7 +16,7 @@ import h5py
 from tomovault.core.errors import NoScan
 from tomovault.core.layout import FrameKind
 from tomovault.core.scan import Condition
-from tomovault.formats.hdf5_conditions import read_first
+from tomovault.formats.hdf5_conditions import leaves_of, read_first
 from tomovault.formats.hdf5_inspect import FoundScan, Opened
 from tomovault.formats.hdf5_kind import class_of, entries_of, subentry_of
 from tomovault.formats.hdf5_series import (
@@ -239,4 +239,5 @@ def _metadata(entry: h5py.Group) -> dict[str, Any]:
         "program": "program_name",
     }
     found: dict[str, Any] = {key: text_of(entry, path) for key, path in places.items()}
-    return found | {"users": list(texts_of(entry, "user01/username"))}
+    before = leaves_of(item_of(entry, "before_scan"))
+    return found | {"users": list(texts_of(entry, "user01/username")), "before_scan": before}

@@ -16,7 +16,7 @@ import h5py
 from tomovault.core.errors import NoScan
 from tomovault.core.layout import FrameKind
 from tomovault.core.scan import Condition, FrameCounts
-from tomovault.formats.hdf5_conditions import read_first
+from tomovault.formats.hdf5_conditions import leaves_of, read_first
 from tomovault.formats.hdf5_inspect import FoundScan, Opened
 from tomovault.formats.hdf5_kind import entries_of, is_nxtomo
 from tomovault.formats.hdf5_series import (
@@ -179,4 +179,5 @@ def _metadata(entry: h5py.Group) -> dict[str, Any]:
         "field_of_view": "instrument/detector/field_of_view",
     }
     found: dict[str, Any] = {key: text_of(entry, path) for key, path in places.items()}
-    return found | {"made_from": list(texts_of(entry, "bliss_original_files"))}
+    made_from = list(texts_of(entry, "bliss_original_files"))
+    return found | {"made_from": made_from, "beside_images": leaves_of(item_of(entry, "instrument"))}

@@ -1,0 +1,119 @@
+"""Scans in one HDF5 file with some of their bytes changed: always an answer, never more than the file holds."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tomovault.core.layout import Layout
+from tomovault.core.scan import Candidate, ScanReport
+from tomovault.core.wire import from_plain, to_plain
+from tomovault.formats.child import answer_text
+from tomovault.formats.limits import LimitedFormats, Limits, _environment
+from tomovault.testing.one_file_scan import write_one_file_scan
+
+_PROGRAM = """
+import sys
+from tomovault.formats.child import answer_text, limit_self
+limit_self(2 << 30, 300)
+for line in sys.stdin:
+    print(answer_text(line), flush=True)
+"""
+_SMALL = {"shape": (5, 6), "projections": 6, "flats": 1, "darks": 1}
+_CHANGES = 60
+
+
+class Child:
+    """Answers request after request; a file that ends it is asked of a fresh one, which may end too."""
+
+    def __init__(self):
+        self.ended = 0
+        self._start()
+
+    def _start(self):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-P", "-B", "-c", _PROGRAM]
+        self._process = subprocess.Popen(command, env=_environment(), cwd="/", **pipes)
+
+    def ask(self, request):
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if line:
+            return json.loads(line)
+        self.close()
+        self.ended += 1
+        self._start()
+        return {"error": {"message": "the child ended"}}
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def child():
+    made = Child()
+    yield made
+    made.close()
+
+
+def _damage(content, rng):
+    """Some bytes changed, a stretch of zeros, two stretches swapped, or the end cut off."""
+    data = bytearray(content)
+    way = rng.randrange(4)
+    if way == 0:
+        for _ in range(rng.randint(1, 12)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+    elif way == 1:
+        at = rng.randrange(len(data))
+        data[at : at + rng.randint(1, 512)] = b""
+    elif way == 2:
+        at, length = rng.randrange(len(data)), rng.randint(1, 256)
+        data[at : at + length] = bytes(min(length, len(data) - at))
+    else:
+        del data[rng.randrange(1, len(data)) :]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["nxtomo", "dataexchange"])
+def test_a_damaged_scan_always_gets_an_answer(tmp_path, child, kind):
+    (truth,) = write_one_file_scan(str(tmp_path), "bone", variant=f"{kind}-plain", **_SMALL).scans
+    path = Path(truth.folder, truth.key)
+    whole = path.read_bytes()
+    rng = random.Random(f"{kind} 1")
+    verdicts = set()
+    for _ in range(_CHANGES):
+        path.write_bytes(_damage(whole, rng))
+        look = {"format": kind, "folder": truth.folder, "key": truth.key}
+        answer = child.ask({"op": "inspect", "settled": True, "candidate": look})
+        assert answer.get("no_scan") or answer.get("error") or answer.get("reports")
+        for plain in answer.get("reports", ()):
+            report = from_plain(ScanReport, plain)
+            verdicts.add(report.certificate.verdict.value)
+            laid = child.ask({"op": "layout", "report": to_plain(report)})
+            for file in from_plain(Layout, laid["layout"]).files if "layout" in laid else ():
+                end = 0
+                for frame in file.frames:
+                    assert end <= frame.offset
+                    end = frame.offset + frame.length
+                assert end <= file.size <= path.stat().st_size
+    assert child.ended <= 2, "the library falls with few files"
+    assert verdicts & {"unreadable", "incomplete", "undecided"}
+
+
+def test_a_report_that_was_changed_lays_out_nothing_of_other_files(tmp_path):
+    (truth,) = write_one_file_scan(str(tmp_path), "bone", variant="nxtomo-at-once", **_SMALL).scans
+    (report,) = LimitedFormats(Limits()).inspect(Candidate("nxtomo", truth.folder, truth.key), settled=True)
+    plain = to_plain(report)
+    plain["files"][0]["state"]["path"] = "../bone/bone.nx"
+    assert "error" in json.loads(answer_text(json.dumps({"op": "layout", "report": plain})))
