@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from tomovault.core.errors import NoScan, TomovaultError, UserError
+from tomovault.core.errors import NoScan, TomovaultError, Transient, UserError
 from tomovault.core.layout import Layout
 from tomovault.core.ports import Format, Listing
 from tomovault.core.scan import (
@@ -38,8 +38,8 @@ MOST_FILES = 200_000
 _DEEPEST = 64
 #: So many places where other formats may have a scan are looked into.
 _MOST_PLACES = 500
-#: What is changed below the folders that the walker watches is not settled for so long after.
-_RECENT_S = 600.0
+#: What is changed below the folders that the walker watches is not settled for so long, by either clock.
+_RECENT_S = 120.0
 #: Our own names, and the file system's.
 _NOT_THEIRS = re.compile(r"^(\.tomovault|TOMOVAULT-README\.txt|lost\+found|\.snapshot|\.nfs0.*)$")
 
@@ -102,11 +102,15 @@ class GenericFolder:
         return sorted(files), [name for name in listing.folders if not _NOT_THEIRS.match(name)]
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
-        """The folder with all its files, at any depth. Raises NoScan where another format has a scan in it."""
+        """The folder with all its files, at any depth. Raises NoScan where another format has a scan in it, Transient
+        where files were changed just now that are deeper than the walker looks.
+        """
         root = os.path.normpath(candidate.folder)
         tree = _walk(root)
         if not tree.files:
             raise NoScan("it holds no files")
+        if settled and _is_recent(tree, time.time()):
+            raise Transient("files deep in it were changed a short while ago", hint="it will be looked at again")
         _refuse_others(tree)
         return [_report(root, candidate.key, tree, settled=settled)]
 
@@ -166,7 +170,6 @@ def _places(tree: _Tree) -> Iterator[Candidate]:
 
 
 def _report(root: str, done: str, tree: _Tree, *, settled: bool) -> ScanReport:
-    recent = _is_recent(tree, time.time())
     origin = origin_of(root + "/")
     return ScanReport(
         format=GenericFolder.name,
@@ -174,7 +177,7 @@ def _report(root: str, done: str, tree: _Tree, *, settled: bool) -> ScanReport:
         root=root,
         entry="",
         identity=_identity(tree),
-        certificate=_certify(tree, done, settled=settled and not recent),
+        certificate=_certify(tree, done, settled=settled),
         files=tuple(ScanFile(tree.files[path], FileRole.METADATA) for path in sorted(tree.files)),
         acquired_at=_newest(tree),
         beamline=origin.beamline,
@@ -189,7 +192,7 @@ def _report(root: str, done: str, tree: _Tree, *, settled: bool) -> ScanReport:
 def _is_recent(tree: _Tree, now: float) -> bool:
     """Whether a file deeper than the walker looks was changed a short while ago, by the server's clock."""
     deep = [max(s.mtime_ns, s.ctime_ns) / 1e9 for path, s in tree.files.items() if path.count("/") > 1]
-    return any(0.0 <= now - changed < _RECENT_S for changed in deep)
+    return any(abs(now - changed) < _RECENT_S for changed in deep)
 
 
 def _certify(tree: _Tree, done: str, *, settled: bool) -> Certificate:
