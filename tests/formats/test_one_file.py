@@ -60,7 +60,28 @@ def test_files_are_offered_by_their_endings(listing, kind):
     found = family.load(kind).recognise(listing("/data/x", names))
     assert [c.key for c in found] == ["B.HDF5", "a.h5", "c.hdf", "d.nx", "e.nxs"]
     assert {c.format for c in found} == {kind}
-    assert family.load(kind).members(found[0], listing("/data/x", names)) == (["B.HDF5"], ())
+    files, folders = family.load(kind).members(found[0], listing("/data/x", names))
+    assert (list(files), list(folders)) == (["B.HDF5"], [])
+    assert family.load(kind).members(found[0], listing("/data/x", ["a.h5"])) == ([], ())
+
+
+@pytest.mark.parametrize(
+    ("key", "files", "folders"),
+    [
+        ("24888.nxs", ["24888.nxs", "24888_p.h5", "pco1-24888.hdf"], ["24888-files"]),
+        ("k11-18014.nxs", ["k11-18014-pco.h5", "k11-18014.nxs"], []),
+        ("bone.nx", ["bone.nx", "bone_0001.nx"], ["bone_images"]),
+        ("bone_0001.nx", ["bone_0001.nx"], []),
+    ],
+)
+def test_files_that_may_be_linked_to_are_watched_by_their_names(listing, key, files, folders):
+    names = ["24888.nxs", "24888_p.h5", "pco1-24888.hdf", "pco1-24889.hdf", "k11-18014.nxs", "k11-18014-pco.h5"]
+    names += ["bone.nx", "bone_0001.nx", "foam_0001.h5", "bones.h5", "24888.txt"]
+    shown = listing("/data/x", names, ["24888-files", "bone_images", "other"])
+    for kind in ("nexus", "nxtomo"):
+        found = family.load(kind).members(Candidate(kind, "/data/x", key), shown)
+        assert (list(found[0]), list(found[1])) == (files, folders)
+    assert family.load("dataexchange").members(Candidate("dataexchange", "/data/x", key), shown) == ([key], ())
 
 
 def test_camera_files_are_not_offered_and_others_beside_them_are(listing):

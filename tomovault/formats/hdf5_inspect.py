@@ -25,7 +25,7 @@ from tomovault.core.scan import (
     Verdict,
 )
 from tomovault.formats.hdf5_kind import kind_of, marks_of, words_for
-from tomovault.formats.hdf5_one_file import ENDINGS
+from tomovault.formats.hdf5_one_file import stem_of
 from tomovault.formats.hdf5_open import open_hdf5
 from tomovault.formats.hdf5_series import Findings, Series, segments_of
 from tomovault.formats.hdf5_sources import CameraFiles, closure_root
@@ -161,10 +161,6 @@ def _note_writer(opened: h5py.File, scans: Sequence[FoundScan]) -> None:
             scan.findings.open.append("a writer has it open, for single-writer access")
 
 
-def _stem(name: str) -> str:
-    return next((name[: -len(end)] for end in ENDINGS if name.lower().endswith(end)), name)
-
-
 def _report(
     candidate: Candidate,
     kind: str,
@@ -181,7 +177,7 @@ def _report(
     linked = {os.path.relpath(path, real_root): found for path, found in closure.items()}
     listed = [ScanFile(replace(state, path=prefix + candidate.key), FileRole.MASTER)]
     listed += [ScanFile(replace(found, path=path), FileRole.CAMERA) for path, found in linked.items()]
-    stem = _stem(candidate.key)
+    stem = stem_of(candidate.key)
     told: dict[str, Any] = {"master": prefix + candidate.key, "folder": prefix, "part": scan.entry}
     if scan.acquired_at is None:
         told["acquired_at_source"] = "modification time of the file"
@@ -235,7 +231,7 @@ def _identity(kind: str, entry: str, state: FileState, linked: Mapping[str, File
 def _unreadable(candidate: Candidate, kind: str, state: FileState, verdict: Verdict, problem: str) -> ScanReport:
     return ScanReport(
         format=kind,
-        name=_stem(candidate.key),
+        name=stem_of(candidate.key),
         root=os.path.normpath(candidate.folder),
         entry=candidate.key,
         identity=_identity(kind, "", state, {}),

@@ -13,6 +13,7 @@ class DiamondNexusFile(OneFileFormat):
 
     name: ClassVar[str] = "nexus"
     reader: ClassVar[str] = "tomovault.formats.nexus_reader"
+    linked: ClassVar[bool] = True
 
 
 PLUGIN: type[Format] = DiamondNexusFile

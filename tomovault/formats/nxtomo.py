@@ -13,6 +13,7 @@ class NXtomoFile(OneFileFormat):
 
     name: ClassVar[str] = "nxtomo"
     reader: ClassVar[str] = "tomovault.formats.nxtomo_reader"
+    linked: ClassVar[bool] = True
 
 
 PLUGIN: type[Format] = NXtomoFile
