@@ -45,6 +45,7 @@ watch:
 #   host: NAME           the machine whose daemon works here; one daemon leads a site, so while it runs elsewhere
 #                        this area is not watched
 #   template: "{{proposal}}/{{sample}}"    what the folders below it mean
+#   folders: ["other/*"]    each such folder is one scan, whatever is in it; folder_done: "*.done" says that it is over
 #   floor: 1TB           kept free for the acquisition
 areas: {{}}
 
