@@ -246,6 +246,19 @@ def test_the_real_zeiss_file_as_a_volume(real_data, tmp_path, round_trip):
     round_trip(found)
 
 
+def test_every_real_tiff_under_the_name_of_a_slice(real_data, tmp_path, round_trip):
+    sources = sorted(p for d in ("tiff-zoo", "bad-tiff-pillow", "bad-tiff-fuzz") for p in (real_data / d).rglob("*"))
+    folder = tmp_path / "mixed_rec"
+    folder.mkdir()
+    for k, source in enumerate(p for p in sources if p.is_file()):
+        shutil.copyfile(source, folder / f"slice_{k:04d}.tif")
+    (candidate,) = candidates(folder).values()
+    (found,) = family.LimitedFormats().inspect(candidate, settled=True)
+    assert found.certificate.verdict is Verdict.INCOMPLETE
+    assert len(found.files) > 100
+    round_trip(found)
+
+
 # --- texts that lie ------------------------------------------------------------------------------
 
 
