@@ -17,6 +17,8 @@ from tomovault.testing.timeline import Steps, Timeline
 from tomovault.testing.truth import TruthLog
 
 _PER_FILE = 8
+#: Between camera files that are written after the file that links to them.
+_LATE_S = 20.0
 
 #: An image to be taken: its image_key, its angle, its pixels.
 Image = tuple[int, float, "npt.NDArray[np.uint16]"]
@@ -119,7 +121,11 @@ class NXtomoWriter:
     def _write_at_once(self) -> Steps:
         images = list(self._images())
         yield self._acquisition.frame_s * len(images)
-        sources = list(self._camera_files(images)) if self._switches.images.startswith("linked") else []
+        pieces = self._pieces(images) if self._switches.images.startswith("linked") else []
+        late = self._switches.images == "linked_late"
+        for path, piece in pieces if not late else ():
+            self._save(path, piece)
+        sources = [(path, len(piece)) for path, piece in pieces]
         yield 1.0
         with self._open("w") as file:
             entry = self._begin(file)
@@ -131,6 +137,9 @@ class NXtomoWriter:
                 put_tree(entry["sample"], {"rotation_angle": (np.array([angle for _, angle, _ in images]), "degree")})
             self._end(entry)
         self._note("close", self.path)
+        for path, piece in pieces if late else ():
+            yield _LATE_S
+            self._save(path, piece)
         if self._switches.images == "linked_missing":
             os.unlink(sources[-1][0])
             self._log.add("remove", sources[-1][0], at_s=self._timeline.now_s)
@@ -151,16 +160,22 @@ class NXtomoWriter:
             at += count
         detector.create_virtual_dataset("data", layout)
 
-    def _camera_files(self, images: list[Image]) -> Iterator[tuple[str, int]]:
+    def _pieces(self, images: list[Image]) -> list[tuple[str, list[Image]]]:
+        """Which images go into which camera file."""
         folder = os.path.splitext(self.path)[0] + "_images"
-        os.makedirs(folder, exist_ok=True)
-        self._log.add("folder", folder, at_s=self._timeline.now_s)
-        for start in range(0, len(images), _PER_FILE):
-            path = os.path.join(folder, f"camera_{start // _PER_FILE:05d}.h5")
-            with open_locked(path, "w", self._log, at_s=self._timeline.now_s) as file:
-                file["entry/data/data"] = np.stack([image for _, _, image in images[start : start + _PER_FILE]])
-            self._note("close", path)
-            yield path, len(images[start : start + _PER_FILE])
+        return [
+            (os.path.join(folder, f"camera_{start // _PER_FILE:05d}.h5"), images[start : start + _PER_FILE])
+            for start in range(0, len(images), _PER_FILE)
+        ]
+
+    def _save(self, path: str, piece: list[Image]) -> None:
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            os.makedirs(folder)
+            self._log.add("folder", folder, at_s=self._timeline.now_s)
+        with open_locked(path, "w", self._log, at_s=self._timeline.now_s) as file:
+            file["entry/data/data"] = np.stack([image for _, _, image in piece])
+        self._note("close", path)
 
 
 def _append_to(dataset: h5py.Dataset, value: Any) -> None:

@@ -10,7 +10,9 @@ from typing import Literal
 class OneFileSwitches:
     """The plain scan by default. `announced`: the file says how many projections, flats and darks were asked for."""
 
-    images: Literal["appended", "at_once", "gzip", "linked", "linked_missing", "zero_for_ever"] = "appended"
+    images: Literal["appended", "at_once", "gzip", "linked", "linked_late", "linked_missing", "zero_for_ever"] = (
+        "appended"
+    )
     end: Literal["plain", "none", "short"] = "plain"
     angles: Literal["plain", "none"] = "plain"
     flats: Literal["before", "between", "missing"] = "before"

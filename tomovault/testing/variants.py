@@ -178,6 +178,7 @@ NXTOMO_VARIANTS: tuple[Variant, ...] = (
     _nxtomo("flats-between", "flats before, in the middle and after, with pauses", flats="between"),
     _nxtomo("gzip", "images with gzip", images="gzip"),
     _nxtomo("linked", "images are links into camera files", images="linked"),
+    _nxtomo("linked-late", "the camera files are written after the links to them", images="linked_late"),
     _nxtomo("linked-missing", "one camera file is not there", "incomplete", images="linked_missing"),
     _nxtomo("zero-for-ever", "the last image keeps zeros", "undecided", images="zero_for_ever"),
 )
