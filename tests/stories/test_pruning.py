@@ -54,7 +54,8 @@ def test_what_a_prune_left_is_no_new_scan(pruned):
     site, _ = pruned
     before = site.actions()
     site.live()
-    assert set(site.scans()) == {"bone_", "foam_0001"}
+    assert set(site.scans()) == {"bone_", "foam_0001", "bone__volume"}, "the volume that came is a scan of its own"
+    assert site.show("bone__volume")["certificate"]["verdict"] == "undecided"
     assert [site.area_status(area)["problems"] for area in site.areas] == [[], []]
     assert [a for a in site.actions()[len(before) :] if a[0] not in ("inspect",)] == []
 
