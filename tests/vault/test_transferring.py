@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from tomovault.core.errors import UserError
+from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import JobStatus
 from tomovault.core.life import Stage, Status
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import Form, ProductKind
 from tomovault.core.transfer import Receipt, TransferFailed, TransferPlanned, TransferReceived, TransferSubmitted
+from tomovault.testing.globus_sim import GlobusSim, collection_id
+from tomovault.vault.checking import run_doctor
 from tomovault.vault.orders import build_order
 from tomovault.vault.requests import Moot, Request
 from tomovault.vault.site_file import parse_site
 from tomovault.vault.site_settings import GlobusSettings
 from tomovault.vault.transfer_orders import parse_destination, source_path
-from tomovault.vault.transferring import ask_transfer
+from tomovault.vault.transferring import ask_transfer, words_of
 from tomovault.vault.workbench import open_transfers
 
 SITE, HOME = "6c54cade-bde5-45c1-bdea-f4bd71dba2cc", "31ce9ba0-176d-45a5-add3-f37d233ba47d"
@@ -263,6 +265,58 @@ def test_a_rule_alone_sends_nothing_and_says_so(town, port):
     standing = view(town, port).standings[Stage.EXPORTED]
     assert standing.status is Status.WAITING
     assert "tomovault transfer" in standing.reason
+
+
+def test_what_a_rule_forbids_is_refused_and_what_is_under_way_is_seen_through(town, port):
+    asked = ask(town, port)
+    rule = "rules:\n  - {name: stay, when: 'complete', do: forbid, with: {actions: [export]}}\n"
+    town.policy(("rules:\n", rule))
+    with pytest.raises(Refused) as told:
+        ask(town, port, to="home:/other")
+    assert told.value.by.startswith("forbidden by stay@standard:")
+    with pytest.raises(Refused):
+        order_of(town, port, asked)
+    tell(town, port, TransferPlanned(asked.transfer, "u1", town.now + timedelta(days=1)))
+    assert order_of(town, port, asked)["submission_id"] == "u1"
+
+
+def test_how_far_it_is_is_told_in_words(town, port):
+    asked = ask(town, port)
+    assert words_of(town.vault, asked) == "asked"
+    give_up(town, asked, TransferPlanned(asked.transfer, "u1", town.now + timedelta(days=1)))
+    assert words_of(town.vault, asked) == "planned: no network"
+
+
+# --- the doctor --------------------------------------------------------------------------------------
+
+
+def transfer_checks(town):
+    return {c.name: c for c in run_doctor(town.folder) if c.name.startswith("transfer")}
+
+
+def test_the_doctor_tries_the_service_with_each_vault(town):
+    assert transfer_checks(town) == {}
+    site = collection_id("site")
+    with GlobusSim({"site": town.base}) as sim:
+        paths = {str(town.base): "/"}
+        town.change(globus={"collection": site, "paths": paths, "service": sim.url})
+        check = transfer_checks(town)["transfer"]
+        assert (check.ok, check.needed) == (False, False)
+        assert "globus-token" in check.hint
+        token = town.folder / "globus-token"
+        token.touch(0o600)
+        token.write_text("any")
+        check = transfer_checks(town)["transfer from inhouse"]
+        assert (check.ok, check.detail) == (
+            True,
+            f"{town.vault.site.areas['inhouse'].vault} is /inhouse.vault of {site}",
+        )
+        sim.faults.add("denied")
+        assert "permission denied" in transfer_checks(town)["transfer from inhouse"].detail
+        sim.faults.clear()
+        town.change(globus={"paths": {str(town.base): "/wrong"}})
+        check = transfer_checks(town)["transfer from inhouse"]
+        assert (check.ok, check.detail) == (False, f"/wrong/inhouse.vault is not in {site}")
 
 
 def test_the_products_tell_of_their_own_transfers(town, port):

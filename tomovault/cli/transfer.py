@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -84,7 +86,7 @@ def _wait(vault: Any, asked: list[Any], *, quiet: bool) -> Exception | None:
     for scan, one in asked:
         try:
             with open_progress(quiet=quiet) as progress:
-                answer = wait_for(vault, one.job, progress, keep=True)
+                answer = wait_for(vault, one.job, _in_words(vault, one, progress), keep=True)
             raise_if_failed(answer)
         except TomovaultError as failure:
             problem = problem or failure
@@ -96,6 +98,15 @@ def _wait(vault: Any, asked: list[Any], *, quiet: bool) -> Exception | None:
             )
             raise click.exceptions.Exit(130) from None
     return problem
+
+
+def _in_words(vault: Any, one: Any, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    """Progress that says how far the transfer is while there is nothing to count."""
+    from tomovault.vault.transferring import words_of
+
+    if not sys.stderr.isatty():
+        return progress
+    return lambda what, done, total: progress(what if total else words_of(vault, one), done, total)
 
 
 def _page(vault: Any, scan: Any, one: Any) -> dict[str, Any]:

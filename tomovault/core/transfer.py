@@ -202,6 +202,9 @@ class TransferService(Protocol):
     def cancel(self, task_id: str) -> None:
         """The task goes on no longer; nothing happens to one that is over."""
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
 
 __all__ = [
     "Item",

@@ -36,7 +36,7 @@ class GlobusTransfers:
         )
 
     def close(self) -> None:
-        """Its connections are closed."""
+        """See `TransferService`."""
         self._client.close()
 
     def new_submission(self) -> str:

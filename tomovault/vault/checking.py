@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -72,6 +73,7 @@ def run_doctor(folder: Path) -> list[Check]:
         checks.extend(_tiers(vault))
         checks.append(_engine(vault))
     finally:
+        checks.extend(_transfers(vault))
         vault.close()
     return checks
 
@@ -170,3 +172,30 @@ def _engine(vault: Vault) -> Check:
         return Check(f"engine {kind}", False, problem.message, problem.hint)
     except ImportError as problem:
         return Check(f"engine {kind}", False, str(problem), "pip install finufft", needed=False)
+
+
+def _transfers(vault: Vault) -> Iterator[Check]:
+    """The transfer service, where the site has one: who we are to it, and that it sees each area's vault."""
+    from tomovault.vault.transfer_orders import source_path
+    from tomovault.vault.workbench import open_transfers
+
+    globus = vault.site.globus
+    if globus is None:
+        return
+    try:
+        service = open_transfers(vault.site)
+    except TomovaultError as problem:
+        yield Check("transfer", False, problem.message, problem.hint, needed=False)
+        return
+    with contextlib.closing(service):
+        for name, area in vault.site.areas.items():
+            what = f"transfer from {name}"
+            try:
+                path = source_path(str(area.vault), globus)
+                seen = service.listing(globus.collection, path) is not None
+            except TomovaultError as problem:
+                yield Check(what, False, problem.message, problem.hint, needed=False)
+                continue
+            hint = f"is {area.vault} really {path} in the collection? see `globus: paths:` in tomovault.yaml"
+            told = f"{area.vault} is {path} of {globus.collection}"
+            yield Check(what, seen, told if seen else f"{path} is not in {globus.collection}", hint, needed=False)

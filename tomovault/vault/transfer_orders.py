@@ -8,11 +8,13 @@ import uuid
 from pathlib import PurePosixPath
 from typing import Any
 
-from tomovault.core.errors import UserError
+from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import KnownScan
+from tomovault.core.life import Stage
 from tomovault.core.replica import ProductKind, Replica
 from tomovault.core.transfer import Transfer, TransferState
 from tomovault.core.wire import to_plain
+from tomovault.policy.decide import forbidden
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.site_settings import GlobusSettings
 from tomovault.vault.vault import Vault
@@ -76,6 +78,8 @@ def order_export(request: Request) -> dict[str, Any]:
     if transfer is not None and transfer.state is TransferState.SUCCEEDED:
         raise Moot("its receipt is in")
     under_way = transfer is not None and transfer.state in (TransferState.PLANNED, TransferState.SUBMITTED)
+    if not under_way:
+        _require_allowed(request)
     package = package_to_send(vault, scan, kind)
     label = f"tomovault {scan.name} {kind}"
     folder = PurePosixPath(str(wish["path"]), vault.stem_of(scan))
@@ -106,6 +110,14 @@ def order_export(request: Request) -> dict[str, Any]:
         "task_id": transfer.task_id if transfer is not None and under_way else None,
         "deadline": to_plain(transfer.deadline) if transfer is not None and under_way else None,
     }
+
+
+def _require_allowed(request: Request) -> None:
+    """Raises Refused where a rule forbids that anything of the scan is sent. What is under way is seen through."""
+    vault, scan = request.vault, request.scan
+    area = vault.area_facts(request.tx, scan.area)
+    if reason := forbidden(scan, vault.policy_of(scan.area), area, request.now).get(Stage.EXPORTED):
+        raise Refused(f"{scan.name} may not be sent", by=reason)
 
 
 def find_transfer(scan: KnownScan, transfer_id: object) -> Transfer | None:

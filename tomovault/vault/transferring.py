@@ -73,6 +73,14 @@ def ask_transfer(vault: Vault, scan_id: str, *, to: str, product: str, overwrite
     return Asked(transfer_id, job)
 
 
+def words_of(vault: Vault, asked: Asked) -> str:
+    """In a few words, how far a transfer is and what it waits for."""
+    with vault.catalogue.reading() as tx:
+        state = vault.catalogue.read_transfer(tx, asked.transfer).state
+        error = vault.catalogue.read_job(tx, asked.job).error
+    return f"{state}: {error}" if error else str(state)
+
+
 def job_of(scan: KnownScan, transfer: Transfer) -> Job | None:
     """The newest job that carries a transfer out."""
     found = [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == transfer.id]
