@@ -164,7 +164,7 @@ def test_every_command_has_help_and_json():
     for name in (
         "init, area add, run, status, scan list, scan show, scan declare, explain, restore, pin, unpin, accept, "
         "prune list, prune undo, quota, verify, policy check, policy preview, catalogue upgrade, catalogue check, "
-        "catalogue backup, audit show, audit verify, doctor, dev beamline"
+        "catalogue backup, audit show, audit verify, doctor, transfer, dev beamline, dev globus-sim"
     ).split(", "):
         assert name in found
         assert found[name].help
