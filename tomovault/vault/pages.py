@@ -277,9 +277,11 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
                 "settling": told.get("unsettled", {}).get(name, 0) if leader else 0,
                 "alarms": [a["text"] for a in told.get("alarms", []) if a["area"] == name],
                 "problems": [
-                    {"path": name_of(entry.candidate.folder), "problem": name_of(entry.problem)}
-                    for entry in problems
-                    if entry.area == name
+                    {"path": name_of(path), "problem": name_of(problem)}
+                    # Several formats may say the same of one file.
+                    for path, problem in dict.fromkeys(
+                        (e.candidate.folder, e.problem) for e in problems if e.area == name
+                    )
                 ],
                 "unclaimed": unclaimed[name],
             }
