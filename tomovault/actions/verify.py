@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, TomovaultError, Transient
-from tomovault.core.manifest import ManifestFile
+from tomovault.core.manifest import ManifestFile, names_together
 from tomovault.core.ports import Action, Bench, Placed, Throttle
 from tomovault.core.record import Checked, Outcome, Result
 from tomovault.core.replica import Form, ProductKind, StoredFile
@@ -120,14 +121,21 @@ def _problem_of_files(target: Target, area: Area, throttle: Throttle) -> str:
         raise Transient(f"the manifest {target.manifest} cannot be read: {problem.strerror}") from problem
     bad: list[str] = []
     grown: list[str] = []
-    above = parts_below(area.path, target.location)
-    with Ground(area.path) as ground:
-        for file in read_text(text).contents.files:
+    files = read_text(text).contents.files
+    _, together = names_together([file.meta.path for file in files])
+    outside = os.path.commonpath([area.path, target.location]) != os.path.normpath(area.path)
+    below = target.location if outside else area.path  # the texts of a split scan are outside of its area
+    above = parts_below(below, target.location)
+    with Ground(below) as ground:
+        for file in files:
             meta = file.meta
-            folders, name = split(meta.path)
             try:
-                with ground.folder([*above, *folders]) as fd:
-                    wrong = _problem_of_file(fd, name, meta, throttle)
+                wrong = _problem_below(ground, above, meta.path, meta, throttle)
+            except FileNotFoundError as failed:
+                wrong = failed.strerror or str(failed)
+                if together[meta.path] != meta.path:
+                    with contextlib.suppress(OSError):
+                        wrong = _problem_below(ground, above, together[meta.path], meta, throttle)
             except OSError as failed:
                 wrong = failed.strerror or str(failed)
             if wrong == "has grown":
@@ -137,6 +145,12 @@ def _problem_of_files(target: Target, area: Area, throttle: Throttle) -> str:
     if bad:
         return f"{len(bad)} files, first {bad[0]}"
     return f"grown: {', '.join(grown[:3])}" if grown else ""
+
+
+def _problem_below(ground: Ground, above: list[str], path: str, meta: ManifestFile, throttle: Throttle) -> str:
+    folders, name = split(path)
+    with ground.folder([*above, *folders]) as fd:
+        return _problem_of_file(fd, name, meta, throttle)
 
 
 def _problem_of_file(fd: int, name: str, meta: ManifestFile, throttle: Throttle) -> str:

@@ -21,6 +21,7 @@ from tomovault.catalog.scans import touch
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.catalog.usage import accounted
 from tomovault.core.known import JobStatus
+from tomovault.core.manifest import names_together
 from tomovault.core.record import RestoredHere
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.core.scan import Candidate, FileRole, FileState, ScanFile, ScanReport
@@ -62,8 +63,9 @@ def find_known_copy(
         owner = of[0]
     for copy in copies:
         if (copy.format, copy.entry, copy.location) == (report.format, report.entry, base):
-            lacking = [m for scan, m in manifests if scan == copy.scan_id and not m.keys() <= found.keys()]
-            _set_state(tx, copy, ReplicaState.SUSPECT if lacking else ReplicaState.PRESENT, now)
+            forms = [m for scan, m in _known_manifests(tx, {copy.digest}) if scan == copy.scan_id]
+            whole = not forms or any(m.keys() <= found.keys() for m in forms)
+            _set_state(tx, copy, ReplicaState.PRESENT if whole else ReplicaState.SUSPECT, now)
     return owner
 
 
@@ -113,7 +115,9 @@ def _copies_at(tx: Tx, area: str, location: str) -> Sequence[Row[Any]]:
 
 
 def _known_manifests(tx: Tx, digests: Collection[str]) -> list[tuple[str, _Manifest]]:
-    """(scan, files by path) of every known original with one of these digests."""
+    """(scan, files by path) of every known original with one of these digests; of a split scan also with the paths that
+    its files have where they stand together.
+    """
     product = tables.product
     query = select(product.c.scan_id, product.c.digest).where(
         product.c.kind == ProductKind.ORIGINAL.value, product.c.digest.in_(sorted(digests))
@@ -122,16 +126,20 @@ def _known_manifests(tx: Tx, digests: Collection[str]) -> list[tuple[str, _Manif
     for row in tx.rows(query.order_by(product.c.created_at, product.c.id)):
         files = files_of_manifest(tx.manifests, row.digest)
         if files is not None:
-            found.append((str(row.scan_id), {entry_path(entry): entry for entry in files}))
+            manifest = {entry_path(entry): entry for entry in files}
+            found.append((str(row.scan_id), manifest))
+            top, names = names_together(manifest)
+            if top:
+                found.append((str(row.scan_id), {names[path]: entry for path, entry in manifest.items()}))
     return found
 
 
 def _restores(tx: Tx, jobs: Collection[str]) -> Sequence[Row[Any]]:
-    """Those of the jobs that are restores of a scan."""
+    """Those of the jobs that put files of a scan there."""
     job = tables.job
     return tx.rows(
         select(job.c.scan_id, job.c.status, job.c.result)
-        .where(job.c.id.in_(sorted(jobs)), job.c.action == "restore", job.c.scan_id.is_not(None))
+        .where(job.c.id.in_(sorted(jobs)), job.c.action.in_(("restore", "replicate")), job.c.scan_id.is_not(None))
         .order_by(job.c.queued_at, job.c.id)
     )
 
@@ -173,7 +181,10 @@ def _as_joined(tx: Tx, area: str, report: ScanReport, now: datetime) -> str | No
     scan = tables.scan
     rows = tx.rows(
         select(scan.c.superseded_by).where(
-            scan.c.place_hash == place_hash(area, report.format, report.root, report.entry),
+            scan.c.area == area,
+            scan.c.format == report.format,
+            scan.c.root_hash == place_hash(report.root),
+            scan.c.entry == report.entry,
             scan.c.superseded_by.is_not(None),
             scan.c.identity == report.identity,
             scan.c.bytes == report.size,

@@ -56,6 +56,13 @@ class NotYet(Transient):
     """Something else has to come first, such as a tape to its drive; to wait for it uses up no attempt of a job."""
 
 
+class NoRoomYet(NotYet):
+    """A server is too full for what is to be copied there; it is looked at again every `PAUSE_S` seconds."""
+
+    #: Longer than a daemon that runs until it is idle waits for.
+    PAUSE_S: ClassVar[float] = 90.0
+
+
 class SourceChanged(Transient):
     """A user's file was modified, moved or removed while it was read; the attempt left nothing behind."""
 

@@ -193,10 +193,13 @@ def facts_of(
     now: datetime,
     keep_after: timedelta,
     wanted_tiers: frozenset[str] = frozenset(),
+    wanted_files: frozenset[str] = frozenset(),
     archive_wanted: int = LEAST_COPIES,
     uncounted: frozenset[str] = frozenset(),
 ) -> Facts:
-    """The facts that LIFE reads, derived from what is known. Copies on tiers that are `uncounted` archive nothing."""
+    """The facts that LIFE reads, derived from what is known. `wanted_files` are areas that the files as such are wanted
+    in. Copies on tiers that are `uncounted` archive nothing.
+    """
     originals = scan.replicas_of(ProductKind.ORIGINAL)
     packages = [r for r in originals if r.form is Form.PACKAGE and r.state is ReplicaState.VERIFIED]
     kept = (
@@ -206,14 +209,15 @@ def facts_of(
         and now - scan.changed_at >= keep_after
     )
     on_tiers = {r.tier for r in originals if r.state is ReplicaState.VERIFIED}
+    files_in = {r.tier for r in originals if r.form is Form.FILES and r.state is ReplicaState.VERIFIED}
     return Facts(
         complete=scan.complete,
         aborted=scan.verdict is Verdict.ABORTED,
         kept_as_found=kept,
         preview=_made(scan, ProductKind.PREVIEW),
         package=bool(packages),
-        tiers_wanted=len(wanted_tiers),
-        tiers_lacking=len(wanted_tiers - on_tiers),
+        tiers_wanted=len(wanted_tiers) + len(wanted_files),
+        tiers_lacking=len(wanted_tiers - on_tiers) + len(wanted_files - files_in),
         archive_copies=len(good_domains((r for r in originals if r.tier not in uncounted), TierClass.ARCHIVE)),
         archive_wanted=archive_wanted,
         volume=_made(scan, ProductKind.VOLUME),

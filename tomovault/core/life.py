@@ -129,7 +129,7 @@ LIFE: tuple[Step, ...] = (
         (Stage.PACKED,),
         lambda f: f.tiers_wanted > 0 and f.tiers_lacking == 0 and f.package,
         "replicate",
-        "complete; what is copied is its package",
+        "packed (what is copied, its package or its files, is compared with its digests)",
         "replicas on the wanted tiers, each verified once and not suspect",
         also=lambda f: "" if f.tiers_wanted else "no tier is wanted",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +66,32 @@ def content_digest(parts: dict[str, str]) -> str:
 def path_bytes(path: str) -> bytes:
     """The bytes that the file system knows a name by."""
     return path.encode("utf-8", "surrogateescape")
+
+
+#: ESRF's name for the fast disk of a detector computer, as a part of a path.
+LOCAL_DISK = "lbsram"
+
+
+def names_together(paths: Collection[str]) -> tuple[str, Mapping[str, str]]:
+    """(folder of the data, name for each path) where the files of a scan stand in one folder; every path is its own
+    name, and the folder '', unless the scan is split: its data below a folder `lbsram`, and texts under the same path
+    without that part.
+    """
+    same = {path: path for path in paths}
+    for folder in sorted({path.rpartition("/")[0] for path in paths}):
+        parts = folder.split("/")
+        if LOCAL_DISK not in parts:
+            continue
+        texts = "/".join(part for part in parts if part != LOCAL_DISK)
+        names = {path: _name_below(path, folder, texts) for path in paths}
+        if "" not in names.values() and len(set(names.values())) == len(names):
+            return folder, names
+    return "", same
+
+
+def _name_below(path: str, *folders: str) -> str:
+    """The path below the first of the folders that it is in, '' where it is in none."""
+    for folder in folders:
+        if not folder or path.startswith(folder + "/"):
+            return path.removeprefix(folder + "/") if folder else path
+    return ""

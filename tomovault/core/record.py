@@ -194,7 +194,7 @@ RECORD_TYPES: Mapping[str, type] = {
 @dataclass(frozen=True)
 class Result:
     """The content of a job's result file. What waits and is to go on `at_once` waited only for its records to be in
-    the catalogue.
+    the catalogue. Nothing is tried again before `pause_s` have passed.
     """
 
     outcome: Outcome
@@ -204,3 +204,4 @@ class Result:
     peak_bytes: int = 0
     cpu_s: float = 0.0
     at_once: bool = False
+    pause_s: float = 0.0

@@ -69,12 +69,24 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Move:
+    """The files of a scan are wanted as files in the area `to`: below the folder that `path` describes, or at the
+    place that they have below their own area where it is None.
+    """
+
+    to: str
+    path: str | None
+    rule: Rule
+
+
+@dataclass(frozen=True)
 class Asks:
     """The settings that the rules ask for, joined over the rules that hold for one scan."""
 
     copies: int = LEAST_COPIES
     archive_tiers: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ()
+    moves: tuple[Move, ...] = ()
     presets: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Rule] = field(default_factory=dict)
     recency: Recency = field(default_factory=Recency)
@@ -156,6 +168,7 @@ def asks_of(
         copies=_copies(matches),
         archive_tiers=_joined(m.rule.settings.tiers for m in archive),
         tiers=_joined(m.rule.settings.tiers for m in _wanted(matches, "replicate")),
+        moves=_moves(_wanted(matches, "replicate")),
         presets={do: m.rule.settings.preset for do, m in chosen.items() if m.rule.settings.preset},
         rules={do: m.rule for do, m in chosen.items()},
         recency=policy.recency,
@@ -300,6 +313,16 @@ def _copies(matches: Sequence[Match]) -> int:
     """Archive copies asked for: the most of any archive or prune rule that holds or may hold later."""
     asked = (m.rule.settings.copies for do in ("archive", "prune") for m in _wanted(matches, do))
     return max(LEAST_COPIES, *asked, LEAST_COPIES)
+
+
+def _moves(matches: Iterable[Match]) -> tuple[Move, ...]:
+    """One for each area that files are wanted in; a rule that holds comes before one that may hold later."""
+    chosen: dict[str, Move] = {}
+    for match in sorted(matches, key=lambda m: not m.verdict.value):
+        settings = match.rule.settings
+        if settings.form is Form.FILES and settings.to is not None:
+            chosen.setdefault(settings.to, Move(settings.to, settings.path, match.rule))
+    return tuple(chosen.values())
 
 
 def _joined(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:

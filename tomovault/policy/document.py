@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
+from string import Formatter
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -36,7 +37,7 @@ STAGE_OF: Mapping[str, Stage] = {
 SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "pack": frozenset(),
     "preview": frozenset({"preset"}),
-    "replicate": frozenset({"tiers"}),
+    "replicate": frozenset({"tiers", "form", "to", "path"}),
     "archive": frozenset({"copies", "tiers"}),
     "reconstruct": frozenset({"preset"}),
     "accept": frozenset({"preset"}),
@@ -49,11 +50,13 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
 
 #: Without these an action does not know what to do.
 NEEDED_BY: Mapping[str, frozenset[str]] = {
-    "replicate": frozenset({"tiers"}),
     "export": frozenset({"to"}),
     "forbid": frozenset({"actions"}),
     "verify": frozenset({"verified_within"}),
 }
+
+#: What the `path` of a `replicate` rule may name.
+PATH_FIELDS = frozenset({"proposal", "sample", "owner", "beamline", "format", "area"})
 
 #: No copy is queued for a re-read more often than this.
 _LEAST_BETWEEN_READS = timedelta(days=1)
@@ -79,6 +82,8 @@ class Settings(Strict):
     forms: tuple[Form, ...] = (Form.FILES,)
     verified_within: Duration | None = None
     to: str | None = None
+    form: Form = Form.PACKAGE
+    path: str | None = None
     actions: tuple[ActionName, ...] = ()
 
 
@@ -141,6 +146,8 @@ class Rule(Strict):
             found.append(Fault("a copy is re-read once a day at most: 1d or more", ("with", "verified_within")))
         if "forms" in given and not self.settings.forms:
             found.append(Fault("name at least one of files, package", ("with", "forms")))
+        if self.do == "replicate" and not given - legal:
+            found.extend(_problems_of_copy(self.settings))
         if found:
             raise faults(found)
         return self
@@ -151,9 +158,39 @@ class Rule(Strict):
         return read_expression(self.when)
 
 
+def _problems_of_copy(settings: Settings) -> Iterator[Fault]:
+    """A copy is of packages to `tiers`, or of the files `to` an area."""
+    as_files = settings.form is Form.FILES
+    if not as_files and not settings.tiers:
+        yield Fault("'replicate' needs 'tiers' under 'with', or 'form: files' and 'to'", ("do",))
+    if as_files and not settings.to:
+        yield Fault("files are copied to an area: 'replicate' needs 'to' under 'with'", ("do",))
+    if as_files and settings.tiers:
+        yield Fault("tiers hold packages; files go 'to' an area", ("with", "tiers"), at_key=True)
+    for key in ("to", "path"):
+        if not as_files and getattr(settings, key) is not None:
+            yield Fault(f"{key!r} is for 'form: files'", ("with", key), at_key=True)
+    if settings.path is not None and (problem := _problem_of_path(settings.path)):
+        yield Fault(problem, ("with", "path"))
+
+
+def _problem_of_path(path: str) -> str:
+    if any(part in ("", ".", "..") or part.startswith(".tomovault") for part in path.split("/")):
+        return "a path below the area, such as {proposal}/{sample}"
+    try:
+        fields = [(name, more, how) for _, name, more, how in Formatter().parse(path) if name is not None]
+    except ValueError:
+        return f"{path!r} has a brace that is never closed"
+    for name, more, how in fields:
+        if name not in PATH_FIELDS or more or how:
+            return f"{{{name}}} is not known{nearest(name, PATH_FIELDS)}"
+    return ""
+
+
 class Policy(Strict):
     """A file of rules. Where several rules want the same action of a scan, the one with the lowest `order`,
-    then the first in the file, gives its settings; of `copies` and `tiers` the most that is asked counts.
+    then the first in the file, gives its settings; of `copies` and `tiers` the most that is asked counts, and of
+    rules that copy files to one area the first says where.
     """
 
     name: Word

@@ -243,7 +243,9 @@ class Foreman:
                 claimed.token,
                 result,
                 now=now,
-                retry_after_s=min(retries.after_s * 2 ** max(0, claimed.number - 1), retries.most_s),
+                retry_after_s=max(
+                    result.pause_s, min(retries.after_s * 2 ** max(0, claimed.number - 1), retries.most_s)
+                ),
                 max_attempts=retries.attempts,
                 whose=self.vault.whose_in(claimed.place),
             )
@@ -311,3 +313,4 @@ def _tail(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     return lines[-1][:300] if lines else ""
+        pause_s=plain.get("pause_s", 0.0),

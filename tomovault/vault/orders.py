@@ -26,6 +26,7 @@ from tomovault.core.replica import (
 )
 from tomovault.core.wire import to_plain
 from tomovault.policy.decide import Asks
+from tomovault.vault.move_orders import order_move
 from tomovault.vault.removal_orders import order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.restore_orders import order_restore
@@ -231,11 +232,15 @@ def _recall_for_archive(request: Request, package: Replica) -> dict[str, Any] | 
 
 
 def _replicate(request: Request) -> dict[str, Any]:
-    wanted = frozenset(_asks(request).tiers)
-    have = {r.tier for r in request.scan.replicas_of(ProductKind.ORIGINAL) if r.state is ReplicaState.VERIFIED}
-    lacking = sorted(wanted - have)
-    if not lacking:
+    asks = _asks(request)
+    good = [r for r in request.scan.replicas_of(ProductKind.ORIGINAL) if r.state is ReplicaState.VERIFIED]
+    lacking = sorted(frozenset(asks.tiers) - {r.tier for r in good})
+    files_in = {r.tier for r in good if r.form is Form.FILES}
+    moves = [move for move in asks.moves if move.to not in files_in]
+    if not lacking and not moves:
         raise Moot("every wanted tier has it")
+    if not lacking:
+        return order_move(request, moves[0])
     package = _need_package(request)
     return {"tier": lacking[0], "parcels": [to_plain(_parcel(request, package))], "source_place": package.tier}
 

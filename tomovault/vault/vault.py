@@ -197,6 +197,8 @@ class Vault:
         if len(raw) <= _STEM_BYTES:
             return stem
         return os.fsdecode(raw[: _STEM_BYTES - 17]) + "-" + hashlib.sha256(raw).hexdigest()[:16]
+        if below.startswith("..") and scan.candidate is not None:  # the texts of a split scan are outside of its area
+            below = os.path.relpath(scan.candidate.folder, area.path)
 
     def quarantine_of(self, below: str, permit: str) -> str:
         """The quarantine folder of a permit: on the same file system, where the walker does not look."""
@@ -248,6 +250,7 @@ class Vault:
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants))
+            wanted_files=frozenset(move.to for move in asks.moves),
 
     def verified_within(self, area: str) -> dict[TierClass, timedelta]:
         """How recently a copy must have been re-read to be relied on, by class of tier."""
