@@ -8,7 +8,7 @@ from tomovault.cli import common_options, open_vault, say, say_json
 
 
 @click.command()
-@click.argument("area", metavar="[NAME]", required=False)
+@click.argument("area", metavar="NAME", required=False)
 @common_options
 def command(area: str | None, as_json: bool) -> None:
     """List files of the area NAME, or of all, that look like scans by their names and are none.
