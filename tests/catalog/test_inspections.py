@@ -309,3 +309,25 @@ def test_a_late_word_on_an_earlier_state_is_dropped(site, make, now):
     older = dataclasses.replace(late, snapshot="an earlier one", settled=True)
     assert _record(site, older, now + timedelta(minutes=2)) == []
     assert _known(site, scan_id).settled
+
+
+def test_scans_of_one_folder_are_told_apart_by_candidate(site, make, now):
+    """Two prefixes of an EDF folder, or two NXtomo files, may have entries of one name."""
+    first = make.inspected(make.report(name="a_"), key="a_")
+    second = make.inspected(make.report(name="b_", identity="two"), key="b_")
+    ids = [_record(site, one, now)[0] for one in (first, second, first, second)]
+    assert ids[:2] == ids[2:]
+    assert len(set(ids)) == 2
+    assert all(_known(site, scan_id).superseded_by is None for scan_id in ids)
+    _agree(site)
+
+
+def test_texts_that_appear_at_another_root_make_no_new_scan(site, make, now):
+    """An EDF series on a fast disk has the root of both places once its texts are there."""
+    fast = make.report(root="/data/inhouse/fast/s1", verdict=Verdict.ACQUIRING)
+    both = make.report(root="/data/inhouse", name="s1")
+    folder = "/data/inhouse/fast/s1"
+    (scan_id,) = _record(site, make.inspected(fast, folder=folder, settled=False), now)
+    assert _record(site, make.inspected(both, folder=folder), now) == [scan_id]
+    assert _known(site, scan_id).root == "/data/inhouse"
+    _agree(site)

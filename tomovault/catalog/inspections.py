@@ -77,7 +77,8 @@ def record_inspected(tx: Tx, area: str, inspected: Inspected, now: datetime, who
 
 def _record_report(tx: Tx, context: _Context, report: ScanReport, restored: RestoredHere | None) -> str:
     scan = tables.scan
-    place = place_hash(context.area, report.format, report.root, report.entry)
+    # Several candidates may stand in one folder and have entries of the same name.
+    place = place_hash(context.candidate, report.entry)
     old = tx.first(select(scan).where(scan.c.place_hash == place, scan.c.superseded_by.is_(None)).with_for_update())
     if old is None:
         copy_of = find_known_copy(tx, context.area, report, restored, context.now, settled=context.settled)
@@ -177,6 +178,8 @@ def _update(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str
     lacks = _lacks(tx, context, report, old)
     if lacks:
         values |= {name: getattr(old, name) for name in _KEPT} | {"certificate": certificate_of(old.certificate)}
+    if old.root != report.root and not _has_original(tx, old.id):
+        values |= {"root": report.root, "root_hash": place_hash(report.root)}
     if old.name.startswith(values["name"] + "_"):
         values["name"] = old.name
     if old.identity != report.identity:
