@@ -108,6 +108,14 @@ def test_what_can_never_come_right_is_cancelled_and_refused(shipment, fault, tex
     assert list(shipment.vault.glob(".*")) == []
 
 
+def test_what_the_task_says_of_itself_is_enough_to_give_it_up(shipment, monkeypatch):
+    monkeypatch.setattr(shipment.bench.service, "faults", lambda _task: [])
+    shipment.sim.faults.add("permission")
+    result = shipment.go()
+    assert result.outcome is Outcome.REFUSED
+    assert "PERMISSION_DENIED" in result.error
+
+
 def test_a_paused_task_is_waited_for_and_goes_on(shipment):
     shipment.sim.faults.add("paused")
     shipment.step()

@@ -239,9 +239,9 @@ def _watch(
         if task.status is TaskStatus.FAILED:
             told = f"task {task.id} failed: {task.reason or 'without a reason'}"
             return _failed(submitted, told, bench, Outcome.TRANSIENT)
-        if task.faults > faults:
+        if task.faults > faults or task.code in _HOPELESS:
             faults = task.faults
-            if hopeless := _hopeless(submitted, service):
+            if hopeless := _hopeless(task, service):
                 service.cancel(task.id)
                 return _failed(submitted, f"task {task.id} was cancelled: {hopeless}", bench, Outcome.REFUSED)
         if task.paused or task.status is TaskStatus.INACTIVE or time.monotonic() - begun > _WATCH_S:
@@ -258,8 +258,10 @@ def _why_waiting(task: Task) -> str:
     return f"task {task.id} met {task.faults} faults so far: {task.reason}" if task.reason else ""
 
 
-def _hopeless(submitted: TransferSubmitted, service: TransferService) -> str:
-    return next((f.text for f in service.faults(submitted.task_id) if f.code in _HOPELESS), "")
+def _hopeless(task: Task, service: TransferService) -> str:
+    """What the task meets that does not change by itself; '' if there is nothing of that kind."""
+    known = next((f.text for f in service.faults(task.id) if f.code in _HOPELESS), "")
+    return known or (task.reason or task.code if task.code in _HOPELESS else "")
 
 
 def _failed(submitted: TransferSubmitted, reason: str, bench: Bench, outcome: Outcome) -> Result:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tomovault.cli import common_options, label, open_vault, say, say_json, who
+
+if TYPE_CHECKING:
+    from tomovault.core.errors import TomovaultError
 
 
 @click.command()
@@ -53,19 +56,24 @@ def command(scans: tuple[str, ...], target: str, product: str, overwrite: bool, 
           paths: {/data/id19: /id19}                          # folders here, and their paths there
     A token is in the file globus-token, or a client in globus-client, both readable by the daemon's account alone.
     """
+    from tomovault.core.errors import TomovaultError
     from tomovault.vault.asking import find_scan
     from tomovault.vault.transferring import ask_transfer
 
     vault = open_vault()
     with vault.catalogue.reading() as tx:
         known = [find_scan(vault, tx, scan) for scan in scans]
-    asked = [
-        (scan, ask_transfer(vault, scan.id, to=target, product=product, overwrite=overwrite, by=who()))
-        for scan in {scan.id: scan for scan in known}.values()
-    ]
-    problem = None
+    asked = []
+    problem: TomovaultError | None = None
+    for scan in {scan.id: scan for scan in known}.values():
+        try:
+            one = ask_transfer(vault, scan.id, to=target, product=product, overwrite=overwrite, by=who())
+        except TomovaultError as failure:
+            problem = problem or failure
+        else:
+            asked.append((scan, one))
     if wait:
-        problem = _wait(vault, asked, quiet=as_json)
+        problem = _wait(vault, asked, quiet=as_json) or problem
     pages = [_page(vault, scan, one) for scan, one in asked]
     if as_json and problem is None:
         say_json({"transfers": pages})
@@ -76,7 +84,7 @@ def command(scans: tuple[str, ...], target: str, product: str, overwrite: bool, 
         raise problem
 
 
-def _wait(vault: Any, asked: list[Any], *, quiet: bool) -> Exception | None:
+def _wait(vault: Any, asked: list[Any], *, quiet: bool) -> TomovaultError | None:
     """Every transfer is over; the first failure. On Ctrl-C they go on, and it is said how."""
     from tomovault.cli._progress import open_progress
     from tomovault.core.errors import TomovaultError

@@ -151,7 +151,9 @@ class TaskStatus(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Task:
-    """A task as the service tells it. `reason` says why it is paused, or why it failed ('' if neither)."""
+    """A task as the service tells it. `code` is its word for what the task meets now, and `reason` says why it does not
+    go on, or why it failed; both are '' where all is well.
+    """
 
     id: str
     status: TaskStatus
@@ -161,6 +163,7 @@ class Task:
     bytes_transferred: int
     faults: int
     paused: bool = False
+    code: str = ""
     reason: str = ""
     requested_at: datetime | None = None
     completed_at: datetime | None = None

@@ -119,8 +119,10 @@ def _authorizer(credentials: Credentials) -> Any:
 
 def _task(plain: Any) -> Task:
     fatal = plain.get("fatal_error") or {}
-    nice = str(plain.get("nice_status_short_description") or plain.get("nice_status") or "")
-    reason = str(fatal.get("description") or fatal.get("code") or ("" if nice in _NICE else nice))
+    nice = str(plain.get("nice_status") or "")
+    code = "" if nice in _NICE else nice
+    told = code and str(plain.get("nice_status_short_description") or code)
+    reason = str(fatal.get("description") or fatal.get("code") or told)
     return Task(
         id=str(plain["task_id"]),
         status=TaskStatus(plain["status"]),
@@ -130,6 +132,7 @@ def _task(plain: Any) -> Task:
         bytes_transferred=int(plain.get("bytes_transferred") or 0),
         faults=int(plain.get("faults") or 0),
         paused=bool(plain.get("is_paused")),
+        code=code,
         reason=reason,
         requested_at=_time(plain.get("request_time")),
         completed_at=_time(plain.get("completion_time")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -39,6 +40,7 @@ def command(collections: tuple[str, ...], port: int, faults: tuple[str, ...], li
         else:
             say(table(["fault", "what"], [[name, what] for name, what in FAULTS.items()]))
         return
+    import contextlib
     import threading
 
     from tomovault.testing.globus_sim import GlobusSim, collection_id
@@ -62,7 +64,8 @@ def command(collections: tuple[str, ...], port: int, faults: tuple[str, ...], li
         say(f"  service: {sim.url}")
         say("# and any word as a token: (umask 077; echo simulated > globus-token)")
         say("# serving until Ctrl-C")
-    with sim:
+    sys.stdout.flush()
+    with sim, contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
 
 
