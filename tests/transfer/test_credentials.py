@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from tomovault.core.errors import UserError
-from tomovault.transfer.credentials import Credentials, read_credentials
+from tomovault.formats import limits
+from tomovault.transfer.credentials import TOKEN_VARIABLE, Credentials, read_credentials
 
 
 @pytest.fixture
@@ -57,3 +58,8 @@ def test_a_file_with_something_else_in_it_is_refused_and_not_quoted(place, name,
     with pytest.raises(UserError) as told:
         place.read()
     assert "words-of-a-secret" not in told.value.message + told.value.hint
+
+
+def test_whoever_reads_a_foreign_file_does_not_get_the_token(monkeypatch):
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    assert "secret" not in limits._environment().values()

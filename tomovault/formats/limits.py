@@ -35,8 +35,16 @@ _OVERRIDES: Mapping[str, str] = {
     "PYTHONUTF8": "1",
     "PYTHONSAFEPATH": "1",
 }
-#: Would send the library to files of another folder.
-_REMOVED = ("HDF5_VDS_PREFIX", "HDF5_EXT_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_DRIVER", "PYTHONSTARTUP")
+#: Would send the library to files of another folder; and what is secret, which is no business of who reads a foreign
+#: file.
+_REMOVED = (
+    "HDF5_VDS_PREFIX",
+    "HDF5_EXT_PREFIX",
+    "HDF5_EXTFILE_PREFIX",
+    "HDF5_DRIVER",
+    "PYTHONSTARTUP",
+    "TOMOVAULT_GLOBUS_TOKEN",
+)
 
 
 @dataclass(frozen=True)
