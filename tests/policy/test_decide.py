@@ -253,6 +253,20 @@ def test_settings(archived, area, policy, now):
     assert asks.presets == {"reconstruct": "fine"}
 
 
+def test_where_files_are_wanted(archived, area, policy, now):
+    rules = policy(
+        "{name: late, do: replicate, with: {form: files, to: b, path: late}, when: age > 9999d}",
+        "{name: now, do: replicate, with: {form: files, to: b, path: now}}",
+        "{name: again, do: replicate, with: {form: files, to: b, path: again}}",
+        "{name: other, do: replicate, with: {form: files, to: c}}",
+        "{name: never, do: replicate, with: {form: files, to: d}, when: area = other}",
+        "{name: tiers, do: replicate, with: {tiers: [a]}}",
+    )
+    asks = asks_of(archived(), rules, area(), now)
+    assert [(m.to, m.path, m.rule.name) for m in asks.moves] == [("b", "now", "now"), ("c", None, "other")]
+    assert asks.tiers == ("a",)
+
+
 def test_values(archived, area, now):
     values = values_of(archived(), area(), now)
     assert values["pixels"] == 2048 * 1024

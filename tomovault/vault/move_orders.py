@@ -25,7 +25,12 @@ def order_move(request: Request, move: Move) -> dict[str, Any]:
     known; NoRoomYet while the area is, or would be, above its high mark.
     """
     vault, scan = request.vault, request.scan
-    area = vault.area(move.to)
+    area = vault.site.areas.get(move.to)
+    if area is None:
+        raise UserError(
+            f"the rule {move.rule.name!r} wants files in {move.to!r}, and there is no such area",
+            hint=f"the areas are: {', '.join(vault.site.areas)}",
+        )
     source = _files_at_home(request)
     product = scan.product(ProductKind.ORIGINAL)
     if scan.candidate is None or product is None:

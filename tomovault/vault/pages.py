@@ -12,7 +12,7 @@ from typing import Any
 from tomovault.catalog.work import places_of
 from tomovault.core.errors import UserError
 from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing
-from tomovault.core.life import Stage, Status
+from tomovault.core.life import Stage, Standing, Status, step_of
 from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
 from tomovault.core.transfer import Transfer
 from tomovault.core.wire import to_plain
@@ -208,12 +208,26 @@ def explain_page(view: View) -> dict[str, Any]:
                 "reason": standing.reason,
                 "rule": view.wants.by.get(stage, ""),
             }
-            for stage, standing in view.standings.items()
+            for stage, standing in ((s, _with_its_job(view, s)) for s in view.standings)
         ],
     }
 
 
 def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -> Iterator[View]:
+def _with_its_job(view: View, stage: Stage) -> Standing:
+    """Where a stage stands; one that is due and whose job was put off waits, for what the job said."""
+    standing, action = view.standings[stage], step_of(stage).action
+    waiting = [j for j in view.scan.jobs if j.action == action and _is_put_off(j)]
+    if standing.status is Status.DUE and waiting:
+        return Standing(Status.WAITING, name_of(waiting[-1].error))
+    return standing
+
+
+def _is_put_off(job: Job) -> bool:
+    """Whether a job waits for something else, as it was told; a first attempt has not failed then."""
+    return job.status is JobStatus.TODO and job.attempts == 0 and bool(job.error)
+
+
     """Every scan that the site knows, newest first; some are in memory at a time."""
     areas = {name: vault.area_facts(tx, name) for name in vault.site.areas if area in (None, name)}
     for scan in vault.catalogue.walk_scans(tx, areas, newest_first=True):
@@ -303,6 +317,11 @@ def unclaimed_page(vault: Vault, tx: Any, area: str | None = None) -> dict[str, 
     if area is not None and area not in vault.site.areas:
         raise UserError(f"there is no area {area!r}", hint="the areas are: " + ", ".join(vault.site.areas))
     rows = [row for row in vault.catalogue.list_unclaimed(tx, area) if row.area in vault.site.areas]
+        "waiting": [
+            {**job_line(j), "name": name_of(catalogue.known(tx, j.scan).name) if j.scan is not None else ""}
+            for j in catalogue.list_jobs(tx, JobStatus.TODO, 200)
+            if _is_put_off(j)
+        ],
     return {
         "unclaimed": [
             {

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from tomovault.vault.whose import whose
 from tomovault.watch.area import AreaIdentity
 
 if TYPE_CHECKING:
+    from tomovault.catalog.areas import Area as RecordedArea
     from tomovault.policy.document import Policy
     from tomovault.vault.site import Area
 
@@ -111,11 +112,17 @@ class Vault:
         self.record_tiers(tx)
 
     def record_tiers(self, tx: Any) -> None:
-        """Every tier is in the catalogue. The emulated library counts as a copy on a simulated site only,
+        """Every tier is in the catalogue, and every area in its class. The emulated library counts as a copy on a
+        simulated site only,
 
         that is where the site says so and the marker of every area that is recorded says so too.
         """
-        marked = all(a.simulated for a in self.catalogue.list_areas(tx))
+        areas = self.catalogue.list_areas(tx)
+        for area in areas:
+            conf = self.site.areas.get(area.name)
+            if conf is not None and area.tier_class is not TierClass(conf.tier_class):
+                self._record_class(tx, area, TierClass(conf.tier_class))
+        marked = all(a.simulated for a in areas)
         for name, tier in self.site.tiers.items():
             counts = tier.kind != "emulated_library" or (self.site.simulated and marked)
             self.catalogue.record_tier(tx, name, tier.tier_class, counts=counts)
@@ -130,6 +137,20 @@ class Vault:
     def whose_in(self, area: str) -> Callable[[ScanReport], Mapping[str, tuple[str, str]]]:
         """Tells whose a scan of an area is, with the source of each answer."""
         conf = self.site.areas.get(area)
+    def _record_class(self, tx: Any, area: RecordedArea, tier_class: TierClass) -> None:
+        """An area is of the class that the site's file says now: law 4 asks about it."""
+        self.catalogue.record_area(
+            tx,
+            area.name,
+            path=area.path,
+            uuid=area.uuid,
+            fsid=area.fsid,
+            mount_source=area.mount_source,
+            simulated=area.simulated,
+            tier_class=tier_class,
+            now=datetime.now(UTC),
+        )
+
         return (lambda report: whose(report, conf)) if conf is not None else (lambda _report: {})
 
     def area(self, name: str) -> Area:

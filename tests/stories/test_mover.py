@@ -1,0 +1,109 @@
+"""From a fast disk to a file server: moved, re-read, packed, archived, gone from the fast disk, and restored."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+MARK = ".tomovault-restored.json"
+_EMPTY = {"prune": "on", "quota": "1kB", "high": "50%", "low": "20%"}
+
+
+@pytest.fixture
+def site(new_site):
+    """A site with a fast disk that is moved to a server."""
+    return new_site("fast", "inhouse", settings={"areas": {"fast": {"class": "fast", "policy": "mover"}}})
+
+
+def _at(page, folder):
+    (found,) = [r for r in page["replicas"] if r["form"] == "files" and r["location"] == str(folder)]
+    return found
+
+
+def _show(site, root):
+    """The scan that was written there."""
+    (known,) = [s for s in site.ask("scan", "list")["scans"] if s["path"] == str(root)]
+    return site.show(known["id"])
+
+
+def _files(digests, folder):
+    return {name: digest for name, digest in digests(folder).items() if name != MARK}
+
+
+def test_a_scan_lives_from_the_fast_disk_to_the_archive(site, digests, replicas, tmp_path):
+    root = site.write("edf", "bone_", area="fast", seed=1)
+    other = site.areas["inhouse"] / "bone_"
+    other.mkdir()
+    (other / "bone_0000.edf").write_bytes(b"another scan of that name")
+    before = digests(root)
+    modes = {p.name: (p.stat().st_mode, p.stat().st_mtime_ns) for p in root.iterdir()}
+    site.live()
+    page = _show(site, root)
+    there = site.areas["inhouse"] / "bone_~2"
+    copy = _at(page, there)
+    assert (copy["tier"], copy["state"], copy["sha256"]) == ("inhouse", "verified", page["products"][0]["digest"])
+    assert _files(digests, there) == before
+    assert {p.name: (p.stat().st_mode, p.stat().st_mtime_ns) for p in there.iterdir() if p.name != MARK} == modes
+    assert (other / "bone_0000.edf").read_bytes() == b"another scan of that name"
+    (job,) = [j for j in page["jobs"] if j["action"] == "replicate"]
+    assert str(there) in job["error"]
+    assert "bone_0000.edf" in job["error"]
+    assert page["stages"]["replicated"] == page["stages"]["archived"] == "done"
+    assert {s["path"] for s in site.ask("scan", "list")["scans"]} == {str(root), str(other)}, "no second scan"
+    assert [j["action"] for j in page["jobs"]].count("pack") == 1
+
+    site.change(areas={"fast": _EMPTY})
+    site.live()
+    page = _show(site, root)
+    assert _at(page, root)["state"] == "gone"
+    assert _at(page, there)["state"] == "verified"
+    permit = next(p for p in page["permits"] if p["replica"] == _at(page, root)["id"])
+    assert (permit["rule"], permit["phase"]) == ("empty-fast-disk@mover:1", "gone")
+    assert os.listdir(root) == ["TOMOVAULT-README.txt"]
+    assert str(there) in (root / "TOMOVAULT-README.txt").read_text()
+    assert _files(digests, there) == before
+
+    site.ask("restore", page["id"], "--to", str(tmp_path / "back"), "--wait")
+    assert digests(tmp_path / "back") == before
+    assert site.ask("verify", page["id"])["bad"] == []
+    done = site.actions()
+    site.live()
+    assert [a for a in site.actions()[len(done) :] if a[0] not in ("inspect",)] == [], "nothing is done twice"
+
+
+def test_the_fast_disk_is_emptied_before_the_archive_has_it(site, digests):
+    """Law 4: one verified copy on a server, while the archiving is wanted and has not failed."""
+    policy = site.folder / "policies" / "mover.yaml"
+    shipped = Path(__file__).parents[2] / "policies" / "mover.yaml"
+    text = shipped.read_text("utf-8")
+    later = text.replace("when: packed\n    do: archive", "when: packed and age > 9999d\n    do: archive")
+    assert later != text
+    policy.write_text(later, "utf-8")
+    root = site.write("edf", "bone_", area="fast", seed=1)
+    before = digests(root)
+    site.change(areas={"fast": _EMPTY})
+    site.live()
+    page = _show(site, root)
+    assert page["stages"]["archived"] == "waiting"
+    assert _at(page, root)["state"] == "gone"
+    assert _files(digests, site.areas["inhouse"] / "bone_") == before
+
+
+def test_a_full_server_makes_the_move_wait_and_it_goes_on_when_there_is_room(site, digests):
+    root = site.write("edf", "bone_", area="fast", seed=1)
+    site.change(areas={"inhouse": {"quota": "1kB"}, "fast": _EMPTY})
+    site.live()
+    page = _show(site, root)
+    (job,) = [j for j in page["jobs"] if j["action"] == "replicate"]
+    assert (job["status"], job["attempts"]) == ("todo", 0)
+    assert "above its high mark of 85%" in job["error"]
+    stage = next(s for s in site.ask("explain", "bone_")["stages"] if s["stage"] == "replicated")
+    assert stage["status"] == "waiting"
+    assert "above its high mark" in stage["reason"]
+    assert "above its high mark" in site.say("status").out
+    assert [w["id"] for w in site.ask("status")["waiting"]] == [job["id"]]
+    assert os.listdir(site.areas["inhouse"]) == [".tomovault"]
+    assert not list((site.areas["inhouse"] / ".tomovault").glob("arriving/*"))
+    assert _at(page, root)["state"] == "verified", "no copy is on a server, and two in the archive are not yet asked"
