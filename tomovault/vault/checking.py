@@ -72,8 +72,8 @@ def run_doctor(folder: Path) -> list[Check]:
             checks.extend(_area(vault, name))
         checks.extend(_tiers(vault))
         checks.append(_engine(vault))
-    finally:
         checks.extend(_transfers(vault))
+    finally:
         vault.close()
     return checks
 

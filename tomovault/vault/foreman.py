@@ -304,6 +304,7 @@ def result_from_plain(plain: Mapping[str, Any]) -> Result:
         peak_bytes=plain["peak_bytes"],
         cpu_s=plain["cpu_s"],
         at_once=plain.get("at_once", False),
+        pause_s=plain.get("pause_s", 0.0),
     )
 
 
@@ -313,4 +314,3 @@ def _tail(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     return lines[-1][:300] if lines else ""
-        pause_s=plain.get("pause_s", 0.0),

@@ -213,7 +213,6 @@ def explain_page(view: View) -> dict[str, Any]:
     }
 
 
-def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -> Iterator[View]:
 def _with_its_job(view: View, stage: Stage) -> Standing:
     """Where a stage stands; one that is due and whose job was put off waits, for what the job said."""
     standing, action = view.standings[stage], step_of(stage).action
@@ -228,6 +227,7 @@ def _is_put_off(job: Job) -> bool:
     return job.status is JobStatus.TODO and job.attempts == 0 and bool(job.error)
 
 
+def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -> Iterator[View]:
     """Every scan that the site knows, newest first; some are in memory at a time."""
     areas = {name: vault.area_facts(tx, name) for name in vault.site.areas if area in (None, name)}
     for scan in vault.catalogue.walk_scans(tx, areas, newest_first=True):
@@ -309,6 +309,11 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
         ],
         "areas": areas,
+        "waiting": [
+            {**job_line(j), "name": name_of(catalogue.known(tx, j.scan).name) if j.scan is not None else ""}
+            for j in catalogue.list_jobs(tx, JobStatus.TODO, 200)
+            if _is_put_off(j)
+        ],
     }
 
 
@@ -317,11 +322,6 @@ def unclaimed_page(vault: Vault, tx: Any, area: str | None = None) -> dict[str, 
     if area is not None and area not in vault.site.areas:
         raise UserError(f"there is no area {area!r}", hint="the areas are: " + ", ".join(vault.site.areas))
     rows = [row for row in vault.catalogue.list_unclaimed(tx, area) if row.area in vault.site.areas]
-        "waiting": [
-            {**job_line(j), "name": name_of(catalogue.known(tx, j.scan).name) if j.scan is not None else ""}
-            for j in catalogue.list_jobs(tx, JobStatus.TODO, 200)
-            if _is_put_off(j)
-        ],
     return {
         "unclaimed": [
             {

@@ -260,6 +260,7 @@ class Vault:
             now=now,
             keep_after=timedelta(seconds=self.site.watch.keep_after_s),
             wanted_tiers=frozenset(asks.tiers),
+            wanted_files=frozenset(move.to for move in asks.moves),
             archive_wanted=asks.copies,
             uncounted=frozenset(self.site.tiers) - frozenset(self.archive_tiers(asks.archive_tiers)),
         )
@@ -271,7 +272,6 @@ class Vault:
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants))
-            wanted_files=frozenset(move.to for move in asks.moves),
 
     def verified_within(self, area: str) -> dict[TierClass, timedelta]:
         """How recently a copy must have been re-read to be relied on, by class of tier."""
