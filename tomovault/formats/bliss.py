@@ -11,7 +11,7 @@ from tomovault.core.layout import Layout
 from tomovault.core.ports import Format, Listing
 from tomovault.core.scan import Candidate, ScanReport
 from tomovault.formats.bliss_names import FORMAT, scan_folders, stem_of
-from tomovault.formats.edf_names import is_noise
+from tomovault.formats.endings import files_ending
 
 #: Loaded only where files are opened: a watcher that asks for names needs no HDF5 library.
 _READER = "tomovault.formats.bliss_inspect"
@@ -28,11 +28,8 @@ class BlissDataset:
         beside = bool(scan_folders(listing.folders))
         return [
             Candidate(FORMAT, listing.folder, name)
-            for name, state in sorted(listing.files.items())
-            if name.endswith(".h5")
-            and not is_noise(name)
-            and state.link_target is None
-            and (beside or stem_of(name) == folder_name)
+            for name in files_ending(listing, (".h5",))
+            if name.endswith(".h5") and (beside or stem_of(name) == folder_name)
         ]
 
     def members(self, candidate: Candidate, listing: Listing) -> tuple[Sequence[str], Sequence[str]]:

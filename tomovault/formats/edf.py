@@ -34,16 +34,28 @@ class EdfSeries:
 
     name: ClassVar[str] = "edf"
 
+    def __init__(self) -> None:
+        self._prefixes: tuple[Listing, tuple[str, ...]] | None = None
+
     def recognise(self, listing: Listing) -> Sequence[Candidate]:
         """One candidate a prefix, by names only."""
-        found = prefixes(_folder_name(listing.folder), listing.files)
+        found = self._prefixes_in(listing)
         metadata = _server_folder(listing.folder)
         return [Candidate(self.name, listing.folder, prefix, metadata) for prefix in found]
 
     def members(self, candidate: Candidate, listing: Listing) -> tuple[Sequence[str], Sequence[str]]:
         """Frames and metadata of the prefix; side files come and go without a change of the scan."""
-        names = sort_names(candidate.key, listing.files, prefixes(_folder_name(listing.folder), listing.files))
+        names = sort_names(candidate.key, listing.files, self._prefixes_in(listing))
         return sorted({*frame_names(names), *_texts(names)}), ()
+
+    def _prefixes_in(self, listing: Listing) -> tuple[str, ...]:
+        # Asked for once by `recognise` and once for each prefix by `members`, with one listing.
+        last = self._prefixes
+        if last is not None and last[0] is listing:
+            return last[1]
+        found = prefixes(_folder_name(listing.folder), listing.files)
+        self._prefixes = (listing, found)
+        return found
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
         """The scan of one prefix; none where there is no frame at all, whatever is announced."""

@@ -64,6 +64,8 @@ def is_frame_name(name: str) -> bool:
 
 
 def _is_calibration(name: str) -> bool:
+    if not name.startswith(("ref", "dark")):
+        return False
     return any(pattern.match(name) for pattern in (_REF_PAIR, _REF_OLD, _REF_HST, _DARK))
 
 

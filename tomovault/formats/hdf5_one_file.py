@@ -11,6 +11,7 @@ from tomovault.core.layout import Layout
 from tomovault.core.ports import Listing
 from tomovault.core.scan import Candidate, ScanReport
 from tomovault.formats.edf_names import is_noise
+from tomovault.formats.endings import files_ending
 
 ENDINGS = (".h5", ".hdf5", ".hdf", ".nx", ".nxs")
 
@@ -58,11 +59,8 @@ class OneFileFormat:
         of_camera = _CAMERA_FOLDER.search(listing.folder) is not None
         return [
             Candidate(self.name, listing.folder, name)
-            for name, state in sorted(listing.files.items())
-            if name.lower().endswith(self.endings)
-            and state.link_target is None
-            and not is_noise(name)
-            and not (of_camera and _CAMERA_FILE.search(name))
+            for name in files_ending(listing, self.endings)
+            if not (of_camera and _CAMERA_FILE.search(name))
         ]
 
     def members(self, candidate: Candidate, listing: Listing) -> tuple[Sequence[str], Sequence[str]]:

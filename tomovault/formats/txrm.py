@@ -23,6 +23,7 @@ from tomovault.core.scan import (
     Verdict,
 )
 from tomovault.formats.edf_names import is_noise
+from tomovault.formats.endings import files_ending
 from tomovault.formats.index_ranges import in_words, missing_ranges
 from tomovault.formats.origin import clean, nx_facts, origin_of
 from tomovault.formats.scan_folder import ScanFolder
@@ -43,11 +44,7 @@ class ZeissScan:
 
     def recognise(self, listing: Listing) -> Sequence[Candidate]:
         """Every `.txrm` and `.xrm` file."""
-        return [
-            Candidate(self.name, listing.folder, name)
-            for name, state in sorted(listing.files.items())
-            if name.lower().endswith(_ENDINGS) and not is_noise(name) and state.link_target is None
-        ]
+        return [Candidate(self.name, listing.folder, name) for name in files_ending(listing, _ENDINGS)]
 
     def members(self, candidate: Candidate, listing: Listing) -> tuple[Sequence[str], Sequence[str]]:
         """The file."""
