@@ -56,12 +56,12 @@ def _lines(page: dict[str, Any]) -> list[str]:
         if area["unclaimed"]:
             told = f"`tomovault area unclaimed {area['area']}` says why"
             lines.append(f"  {area['area']}: {area['unclaimed']} files are in no scan; {told}")
-    if page["failed"]:
     if page["waiting"]:
         lines += ["", "waiting:"]
         lines += [
             f"  {job['id']}: {job['action']} of {label(job['name'])}: {job['error']}" for job in page["waiting"][:20]
         ]
+    if page["failed"]:
         lines += ["", "failed:"]
         for job in page["failed"][:20]:
             hint = f" - {job['hint']}" if job["hint"] else ""

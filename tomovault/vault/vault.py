@@ -127,16 +127,6 @@ class Vault:
             counts = tier.kind != "emulated_library" or (self.site.simulated and marked)
             self.catalogue.record_tier(tx, name, tier.tier_class, counts=counts)
 
-    def identity_of(self, tx: Any, area: str) -> AreaIdentity:
-        """By what an area is recognised. Raises Transient if it was never marked."""
-        for row in self.catalogue.list_areas(tx):
-            if row.name == area:
-                return AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, area)
-        raise AreaAbsent(f"area {area} was never marked", hint="tomovault area add NAME=PATH")
-
-    def whose_in(self, area: str) -> Callable[[ScanReport], Mapping[str, tuple[str, str]]]:
-        """Tells whose a scan of an area is, with the source of each answer."""
-        conf = self.site.areas.get(area)
     def _record_class(self, tx: Any, area: RecordedArea, tier_class: TierClass) -> None:
         """An area is of the class that the site's file says now: law 4 asks about it."""
         self.catalogue.record_area(
@@ -151,6 +141,16 @@ class Vault:
             now=datetime.now(UTC),
         )
 
+    def identity_of(self, tx: Any, area: str) -> AreaIdentity:
+        """By what an area is recognised. Raises Transient if it was never marked."""
+        for row in self.catalogue.list_areas(tx):
+            if row.name == area:
+                return AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, area)
+        raise AreaAbsent(f"area {area} was never marked", hint="tomovault area add NAME=PATH")
+
+    def whose_in(self, area: str) -> Callable[[ScanReport], Mapping[str, tuple[str, str]]]:
+        """Tells whose a scan of an area is, with the source of each answer."""
+        conf = self.site.areas.get(area)
         return (lambda report: whose(report, conf)) if conf is not None else (lambda _report: {})
 
     def area(self, name: str) -> Area:
@@ -207,6 +207,8 @@ class Vault:
         """Where a scan's package, preview and volume are kept: the scan's place below its area, in the vault."""
         area = self.area(scan.area)
         below = os.path.relpath(scan.root, area.path)
+        if below.startswith("..") and scan.candidate is not None:  # the texts of a split scan are outside of its area
+            below = os.path.relpath(scan.candidate.folder, area.path)
         return Path(area.vault) if below in (".", "") or below.startswith("..") else Path(area.vault, below)
 
     def stem_of(self, scan: KnownScan) -> str:
@@ -218,8 +220,6 @@ class Vault:
         if len(raw) <= _STEM_BYTES:
             return stem
         return os.fsdecode(raw[: _STEM_BYTES - 17]) + "-" + hashlib.sha256(raw).hexdigest()[:16]
-        if below.startswith("..") and scan.candidate is not None:  # the texts of a split scan are outside of its area
-            below = os.path.relpath(scan.candidate.folder, area.path)
 
     def quarantine_of(self, below: str, permit: str) -> str:
         """The quarantine folder of a permit: on the same file system, where the walker does not look."""
