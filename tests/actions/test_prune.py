@@ -137,3 +137,13 @@ def test_what_other_scans_need_stays(packed, bench):
     (record,) = _prune(packed, bench, keep=["f1.edf"]).records
     assert record.left == ("f1.edf: another scan needs it",)
     assert (packed.root / "f1.edf").exists()
+
+
+def test_a_removal_that_is_confined_to_a_folder_touches_nothing_else(packed, bench):
+    """Of a split scan the texts stand outside of its area, where nothing of this removal may reach."""
+    removal = packed.removal()
+    removal["place"]["root"] = str(packed.root / "sub")
+    (record,) = _prune(packed, bench, within="sub", keep=["f0.edf"], place=removal["place"]).records
+    assert (record.moved, record.left, record.missing) == (("g.txt",), (), ())
+    assert sorted(p.name for p in packed.root.iterdir()) == ["f0.edf", "f1.edf", "f2.edf", "link", "sub"]
+    assert [p.name for p in (packed.root / "sub").iterdir()] == [NOTE]

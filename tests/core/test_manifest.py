@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tomovault.core.errors import IntegrityError
-from tomovault.core.manifest import ManifestFile, canonical_bytes, content_digest, manifest_digest, path_bytes
+from tomovault.core.manifest import (
+    ManifestFile,
+    canonical_bytes,
+    content_digest,
+    manifest_digest,
+    names_together,
+    path_bytes,
+)
 
 SHA = hashlib.sha256(b"x").hexdigest()
 RAW = st.binary(min_size=1, max_size=12)
@@ -99,3 +106,21 @@ def test_content_digest():
     text = '{"tomovault":1,"content":{"a":"1","b":"2"}}'
     assert content_digest({"b": "2", "a": "1"}) == hashlib.sha256(text.encode()).hexdigest()
     assert content_digest({"a": "1"}) != content_digest({"a": "2"})
+
+
+@pytest.mark.parametrize(
+    ("paths", "top", "names"),
+    [
+        (["a.edf", "sub/b"], "", ["a.edf", "sub/b"]),
+        (["lbsram/s/a.edf", "s/s.xml"], "lbsram/s", ["a.edf", "s.xml"]),
+        (["x/lbsram/s/a.edf", "x/lbsram/s/sub/b", "x/s/s.xml"], "x/lbsram/s", ["a.edf", "sub/b", "s.xml"]),
+        (["lbsram/a.edf", "a.xml"], "lbsram", ["a.edf", "a.xml"]),
+        (["lbsram/s/a.edf", "other/s.xml"], "", ["lbsram/s/a.edf", "other/s.xml"]),
+        (["lbsram/s/a.edf", "s/a.edf"], "", ["lbsram/s/a.edf", "s/a.edf"]),
+        (["lbsram2/s/a.edf", "s/s.xml"], "", ["lbsram2/s/a.edf", "s/s.xml"]),
+        ([], "", []),
+    ],
+)
+def test_a_split_scan_stands_together_in_one_folder(paths, top, names):
+    found = names_together(paths)
+    assert found == (top, dict(zip(paths, names, strict=True)))

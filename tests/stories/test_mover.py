@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from tomovault.testing.edf_scan import write_edf_scan
 
 MARK = ".tomovault-restored.json"
 _EMPTY = {"prune": "on", "quota": "1kB", "high": "50%", "low": "20%"}
@@ -107,3 +111,61 @@ def test_a_full_server_makes_the_move_wait_and_it_goes_on_when_there_is_room(sit
     assert os.listdir(site.areas["inhouse"]) == [".tomovault"]
     assert not list((site.areas["inhouse"] / ".tomovault").glob("arriving/*"))
     assert _at(page, root)["state"] == "verified", "no copy is on a server, and two in the archive are not yet asked"
+
+
+@pytest.fixture
+def split(new_site, tmp_path):
+    """A site whose fast disk is `.../lbsram/inhouse` and whose server is `.../inhouse`, and a scan written to both."""
+    site = new_site("inhouse")
+    site.areas["fast"] = site.base / "lbsram" / "inhouse"
+    site.areas["fast"].mkdir(parents=True)
+    site.ask("area", "add", f"fast={site.areas['fast']}")
+    site.change(areas={"fast": {"class": "fast", "policy": "mover"}})
+    written = tmp_path / "written"
+    write_edf_scan(
+        str(written),
+        "bone_",
+        variant="edf-split-roots",
+        shape=(24, 32),
+        projections=8,
+        flats=2,
+        darks=2,
+        started_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    texts, frames = site.areas["inhouse"] / "bone_", site.areas["fast"] / "bone_"
+    shutil.copytree(written / "bone_", texts)
+    shutil.copytree(written / "lbsram" / "bone_", frames)
+    return site, frames, texts
+
+
+def test_data_below_lbsram_and_texts_on_the_server_end_in_one_folder(split, digests, replicas, tmp_path):
+    site, frames, texts = split
+    before = {**digests(frames), **digests(texts)}
+    assert len(before) == len(digests(frames)) + len(digests(texts)) > 10
+    inodes = {p.name: p.stat().st_ino for p in texts.iterdir()}
+    site.live()
+    page = site.show("bone_")
+    assert page["certificate"]["verdict"] == "complete"
+    assert page["files"] == len(before)
+    copy = _at(page, texts)
+    assert (copy["tier"], copy["state"]) == ("inhouse", "verified")
+    assert _files(digests, texts) == before
+    assert {name: (texts / name).stat().st_ino for name in inodes} == inodes, "the texts that were there stay"
+    assert len(site.scans()) == 1, "all files together are the same scan"
+    assert [a for a, _ in site.actions()].count("pack") == 1
+    assert [a["problems"] for a in site.ask("status")["areas"]] == [[], []]
+    assert site.ask("verify", "bone_")["bad"] == []
+
+    site.change(areas={"fast": _EMPTY})
+    site.live()
+    page = site.show("bone_")
+    assert os.listdir(frames) == ["TOMOVAULT-README.txt"]
+    assert _files(digests, texts) == before
+    assert page["stages"]["pruned"] == "done"
+    assert _at(page, texts)["state"] == "verified"
+    site.ask("restore", "bone_", "--to", str(tmp_path / "back"), "--wait")
+    back = digests(tmp_path / "back")
+    assert {os.path.basename(path): digest for path, digest in back.items()} == before
+    assert {os.path.dirname(path) for path in back} == {"inhouse/bone_", "lbsram/inhouse/bone_"}
+    site.live()
+    assert len(site.scans()) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,10 @@ from tomovault.watch.area import AreaIdentity, check_area, disk_space
 
 @dataclass(frozen=True)
 class Order:
-    """Which replica goes, and where to. The place is below the area's root (files) or its vault (package)."""
+    """Which replica goes, and where to. The place is below the area's root (files) or its vault (package).
+
+    `within` is the folder on the manifest that the place's root is, where that is not all of it: no other file goes.
+    """
 
     permit: str
     form: Form
@@ -33,6 +36,7 @@ class Order:
     files: tuple[StoredFile, ...]
     keep: tuple[str, ...]
     readme: str
+    within: str = ""
 
 
 class Prune:
@@ -51,7 +55,7 @@ class Prune:
         outcome = move_in(
             wanted.place,
             victims,
-            keep=frozenset(wanted.keep),
+            keep=frozenset(_inner(wanted.keep, wanted.within).values()),
             may_continue=bench.token_is_current,
             throttle=bench.throttle(wanted.area),
             checkpoint=bench.checkpoint,
@@ -72,9 +76,10 @@ class Prune:
 def _files_of(wanted: Order) -> list[Victim]:
     metas = [file.meta for file in read_text(Path(wanted.manifest).read_text("utf-8")).contents.files]
     digests = {meta.path: meta.sha256 for meta in metas}
+    inner = _inner(digests, wanted.within)
     return [
         Victim(
-            path=meta.path,
+            path=inner[meta.path],
             size=meta.size,
             sha256=meta.sha256 or digests.get(meta.hardlink_of or "", ""),
             mtime_ns=meta.mtime_ns,
@@ -84,7 +89,14 @@ def _files_of(wanted: Order) -> list[Victim]:
             may_vanish=meta.role in (FileRole.FLAT, FileRole.DARK),
         )
         for meta in metas
+        if meta.path in inner
     ]
+
+
+def _inner(paths: Iterable[str], within: str) -> dict[str, str]:
+    """Each path that is in the folder, with its path below it."""
+    prefix = f"{within}/" if within else ""
+    return {path: path[len(prefix) :] for path in paths if path.startswith(prefix)}
 
 
 def _package_of(wanted: Order) -> list[Victim]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -35,6 +36,7 @@ def order_prune(request: Request) -> dict[str, Any]:
         "manifest": vault.catalogue.manifest_path(replica.digest),
         "files": to_plain(stored_files(request, replica)),
         "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
+        "within": _within(request, replica) if of_files else "",
         "readme": note_about([*pruned_beside(request), (scan, replica)], request.now) if of_files else "",
     }
 
@@ -65,10 +67,23 @@ def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, An
         "identity": to_plain(identity),
         "place": {
             "below": below,
-            "root": replica.location if of_files else str(Path(replica.location).parent),
+            "root": os.path.join(replica.location, _within(request, replica)).rstrip("/")
+            if of_files
+            else str(Path(replica.location).parent),
             "quarantine": vault.quarantine_of(below, permit.id),
         },
     }
+
+
+def _within(request: Request, replica: Replica) -> str:
+    """The folder, below the root of a replica, that a removal is confined to: that of the data of a split scan, whose
+    texts are outside of its area; '' for the whole of any other.
+    """
+    scan, area = request.scan, str(request.vault.site.areas[request.scan.area].path)
+    outside = os.path.commonpath([area, replica.location]) != os.path.normpath(area)
+    if not outside or scan.candidate is None:
+        return ""
+    return os.path.relpath(scan.candidate.folder, replica.location)
 
 
 def _at_work(scan: KnownScan, action: str, permit: str, *statuses: JobStatus) -> bool:
