@@ -37,7 +37,8 @@ def _undeclared(paths, declared):
     brings = packages_distributions()
     wrong = set()
     for path in paths:
-        for name in set(_imported(path)) - set(sys.stdlib_module_names) - {"tomovault"}:
+        beside = {other.stem for other in path.parent.glob("*.py")}
+        for name in set(_imported(path)) - set(sys.stdlib_module_names) - beside - {"tomovault"}:
             distributions = {_plain(d) for d in brings.get(name, [name])}
             distributions |= {BROUGHT_BY[d] for d in distributions if d in BROUGHT_BY}
             if not distributions & declared:
