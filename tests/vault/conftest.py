@@ -32,14 +32,17 @@ ROOM = {"prune": "on", "quota": "1kB", "high": "50%", "low": "20%"}
 class Town:
     """A simulated site with one area, and scans put into its catalogue as their jobs would."""
 
-    def __init__(self, base: Path, migrated: Path) -> None:
+    def __init__(self, base: Path, migrated: Path, url: str = "") -> None:
+        """With a `url` the catalogue is in that database, else in a copy of the `migrated` file."""
         self.base = base
         self.folder = base / "site"
         self.area = base / "inhouse"
         self.area.mkdir()
         self.folder.mkdir()
-        shutil.copy(migrated, self.folder / "catalogue.db")
-        set_up_site(self.folder, {"inhouse": str(self.area)}, simulated=True)
+        if not url:
+            shutil.copy(migrated, self.folder / "catalogue.db")
+        settings = {"catalogue": url} if url else {}
+        set_up_site(self.folder, {"inhouse": str(self.area)}, simulated=True, settings=settings)
         self.now = datetime.now(UTC)
         self.vault = Vault.open(self.folder)
         self._count = 0
@@ -155,7 +158,8 @@ def migrated(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def town(tmp_path, migrated):
-    made = Town(tmp_path, migrated)
+def town(tmp_path, migrated, backend, request):
+    url = request.getfixturevalue("postgresql").emptied() if backend == "postgresql" else ""
+    made = Town(tmp_path, migrated, url)
     yield made
     made.vault.close()
