@@ -110,8 +110,8 @@ def test_work_that_waits_for_others_is_no_work(site, now):
     with site.reading() as tx:
         minute = now + timedelta(minutes=1)
         assert has_work_before(tx, minute, now)
-        assert has_work_before(tx, minute, now, host="here")
-        assert not has_work_before(tx, now, now, host="here"), "the other starts later"
+        assert has_work_before(tx, minute, now, hosts={"here"})
+        assert not has_work_before(tx, now, now, hosts={"here"}), "the other starts later"
         assert not has_work_before(tx, minute, now, skip_places={"inhouse"})
         assert not has_work_before(tx, minute, now, skip_actions={"pack"})
 
@@ -121,7 +121,7 @@ def test_a_job_being_done_is_work_wherever_it_is(site, now):
         site.queue_job(tx, "pack", None, {}, dedup_key="1", rule="r", now=now, place="inhouse")
         site.claim_job(tx, "daemon", now=now)
     with site.reading() as tx:
-        assert has_work_before(tx, now, now, host="here", skip_places={"inhouse"}, skip_actions={"pack"})
+        assert has_work_before(tx, now, now, hosts={"here"}, skip_places={"inhouse"}, skip_actions={"pack"})
 
 
 def test_a_scan_that_is_due_is_work(site, scan_id, now):

@@ -26,6 +26,7 @@ def test_an_area_that_left_the_sites_file_rests(town, employ):
     with catalogue.writing() as tx:
         catalogue.queue_job(tx, "verify", scan, {}, dedup_key="v", rule="r", now=town.now, place="inhouse")
     clerk, _ = employ(Vault(replace(town.vault.site, areas={}), catalogue))
+    clerk._lead.join()
     clerk.start_watches()
     clerk.brake()
     now = datetime.now(UTC)
@@ -33,6 +34,7 @@ def test_an_area_that_left_the_sites_file_rests(town, employ):
     assert clerk.launch(now) == 0
     clerk.make_room(now)
     assert clerk.is_idle()
+    clerk._lead.drop()
     assert [j.status.value for j in town.jobs(scan, "verify")] == ["todo"]
 
 

@@ -191,6 +191,9 @@ class Catalogue:
     renew_lease = staticmethod(leases.renew_lease)
     drop_lease = staticmethod(leases.drop_lease)
     lease_holder = staticmethod(leases.lease_holder)
+    list_leases = staticmethod(leases.list_leases)
+    renew_leases = staticmethod(leases.renew_leases)
+    drop_leases = staticmethod(leases.drop_leases)
     holder_is_dead = staticmethod(leases.holder_is_dead)
 
     add_audit = staticmethod(audit.add_audit)

@@ -114,14 +114,15 @@ def claim_job(
     skip_places: Collection[str] = frozenset(),
     host: str | None = None,
     only: str | None = None,
+    unbound: bool = True,
 ) -> ClaimedJob | None:
     """Take the job that waited longest, or the one job `only`; or None. No two callers get the same one.
 
-    Only jobs whose `not_before` has come, of these actions, of places not skipped, and bound to no host or to
-    this one. The token is larger than any given before.
+    Only jobs whose `not_before` has come, of these actions, of places not skipped, and bound to this host or,
+    with `unbound`, to none. The token is larger than any given before.
     """
     job = tables.job
-    row = tx.first(_next_in_line(now, actions, skip_places, host, only).with_for_update(skip_locked=True))
+    row = tx.first(_next_in_line(now, actions, skip_places, host, only, unbound).with_for_update(skip_locked=True))
     if row is None:
         return None
     token = _next_token(tx)
@@ -160,22 +161,29 @@ def next_claimable(
     skip_places: Collection[str] = frozenset(),
     host: str | None = None,
     only: str | None = None,
+    unbound: bool = True,
 ) -> Job | None:
     """The job that `claim_job` would find now: asked of a snapshot, so that nobody has to wait for a writer."""
-    row = tx.first(_next_in_line(now, actions, skip_places, host, only))
+    row = tx.first(_next_in_line(now, actions, skip_places, host, only, unbound))
     return None if row is None else job_of(row)
 
 
 def _next_in_line(
-    now: datetime, actions: Collection[str] | None, skip_places: Collection[str], host: str | None, only: str | None
+    now: datetime,
+    actions: Collection[str] | None,
+    skip_places: Collection[str],
+    host: str | None,
+    only: str | None,
+    unbound: bool,
 ) -> Select[Any]:
     job = tables.job
+    here = job.c.host == host
     query = (
         select(job)
         .where(
             job.c.status == JobStatus.TODO.value,
             or_(job.c.not_before.is_(None), job.c.not_before <= now),
-            or_(job.c.host.is_(None), job.c.host == host),
+            or_(job.c.host.is_(None), here) if unbound else here,
         )
         .order_by(job.c.queued_at, job.c.id)
         .limit(1)

@@ -138,6 +138,24 @@ def lease_holder(tx: Tx, name: str) -> str | None:
     return str(row.holder) if row is not None and _holds(tx, row) else None
 
 
+def list_leases(tx: Tx) -> dict[str, str]:
+    """Who holds what now: the living holder of every lease, by the lease's name."""
+    return {row.name: row.holder for row in tx.rows(select(tables.lease)) if _holds(tx, row)}
+
+
+def renew_leases(tx: Tx, holder: str, ttl_s: float) -> frozenset[str]:
+    """Extend every lease that is still this holder's; returns their names. Work for any other must stop."""
+    lease = tables.lease
+    names = frozenset(row.name for row in tx.rows(select(lease.c.name).where(lease.c.holder == holder)))
+    tx.run(update(lease).where(lease.c.holder == holder).values(expires=_clock(tx) + ttl_s))
+    return names
+
+
+def drop_leases(tx: Tx, holder: str) -> None:
+    """Give up every lease of this holder."""
+    tx.run(delete(tables.lease).where(tables.lease.c.holder == holder))
+
+
 def _holds(tx: Tx, row: Row[Any]) -> bool:
     return bool(row.expires > _clock(tx)) and not holder_is_dead(tx, row.holder)
 

@@ -64,11 +64,11 @@ def last_outcome(tx: Tx, job_id: str) -> str:
     return str(tx.value(query) or "")
 
 
-def waits_for_host(tx: Tx, job_id: str, host: str) -> bool:
-    """Whether a job to do is bound to a host that is not this one."""
+def waits_for_host(tx: Tx, job_id: str, hosts: Collection[str]) -> bool:
+    """Whether a job to do is bound to a host that is none of these."""
     job = tables.job
     bound = tx.value(select(job.c.host).where(job.c.id == job_id, job.c.status == JobStatus.TODO.value))
-    return bound is not None and bound != host
+    return bound is not None and bound not in hosts
 
 
 def places_of(tx: Tx, jobs: Collection[str]) -> dict[str, str]:
@@ -94,14 +94,14 @@ def has_work_before(
     moment: datetime,
     now: datetime,
     *,
-    host: str | None = None,
+    hosts: Collection[str] | None = None,
     skip_places: Collection[str] = (),
     skip_actions: Collection[str] = (),
 ) -> bool:
     """Whether a job is being done or may start before `moment`, or a scan is due to be looked at now.
 
-    Jobs to do and scans of skipped places wait, and so do jobs of skipped actions; with `host` jobs of other hosts are
-    others' work.
+    Jobs to do and scans of skipped places wait, and so do jobs of skipped actions; with `hosts`, also jobs bound to
+    another one.
     """
     job, scan = tables.job, tables.scan
     to_do = (
@@ -110,8 +110,8 @@ def has_work_before(
         & job.c.place.not_in(sorted(skip_places))
         & job.c.action.not_in(sorted(skip_actions))
     )
-    if host is not None:
-        to_do &= or_(job.c.host.is_(None), job.c.host == host)
+    if hosts is not None:
+        to_do &= or_(job.c.host.is_(None), job.c.host.in_(sorted(hosts)))
     jobs = select(job.c.id).where(or_(job.c.status == JobStatus.DOING.value, to_do))
     if tx.first(jobs.limit(1)) is not None:
         return True

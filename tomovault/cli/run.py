@@ -9,20 +9,22 @@ from tomovault.cli import common_options, open_vault, say, say_json
 
 @click.command()
 @click.option("--until-idle", is_flag=True, help="Exit once nothing is due, running or settling.")
-@click.option("--quiet", is_flag=True, help="No progress on the terminal; the log goes to run/daemon.log all the same.")
+@click.option("--quiet", is_flag=True, help="No progress on the terminal; the log goes to the run folder all the same.")
 @common_options
 def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
     """Watch the areas and take every scan through its life, in the foreground.
 
     Ctrl-C or SIGTERM stops gracefully: running jobs are ended and queued again, nothing is left half done.
-    A second daemon on the same catalogue exits 75 and names the one that leads.
+    On SQLite a second daemon exits 75 and names the one that leads. On PostgreSQL one daemon of each machine may run:
+    one decides, the others watch the areas of their machine (`host:`) and run the jobs there, and one of them takes the
+    lead when the leader is gone.
     """
     from tomovault.daemon.loop import run_daemon
     from tomovault.daemon.screen import open_screen
     from tomovault.vault.logs import start_log
 
     vault = open_vault()
-    start_log(vault.run_folder / "daemon.log")
+    start_log(vault.run_folder / f"{vault.daemon_name}.log")
     with open_screen(vault, quiet=quiet or as_json) as screen:
         failed = run_daemon(vault, until_idle=until_idle, tell=screen.tell)
     if as_json:

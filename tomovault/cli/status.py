@@ -14,12 +14,14 @@ from tomovault.cli import common_options, label, open_vault, say, say_json
 @common_options
 def command(as_json: bool) -> None:
     """Show the daemon, the queue, what runs, what failed and why, and how full each area is."""
+    from tomovault.vault.fellows import read_fellows
     from tomovault.vault.pages import status_page
     from tomovault.vault.telling import last_told
 
     vault = open_vault()
     with vault.catalogue.reading() as tx:
-        page = status_page(vault, tx, last_told(vault), datetime.now(UTC))
+        told = last_told(vault, read_fellows(vault, tx).holders)
+        page = status_page(vault, tx, told, datetime.now(UTC))
     if as_json:
         say_json(page)
         return
@@ -32,7 +34,8 @@ def _lines(page: dict[str, Any]) -> list[str]:
     from tomovault.vault.sizes import show_bytes
 
     daemon = page["daemon"]
-    lines = [f"daemon: led by {daemon['leader']}" if daemon["running"] else "daemon: none is running"]
+    lines = [f"daemon: led by {daemon['leader'] or 'nobody yet'}" if daemon["running"] else "daemon: none is running"]
+    lines += [f"        followed by {follower}" for follower in daemon["followers"]]
     jobs = page["jobs"]
     lines.append("jobs:   " + (", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none"))
     lines += [f"  {r['action']} {r['scan']}" for r in page["running"]]

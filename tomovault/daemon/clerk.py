@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from tomovault.catalog.work import has_work_before, list_inspected
 from tomovault.core.errors import Transient
@@ -26,6 +27,7 @@ from tomovault.daemon.upkeep import Upkeep
 from tomovault.daemon.workers import REMOVALS, Workers
 from tomovault.vault.area_formats import formats_of
 from tomovault.vault.asking import holder_name
+from tomovault.vault.fellows import read_fellows, rest_lease, watch_lease
 from tomovault.vault.foreman import Foreman, Running
 from tomovault.vault.telling import tell
 from tomovault.vault.vault import Vault
@@ -70,15 +72,17 @@ class Clerk:
         self._left: frozenset[str] = frozenset()
         self._room_due = True
         self._jumped = ""
+        self._still = False
+        self._timers: BackgroundScheduler | None = None
         self._at_rest_since: dict[str, int] = {}
         self._clock = WallClock(datetime.now(UTC))
         self._steps: deque[Callable[[datetime], int]] = deque(
             (
-                self._take_timers,
+                self._if_leading(self._take_timers),
                 self._take_looks,
                 lambda _now: self.workers.reap(tell=self._job_ended),
-                self.plan_scans,
-                self.make_room,
+                self._if_leading(self.plan_scans),
+                self._if_leading(self.make_room),
                 self.launch,
             )
         )
@@ -88,24 +92,45 @@ class Clerk:
     def run(self, *, until_idle: bool) -> int:
         """Work until told to stop, or until nothing is left to do; returns how many jobs failed.
 
-        Raises Transient, naming the holder, if another daemon leads this catalogue.
+        Raises Transient, naming the holder, where another daemon has the place of this one (see `Lead.join`).
         """
-        self._clock = WallClock(datetime.now(UTC), newest=self._lead.take())
+        self._clock = WallClock(datetime.now(UTC), newest=self._lead.join())
+        self.foreman.leads = False
         with contextlib.ExitStack() as ending:
             ending.callback(self._status, "stopped")
             ending.callback(self._lead.drop)
-            ending.callback(self.upkeep.export_head)
+            ending.callback(self._export_head)
             ending.callback(self.workers.stop)
             ending.callback(self._stop_watches)
-            timers = self.upkeep.start()
-            ending.callback(timers.shutdown, wait=False)
-            self.foreman.take_up_orphans()
-            self.start_watches()
+            ending.callback(self._stop_timers)
+            self._take_place()
             self._status("running")
             self._work(until_idle)
         if self._lead.lost:
-            raise Transient("another daemon took the lead", hint="`tomovault status` names it")
+            raise Transient(self._lead.lost, hint="`tomovault status` names it")
         return self.foreman.failed
+
+    def _take_place(self) -> None:
+        """The work of a leader, or that of a follower, has begun."""
+        leads = self._lead.leads
+        log.info("this daemon leads" if leads else "this daemon follows", holder=self.holder)
+        if leads:
+            self._timers = self._timers or self.upkeep.start()
+            self.foreman.take_up_orphans()
+            self._room_due = True
+        self.start_watches()
+        self.foreman.leads = leads
+
+    def _stop_timers(self) -> None:
+        if self._timers is not None:
+            self._timers.shutdown(wait=False)
+
+    def _export_head(self) -> None:
+        if self._lead.leads:
+            self.upkeep.export_head()
+
+    def _if_leading(self, step: Callable[[datetime], int]) -> Callable[[datetime], int]:
+        return lambda now: step(now) if self._lead.leads else 0
 
     def _work(self, until_idle: bool) -> None:
         while not self._stop.is_set():
@@ -130,35 +155,68 @@ class Clerk:
         if not self._lead.renew():
             self._stop.set()
             return False
+        if self._lead.lapsed:
+            log.warning("the lease ran out before it was renewed; running jobs are ended")
+            self.workers.stop()
+        if self.vault.shared:
+            self._look_round()
         self._jumped = self._clock.look(now)
         self.brake()
         for _ in range(len(self._steps)):
             step = self._steps[0]
             self._steps.rotate(-1)
             if step(now):
+                self._still = False
                 self._status("running")
                 return True
+        self._still = self._is_still()
         return False
 
+    def _look_round(self) -> None:
+        """The other daemons know how this one is, and this one how they are; a leader that is gone is replaced, and
+        what others left undone is taken up.
+        """
+        before = self._lead.fellows.watched.keys()
+        well = (watch_lease(area) for area in self.watches.keys() - self._resting_here() - self._unseen())
+        rest = [rest_lease(self.vault.host)] if self._still else []
+        if not self._lead.look_round(frozenset((*well, *rest))):
+            return
+        self._room_due = self._room_due or self._lead.fellows.watched.keys() != before
+        if not self._lead.leads and self._lead.fellows.leader is None:
+            self._lead.try_lead()
+        if self._lead.leads and not self.foreman.leads:
+            self._take_place()
+            self._status("running")
+        elif self._lead.leads and self.foreman.list_orphans():
+            self.foreman.take_up_orphans()
+
     def is_idle(self) -> bool:
-        """Nothing is due, running or settling. What only waits does not count."""
+        """Nothing is due, running or settling, here and with the other daemons. What only waits does not count."""
+        self._still = self._is_still()
+        if not self._still:
+            return False
+        now = datetime.now(UTC)
+        with self.vault.catalogue.reading() as tx:
+            fellows = read_fellows(self.vault, tx)
+            if self.vault.shared and not fellows.all_rest_but(self.holder):
+                return False
+            return not has_work_before(
+                tx,
+                now + timedelta(seconds=_IDLE_PATIENCE_S),
+                now,
+                hosts={self.vault.host, *fellows.daemons},
+                skip_places=self._resting_areas(),
+                skip_actions=self._braked_actions(),
+            )
+
+    def _is_still(self) -> bool:
+        """Whether nothing runs or settles here, and nothing is about to be done that the catalogue does not show."""
         if self._busy():
             self._at_rest_since = dict(self.lookout.swept)
             return False
         if self.workers.running or not self._looks.empty() or not all(map(self._is_at_rest, self.watches)):
             return False
-        if self._room_due:
-            return False
-        now = datetime.now(UTC)
-        with self.vault.catalogue.reading() as tx:
-            return not has_work_before(
-                tx,
-                now + timedelta(seconds=_IDLE_PATIENCE_S),
-                now,
-                host=self.vault.host,
-                skip_places=self._resting_areas(),
-                skip_actions=self._braked_actions(),
-            )
+        return not (self._room_due and self._lead.leads)
 
     def _is_at_rest(self, area: str) -> bool:
         """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""
@@ -248,11 +306,18 @@ class Clerk:
 
     def brake(self) -> None:
         """The planner permits nothing to go after a jump of the clock, nor from an area that rests or was not seen."""
-        unseen = frozenset(area for area in self.watches if not self.lookout.swept.get(area))
-        self.planner.brake(self._jumped, self._resting_areas() | unseen)
+        self.planner.brake(self._jumped, self._resting_areas() | self._unseen())
+
+    def _unseen(self) -> frozenset[str]:
+        return frozenset(area for area in self.watches if not self.lookout.swept.get(area))
 
     def _resting_areas(self) -> frozenset[str]:
-        """Areas where nothing is done now: absent, not in the site's file any more, or with too much missing."""
+        """Areas where nothing is done now: those that rest here, and those that no daemon watches and found well."""
+        elsewhere = self.vault.site.areas.keys() - self.watches.keys() - self._lead.fellows.watched.keys()
+        return self._resting_here() | elsewhere
+
+    def _resting_here(self) -> frozenset[str]:
+        """Areas that are absent, not in the site's file any more, or with too much missing."""
         return frozenset(self._absent) | self._left | frozenset(self.lookout.stopped)
 
     def _braked_actions(self) -> frozenset[str]:
@@ -261,7 +326,9 @@ class Clerk:
     # --- areas ---------------------------------------------------------------------------------------
 
     def start_watches(self) -> None:
-        """Every marked area of this host is swept from now on; why another is not is told."""
+        """Every marked area of this host and, where this daemon leads, of none is swept from now on; why another is
+        not is told.
+        """
         catalogue = self.vault.catalogue
         with catalogue.reading() as tx:
             recorded = {a.name: a for a in catalogue.list_areas(tx)}
@@ -270,8 +337,10 @@ class Clerk:
         for name in sorted(self._left):
             log.warning("area is in the catalogue but not in tomovault.yaml; its jobs wait", area=name)
         for name, area in self.vault.site.areas.items():
+            if name in self.watches or (area.host is None and not (self._lead.leads or self.foreman.leads)):
+                continue
             if why := self.vault.unwatched(name):
-                log.warning("area is not watched", area=name, reason=why)
+                log.warning("area is not watched from here", area=name, reason=why)
                 continue
             if name not in recorded:
                 self._absent[name] = f"it was never marked: run `tomovault area add {name}={area.path}`"
@@ -304,6 +373,7 @@ class Clerk:
             {
                 "state": state,
                 "holder": self.holder,
+                "leads": self._lead.leads,
                 "pid": os.getpid(),
                 "at": datetime.now(UTC).isoformat(),
                 "absent": self._absent,

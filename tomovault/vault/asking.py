@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,13 +15,12 @@ from tomovault.catalog.work import last_outcome, waits_for_host
 from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.record import GivenBack, Outcome
+from tomovault.vault.fellows import LEADER, read_fellows
 from tomovault.vault.foreman import Foreman, Running
 from tomovault.vault.orders import build_order
 from tomovault.vault.requests import Moot, Request
-from tomovault.vault.vault import Vault
+from tomovault.vault.vault import Vault, word_of
 
-LEADER = "leader"
-_LEASE_S = 60.0
 _POLL_S = 0.2
 
 
@@ -39,8 +38,7 @@ class Answer:
 
 def holder_name(vault: Vault) -> str:
     """A name for this process as a holder of claims, unlike any other's."""
-    host = "".join(c if c.isalnum() or c in "-." else "-" for c in vault.host)[:60]
-    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return f"{word_of(vault.host)}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def find_scan(vault: Vault, tx: Any, text: str) -> KnownScan:
@@ -102,7 +100,7 @@ def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None], 
     holder = holder_name(vault)
     with vault.catalogue.hold_life(holder) or contextlib.nullcontext():
         while True:
-            if not _is_led(vault) and take_lead(vault, holder):
+            if not _is_led(vault, holder) and take_lead(vault, holder):
                 try:
                     return _do_it_here(vault, job, holder, progress, keep=keep)
                 finally:
@@ -111,20 +109,23 @@ def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None], 
             answer = _ended(vault, job)
             if answer is not None:
                 return answer
+            with _cancelled_unless(vault, job, keep):
+                _refuse_elsewhere(vault, job)
             progress("waiting for the daemon", 0, 0)
             time.sleep(_POLL_S)
 
 
-def _is_led(vault: Vault) -> bool:
-    """Whether somebody leads: asked without a writer's lock, since this is asked often."""
+def _is_led(vault: Vault, holder: str) -> bool:
+    """Whether somebody leads, or a daemon lives and will: asked without a writer's lock, since this is asked often."""
     with vault.catalogue.reading() as tx:
-        return vault.catalogue.lease_holder(tx, LEADER) is not None
+        fellows = read_fellows(vault, tx)
+    return fellows.leader not in (None, holder) or bool(fellows.daemons)
 
 
 def take_lead(vault: Vault, holder: str) -> bool:
     """Whether this holder leads the site now; then nothing is left of leaders that died."""
     with vault.catalogue.writing() as tx:
-        leads = bool(vault.catalogue.take_lease(tx, LEADER, holder, _LEASE_S))
+        leads = bool(vault.catalogue.take_lease(tx, LEADER, holder, vault.site.lease_s))
     if leads:
         vault.catalogue.bury_the_dead()
     return leads
@@ -135,7 +136,7 @@ def _do_it_here(
 ) -> Answer:
     """The job is over; interrupted, it is cancelled or to do again, and nothing of it is left half done."""
     foreman = Foreman(vault, holder)
-    try:
+    with _cancelled_unless(vault, job, keep):
         foreman.take_up_orphans()
         while (answer := _ended(vault, job)) is None:
             _refuse_elsewhere(vault, job)
@@ -145,17 +146,24 @@ def _do_it_here(
                 time.sleep(_POLL_S)
             elif (running := foreman.start(claimed)) is not None:
                 _see_through(vault, foreman, running, progress)
+    return answer
+
+
+@contextlib.contextmanager
+def _cancelled_unless(vault: Vault, job: str, keep: bool) -> Iterator[None]:
+    """What ends this early cancels the job, unless it is to `keep` its place in the queue."""
+    try:
+        yield
     except BaseException:
         if not keep and _ended(vault, job) is None:
             _cancel(vault, job)
         raise
-    return answer
 
 
 def _refuse_elsewhere(vault: Vault, job: str) -> None:
-    """Raises Transient for a job of another machine's area: only a daemon there can do it."""
+    """Raises Transient for a job of another machine's area where no daemon lives: nobody else can do it."""
     with vault.catalogue.reading() as tx:
-        if not waits_for_host(tx, job, vault.host):
+        if not waits_for_host(tx, job, {vault.host, *read_fellows(vault, tx).daemons}):
             return
     raise Transient("the area belongs to another machine, where no daemon runs", hint="start `tomovault run` there")
 
@@ -174,10 +182,10 @@ def _watch(vault: Vault, running: Running, holder: str, progress: Callable[[str,
     while running.process.running():
         progress(running.claimed.action, *running.progress())
         time.sleep(0.05)
-        if time.monotonic() - renewed > _LEASE_S / 3:
+        if time.monotonic() - renewed > vault.site.lease_s / 3:
             renewed = time.monotonic()
             with vault.catalogue.writing() as tx:
-                vault.catalogue.renew_lease(tx, LEADER, holder, _LEASE_S)
+                vault.catalogue.renew_lease(tx, LEADER, holder, vault.site.lease_s)
 
 
 def _cancel(vault: Vault, job: str) -> None:

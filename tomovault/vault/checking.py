@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tomovault.core.errors import TomovaultError, UserError
+from tomovault.vault.fellows import read_fellows
 from tomovault.vault.site import POLICIES, SITE_FILE, load_site
 from tomovault.vault.vault import Vault
 
@@ -97,15 +98,18 @@ def _catalogue(vault: Vault) -> Iterator[Check]:
     problems = vault.catalogue.check(vault.exported_head())
     yield Check("catalogue", not problems, problems[0] if problems else "sound", "tomovault catalogue check says more")
     with vault.catalogue.reading() as tx:
-        leader = vault.catalogue.lease_holder(tx, "leader")
-    yield Check("daemon", leader is not None, leader or "none is running", "tomovault run", needed=False)
+        fellows = read_fellows(vault, tx)
+    told = ", ".join(filter(None, (fellows.leader, *fellows.followers)))
+    yield Check("daemon", bool(told), told or "none is running", "tomovault run", needed=False)
 
 
 def _area(vault: Vault, name: str) -> Iterator[Check]:
     from tomovault.watch.area import AreaIdentity, check_area, disk_space, rights
 
     area = vault.site.areas[name]
-    if unwatched := vault.unwatched(name):
+    with vault.catalogue.reading() as tx:
+        hosts = read_fellows(vault, tx).daemons
+    if unwatched := vault.unwatched(name, hosts):
         yield Check(f"area {name} host", False, unwatched, f"tomovault run on {area.host}, or no `host`", needed=False)
     with vault.catalogue.reading() as tx:
         recorded = {a.name: a for a in vault.catalogue.list_areas(tx)}

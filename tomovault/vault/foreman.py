@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tomovault.catalog.work import last_attempts, list_claims
+from tomovault.catalog.work import Claim, last_attempts, list_claims
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
@@ -59,6 +59,8 @@ class Foreman:
     def __init__(self, vault: Vault, holder: str) -> None:
         self.vault = vault
         self.holder = holder
+        #: Whether jobs that are bound to no machine are for this holder.
+        self.leads = True
         #: Jobs that failed for good, at whatever point, since this foreman began.
         self.failed = 0
         self._memory: dict[str, int] = {}
@@ -79,7 +81,13 @@ class Foreman:
         catalogue = self.vault.catalogue
         with catalogue.reading() as tx:
             waiting = catalogue.next_claimable(
-                tx, now=now, actions=actions, skip_places=skip_places, host=self.vault.host, only=only
+                tx,
+                now=now,
+                actions=actions,
+                skip_places=skip_places,
+                host=self.vault.host,
+                only=only,
+                unbound=self.leads,
             )
             if waiting is None:
                 return None
@@ -87,7 +95,9 @@ class Foreman:
         if self._memory and sum(self._memory.values()) + needed > self.vault.site.jobs.memory_bytes:
             return None
         with catalogue.writing() as tx:
-            claimed = catalogue.claim_job(tx, self.holder, now=now, host=self.vault.host, only=waiting.id)
+            claimed = catalogue.claim_job(
+                tx, self.holder, now=now, host=self.vault.host, only=waiting.id, unbound=self.leads
+            )
         if claimed is not None:
             self._memory[claimed.attempt] = needed
             checkpoint("daemon.claimed")
@@ -184,32 +194,41 @@ class Foreman:
     def take_up_orphans(self) -> int:
         """Jobs of holders that are not there any more: what they had finished is recorded, the rest queued again.
 
-        Only the leader may call this: whoever else held a claim is then known to be dead.
+        Only the leader may call this: whoever else holds a claim and no lease is then known to be dead.
         """
         catalogue = self.vault.catalogue
         now = datetime.now(UTC)
-        with catalogue.reading() as tx:
-            claims = [c for c in list_claims(tx) if c.holder != self.holder]
+        claims = self.list_orphans()
         for claim in claims:
             result = read_result(self._jobs / claim.job.attempt)
             if result is not None:
                 self._end(claim.job, result)
         with catalogue.writing() as tx:
-            again = catalogue.requeue_orphans(tx, lambda holder: holder == self.holder, now)
+            alive = {self.holder, *catalogue.list_leases(tx).values()}
+            again = catalogue.requeue_orphans(tx, lambda holder: holder in alive, now)
         if claims:
             log.info("jobs of an earlier daemon taken up", jobs=len(claims), again=len(again))
         self._sweep_folders()
         return len(claims)
 
+    def list_orphans(self) -> list[Claim]:
+        """Claims of holders that hold no lease any more."""
+        with self.vault.catalogue.reading() as tx:
+            claims = [c for c in list_claims(tx) if c.holder != self.holder]
+            alive = frozenset(self.vault.catalogue.list_leases(tx).values()) if claims else frozenset()
+        return [c for c in claims if c.holder not in alive]
+
     def _sweep_folders(self) -> None:
         """Folders of jobs that nobody does now are gone, but for those of failed ones, which hold the log."""
         if not self._jobs.is_dir():
             return
+        # Listed first: a folder is made after its claim, so whatever is here and done now is known as such below.
+        folders = [folder for folder in self._jobs.iterdir() if folder.is_dir()]
         wanted = (JobStatus.DOING, JobStatus.FAILED)
         with self.vault.catalogue.reading() as tx:
             kept = {attempt for attempt, status in last_attempts(tx) if status in wanted}
-        for folder in self._jobs.iterdir():
-            if folder.is_dir() and folder.name not in kept:
+        for folder in folders:
+            if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _end(self, claimed: ClaimedJob, result: Result) -> JobStatus:

@@ -42,8 +42,8 @@ watch:
 #   policy: standard     policies/standard.yaml
 #   prune: off           on: originals may go once the laws are met
 #   reduce: off          on: data may be made smaller with bounded loss
-#   host: NAME           the machine whose daemon works here; one daemon leads a site, so while it runs elsewhere
-#                        this area is not watched
+#   host: NAME           the machine whose daemon works here, where several run on one PostgreSQL catalogue;
+#                        without it, that of the daemon that leads
 #   template: "{{proposal}}/{{sample}}"    what the folders below it mean
 #   folders: ["other/*"]    each such folder is one scan, whatever is in it; folder_done: "*.done" says that it is over
 #   floor: 1TB           kept free for the acquisition

@@ -19,6 +19,7 @@ from tomovault.core.wire import to_plain
 from tomovault.policy.decide import AreaFacts, values_of
 from tomovault.policy.expression import parse_expression
 from tomovault.policy.reading import evaluate
+from tomovault.vault.fellows import read_fellows
 from tomovault.vault.restored import restored_places
 from tomovault.vault.vault import Vault, View
 
@@ -265,7 +266,9 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
 def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """The daemon, its lease, queues, what runs, what failed and why, and how full each area is."""
     catalogue = vault.catalogue
-    leader = catalogue.lease_holder(tx, "leader")
+    fellows = read_fellows(vault, tx)
+    leader = fellows.leader
+    living = leader is not None or bool(fellows.daemons)
     problems = catalogue.list_problems(tx)
     unclaimed = Counter(row.area for row in catalogue.list_unclaimed(tx))
     failed = catalogue.list_jobs(tx, JobStatus.FAILED, 50)
@@ -285,10 +288,10 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
                 "high": facts.high,
                 "low": facts.low,
                 "prune": "on" if facts.prune_on else "off",
-                "unwatched": vault.unwatched(name),
+                "unwatched": vault.unwatched(name, fellows.daemons),
                 "absent": told.get("absent", {}).get(name, ""),
                 "trouble": name_of(told.get("trouble", {}).get(name, "")),
-                "settling": told.get("unsettled", {}).get(name, 0) if leader else 0,
+                "settling": told.get("unsettled", {}).get(name, 0) if living else 0,
                 "alarms": [a["text"] for a in told.get("alarms", []) if a["area"] == name],
                 "problems": [
                     {"path": name_of(path), "problem": name_of(problem)}
@@ -302,9 +305,14 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
         )
     return {
         "at": _time(now),
-        "daemon": {"running": leader is not None, "leader": leader, "told_at": told.get("at")},
+        "daemon": {
+            "running": living,
+            "leader": leader,
+            "followers": list(fellows.followers),
+            "told_at": told.get("at"),
+        },
         "jobs": {status.value: count for status, count in catalogue.count_jobs(tx).items()},
-        "running": told.get("running", []) if leader else [],
+        "running": told.get("running", []) if living else [],
         "failed": [
             {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
         ],

@@ -191,6 +191,7 @@ class SiteFile(Strict):
     engine: _Engine = _Engine()
     executor: _Executor = _Executor()
     globus: GlobusSection | None = None
+    lease: Duration = timedelta(seconds=60)
 
 
 def read_site(folder: Path) -> Site:
@@ -228,6 +229,7 @@ def parse_site(text: str, file_name: str, folder: Path) -> Site:
         engine=PluginSettings(plain.engine.kind, plain.engine.options),
         executor=PluginSettings(plain.executor.kind, plain.executor.options),
         globus=None if plain.globus is None else plain.globus.settings(folder),
+        lease_s=_seconds(plain.lease),
         policies={name: read_policy(folder, name) for name in sorted({a.policy for a in areas.values()})},
     )
 
@@ -259,6 +261,8 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
         yield Fault(problem, ("catalogue",))
     if site.watch.poll <= timedelta(0):
         yield Fault("polling without a pause would read the servers to death", ("watch", "poll"))
+    if not timedelta(seconds=2) <= site.lease <= timedelta(minutes=10):
+        yield Fault("a lease is between 2s and 10m: it is renewed every third of it", ("lease",))
     if site.quarantine.hold <= timedelta(0) and not site.simulated:
         yield Fault("a hold of zero is for simulated sites: here a prune could not be undone", ("quarantine", "hold"))
     if site.executor.kind != "local":

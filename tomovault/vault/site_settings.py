@@ -197,6 +197,8 @@ class Site:
     engine: PluginSettings
     executor: PluginSettings
     globus: GlobusSettings | None = None
+    #: How long the claims of a daemon that tells nothing of itself are believed.
+    lease_s: float = 60.0
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)
 
 

@@ -71,8 +71,18 @@ class Vault:
 
     @cached_property
     def host(self) -> str:
-        """The name under which areas are assigned to machines."""
-        return socket.gethostname()
+        """The name under which areas are assigned to machines: TOMOVAULT_HOST, else what this machine calls itself."""
+        return os.environ.get("TOMOVAULT_HOST") or socket.gethostname()
+
+    @property
+    def shared(self) -> bool:
+        """Whether daemons of several machines may work on this catalogue: not with SQLite."""
+        return self.catalogue.sqlite_path is None
+
+    @cached_property
+    def daemon_name(self) -> str:
+        """What the log and the word of this machine's daemon are called in the run folder."""
+        return "daemon-" + word_of(self.host) if self.shared else "daemon"
 
     @cached_property
     def run_folder(self) -> Path:
@@ -163,12 +173,13 @@ class Vault:
                 hint="its scans rest until it stands there again: tomovault area add NAME=PATH",
             ) from None
 
-    def unwatched(self, area: str) -> str:
-        """Why a daemon on this machine does not watch an area; '' if it does."""
+    def unwatched(self, area: str, hosts: Collection[str] = ()) -> str:
+        """Why no daemon on this machine, nor on others of these hosts, watches an area; '' if one does."""
         host = self.area(area).host
-        if host in (None, self.host):
+        if host is None or host == self.host or host in hosts:
             return ""
-        return f"not watched from here: it is for the machine {host}, and one daemon leads a site"
+        told = f"not watched from here: it is for the machine {host}"
+        return f"{told}, where no daemon runs" if self.shared else f"{told}, and one daemon leads a site on SQLite"
 
     def left_areas(self, tx: Any) -> frozenset[str]:
         """Areas that the catalogue knows and the site's file does not have any more; nothing is done there."""
@@ -337,6 +348,11 @@ def _why_incomplete(scan: KnownScan) -> str:
 def open_catalogue(site: Site) -> Catalogue:
     """The site's catalogue, as it is. Raises UserError where it cannot be used, Transient where not now."""
     return Catalogue.open(site.catalogue, manifests=str(Path(site.folder) / "manifests"))
+
+
+def word_of(host: str) -> str:
+    """The name of a machine with nothing in it that a file's name or a holder's may not have."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in host)[:60]
 
 
 def _by_file_system(conf: Area, used: int) -> tuple[int, int]:
