@@ -169,3 +169,54 @@ def test_data_below_lbsram_and_texts_on_the_server_end_in_one_folder(split, dige
     assert {os.path.dirname(path) for path in back} == {"inhouse/bone_", "lbsram/inhouse/bone_"}
     site.live()
     assert len(site.scans()) == 1
+
+
+def test_another_mover_that_writes_in_parts_is_judged_by_the_certificate(site, digests):
+    """Half a folder is an incomplete scan; whole, it is the known one by its digests, and is not moved again."""
+    site.change(areas={"fast": {"policy": "standard"}})
+    root = site.write("edf", "bone_", area="fast", seed=1)
+    site.live()
+    there = site.areas["inhouse"] / "bone_"
+    there.mkdir()
+    names = sorted(p.name for p in root.iterdir())
+    late = {n for n in names if n.startswith("bone_000") and n > "bone_0004"} | {n for n in names if n.endswith(".xml")}
+    assert len(late) >= 3
+    for name in set(names) - late:
+        shutil.copy2(root / name, there / name)
+    site.live()
+    half = _show(site, there)
+    assert half["certificate"]["verdict"] in ("incomplete", "undecided", "acquiring")
+    assert half["stages"]["packed"] == "waiting"
+    for name in late:
+        shutil.copy2(root / name, there / name)
+    site.live()
+    page = _show(site, root)
+    assert _at(page, there)["state"] == "verified"
+    assert [s["path"] for s in site.ask("scan", "list")["scans"] if not s["superseded_by"]] == [str(root)]
+    site.change(areas={"fast": {"policy": "mover"}})
+    site.live()
+    page = _show(site, root)
+    assert page["stages"]["replicated"] == "done"
+    assert "replicate" not in {a for a, _ in site.actions()}
+    assert _files(digests, there) == digests(root)
+
+
+def test_killed_at_every_point_the_move_ends_as_if_undisturbed(site, digests, tmp_path):
+    """The job's process is killed once at each point, both for a new folder and for one that has a text already."""
+    points = {"move.begin", "move.file", "move.staged", "move.verified", "restore.mark", "move.placed"}
+    roots = {name: site.write("edf", name, area="fast", seed=seed) for seed, name in enumerate(("bone_", "wood_"))}
+    there = {name: site.areas["inhouse"] / name for name in roots}
+    there["wood_"].mkdir()
+    shutil.copy2(roots["wood_"] / "wood_.xml", there["wood_"] / "wood_.xml")
+    site.change(retries={"attempts": 12, "after": "0.1s"})
+    once = tmp_path / "once"
+    once.mkdir()
+    points.add("move.merged")
+    site.live(env=site.environment | {"TOMOVAULT_KILL_AT": ",".join(sorted(points)), "TOMOVAULT_KILL_ONCE": str(once)})
+    assert {path.name for path in once.iterdir()} == points
+    for name, root in roots.items():
+        assert _files(digests, there[name]) == digests(root)
+        assert _at(_show(site, root), there[name])["state"] == "verified"
+    assert sorted(os.listdir(site.areas["inhouse"])) == [".tomovault", "bone_", "wood_"]
+    assert not list((site.areas["inhouse"] / ".tomovault" / "arriving").iterdir())
+    assert len(site.ask("scan", "list")["scans"]) == 2
