@@ -181,6 +181,23 @@ def test_copies_read_long_ago_or_in_the_future_are_overdue(site, archived, now):
         assert last[1] not in skip
 
 
+def test_files_elsewhere_are_overdue_where_a_fast_disk_relies_on_them(site, archived, make, now):
+    within = {kind: timedelta(days=90) for kind in TierClass}
+    later = now + timedelta(days=91)
+    with site.writing() as tx:
+        site.record_tier(tx, "other", TierClass.SERVER, counts=True)
+        copy = make.stored("other", "server", form=Form.FILES, location="/data/other/s1", size=150)
+        site.apply_records(tx, [copy], now, scan_id=archived.id)
+        (copied,) = [r.id for r in site.known(tx, archived.id).replicas if r.tier == "other"]
+    with site.reading() as tx:
+        assert copied not in {r for _, r in list_overdue(tx, "inhouse", within, later, limit=10)}
+    with site.writing() as tx:
+        site.record_tier(tx, "inhouse", TierClass.FAST, counts=True, area="inhouse")
+        late = {r for _, r in list_overdue(tx, "inhouse", within, later, limit=10)}
+        assert copied in late
+        assert archived.replica["inhouse/disk"] not in late
+
+
 def test_vanished_files_are_suspect_and_never_gone(site, archived, scan_id, now):
     with site.writing() as tx:
         record_vanished(tx, "inhouse", Candidate("edf", "/data/inhouse/s1", ""), now)

@@ -185,6 +185,16 @@ def test_copies_that_are_none(archived, area, policy, now, change):
     assert Stage.PRUNED in wants_of(scan, policy("{name: room, do: prune}"), area(**FULL), now).held
 
 
+def test_files_on_a_server_are_re_read_for_the_fast_disk_that_relies_on_them(scan, replica, area, policy, now):
+    old = {"verified_at": now - 91 * DAY}
+    home = replica("f", Form.FILES, "inhouse", TierClass.FAST, domain="fast", **old)
+    copy = replica("c", Form.FILES, "server", TierClass.SERVER, domain="server", **old)
+    rules = policy(PRUNE)
+    assert {r.id for r in overdue(scan(home, copy), rules, area(tier_class=TierClass.FAST), now)} == {"c"}
+    assert not overdue(scan(home, copy), rules, area(), now), "nothing of a server may go for files elsewhere"
+    assert not overdue(scan(home, copy), rules, area(tier_class=TierClass.FAST), now - 2 * DAY)
+
+
 def test_recency_is_asked_of_a_removal(archived, area, policy, now):
     rules = policy(PRUNE)
     scan = archived(verified_at=now - 401 * DAY)

@@ -275,8 +275,11 @@ def list_overdue(
 ) -> list[tuple[str, str]]:
     """(scan, replica) of packages of an area's scans that were re-read too long ago, oldest first; one whose date
     lies in the future counts for nothing until it is re-read, and is overdue, too. Replicas to skip are left out.
+
+    Of scans of a fast area their files in other areas, too: law 4 lets the fast disk rely on them.
     """
     scan, replica, tier = tables.scan, tables.replica, tables.tier
+    home = tier.alias()
     late = or_(
         replica.c.verified_at > now,  # a date in the future is not believed
         *(
@@ -288,10 +291,14 @@ def list_overdue(
         select(replica.c.scan_id, replica.c.id)
         .join(scan, scan.c.id == replica.c.scan_id)
         .join(tier, tier.c.name == replica.c.tier)
+        .join(home, home.c.name == scan.c.area)
         .where(
             scan.c.area == area,
             replica.c.state == ReplicaState.VERIFIED.value,
-            replica.c.form == Form.PACKAGE.value,
+            or_(
+                replica.c.form == Form.PACKAGE.value,
+                (home.c.tier_class == TierClass.FAST.value) & (replica.c.tier != scan.c.area),
+            ),
             late,
         )
         .order_by(replica.c.verified_at)

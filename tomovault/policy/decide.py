@@ -224,14 +224,19 @@ def removal_of(scan: KnownScan, replica: Replica, policy: Policy, area: AreaFact
 
 def overdue(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Replica, ...]:
     """Good packages that were re-read too long ago (or in the future) to be counted on when something is removed,
-    or longer ago than a `verify` rule that holds for the scan asks.
+    or longer ago than a `verify` rule that holds for the scan asks. A fast area relies on files in other areas, too.
     """
     rules = [m.rule for m in matches_of(scan, policy, area, now) if m.rule.do == "verify" and m.verdict.value]
     return tuple(
         r
         for r in scan.replicas
-        if r.good and r.form is Form.PACKAGE and not r.read_within(_scrub_period(r, policy, rules), now)
+        if r.good and _is_relied_on(r, area) and not r.read_within(_scrub_period(r, policy, rules), now)
     )
+
+
+def _is_relied_on(replica: Replica, area: AreaFacts) -> bool:
+    """Whether something may be removed from the area because of a copy."""
+    return replica.form is Form.PACKAGE or (area.tier_class is TierClass.FAST and replica.tier != area.name)
 
 
 def next_look(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> datetime | None:
