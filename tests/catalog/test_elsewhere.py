@@ -156,6 +156,34 @@ def test_a_copy_that_vanishes_is_gone_and_its_scan_is_as_it_was(site, restored, 
     assert _at(site, restored.id, COPY).state is ReplicaState.PRESENT
 
 
+@pytest.mark.parametrize(
+    ("form", "home", "lost"),
+    [
+        ("bliss", ("s1/m", "m.h5"), ("again/m", "m.h5")),
+        ("folder", ("s1", "done"), ("again", "")),
+        ("folder", ("s1", "done"), ("again", "all_of_it")),
+    ],
+    ids=["root-above-master", "no-end-mark", "other-end-mark"],
+)
+def test_a_copy_vanishes_by_its_place_in_the_scan(site, see, make, now, form, home, lost):
+    """The root of a scan may lie above its master; the key of a folder is a word of its area."""
+    root = "/data/inhouse/s1"
+    at = Candidate(form, f"/data/inhouse/{home[0]}", home[1])
+    (scan,) = see(replace(make.inspected(make.report(root, format=form)), candidate=at))
+    copies = [
+        make.stored("inhouse", "disk", form=Form.FILES, location=place, size=150) for place in (root, COPY, f"{COPY}/m")
+    ]
+    with site.writing() as tx:
+        site.apply_records(tx, [make.made(), *copies], now, scan_id=scan)
+        wrong = () if form == "folder" else (("again", home[1]), ("again/m/m", "x"), ("again/m", "other.h5"))
+        for folder, key in (*wrong, ("again2", home[1])):
+            record_vanished(tx, "inhouse", Candidate(form, f"/data/inhouse/{folder}", key), now)
+    assert _at(site, scan, COPY).state is ReplicaState.VERIFIED
+    _vanish(site, now, f"/data/inhouse/{lost[0]}", key=lost[1], form=form)
+    assert _at(site, scan, COPY).state is ReplicaState.GONE
+    assert {_at(site, scan, place).state for place in (root, f"{COPY}/m")} == {ReplicaState.VERIFIED}
+
+
 def test_an_absent_scan_does_not_make_its_copy_suspect(site, restored, now):
     with site.writing() as tx:
         record_vanished(tx, "inhouse", Candidate("edf", "/data/inhouse/s1", ""), now)
@@ -264,9 +292,9 @@ def found(site, listed, see, make, now):
     return find
 
 
-def _vanish(site, now, folder="/data/inhouse/s1", area="inhouse"):
+def _vanish(site, now, folder="/data/inhouse/s1", area="inhouse", form="edf", key=""):
     with site.writing() as tx:
-        record_vanished(tx, area, Candidate("edf", folder, ""), now)
+        record_vanished(tx, area, Candidate(form, folder, key), now)
     _agree(site)
 
 

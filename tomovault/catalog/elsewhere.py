@@ -28,6 +28,9 @@ from tomovault.core.scan import Candidate, FileRole, FileState, ScanFile, ScanRe
 
 _UNFINISHED = (JobStatus.TODO.value, JobStatus.DOING.value)
 
+#: Formats whose candidates' keys are the area's word, and not a part of the scan.
+_KEY_OF_AREA = frozenset({"folder"})
+
 _Manifest = Mapping[str, Mapping[str, Any]]
 
 
@@ -79,16 +82,33 @@ def give_up_copies(tx: Tx, area: str, report: ScanReport, now: datetime) -> None
 
 
 def record_copies_vanished(tx: Tx, area: str, candidate: Candidate, now: datetime) -> None:
-    """Several sweeps could read the place of a candidate and did not find it: the copies there are gone."""
-    key = tables.candidate
-    for copy in _copies_at(tx, area, candidate.folder):
-        own = tx.value(select(key.c.key).where(key.c.key_hash == copy.candidate))
-        if copy.format == candidate.format and own == candidate.key:
+    """Several sweeps could read the place of a candidate and did not find it: the copies there are gone.
+
+    A copy stands at its root, which may lie above the folder of the candidate: as far as the scan's own root does.
+    """
+    above = [candidate.folder]
+    while (further := os.path.dirname(above[-1])) != above[-1]:
+        above.append(further)
+    for copy in _copies_at(tx, area, *above):
+        if copy.format == candidate.format and _is_candidate_of(tx, copy, candidate):
             _set_state(tx, copy, ReplicaState.GONE, now, "it is not found in its place")
 
 
-def _copies_at(tx: Tx, area: str, location: str) -> Sequence[Row[Any]]:
-    """Replicas of form files at a place that is not their scan's own, gone ones too, with their scan and digest."""
+def _is_candidate_of(tx: Tx, copy: Row[Any], candidate: Candidate) -> bool:
+    """Whether the candidate is at the copy what the scan's own candidate is at its root."""
+    table = tables.candidate
+    own = tx.first(select(table).where(table.c.key_hash == copy.candidate))
+    # The key of a folder is what its area says of the end of a scan, which another area may say otherwise.
+    if own is None or (own.key != candidate.key and own.format not in _KEY_OF_AREA):
+        return False
+    inner = {os.path.relpath(own.folder, copy.root)}
+    if own.metadata_folder is not None:  # data and texts of a split scan may stand together in its copy
+        inner.add(".")
+    return candidate.folder in {os.path.normpath(os.path.join(copy.location, below)) for below in inner}
+
+
+def _copies_at(tx: Tx, area: str, *locations: str) -> Sequence[Row[Any]]:
+    """Replicas of form files at places that are not their scans' own, gone ones too, with their scan and digest."""
     replica, product, scan = tables.replica, tables.product, tables.scan
     return tx.rows(
         select(
@@ -99,12 +119,13 @@ def _copies_at(tx: Tx, area: str, location: str) -> Sequence[Row[Any]]:
             product.c.digest,
             scan.c.format,
             scan.c.entry,
+            scan.c.root,
             scan.c.candidate,
         )
         .join(product, product.c.id == replica.c.product_id)
         .join(scan, scan.c.id == replica.c.scan_id)
         .where(
-            replica.c.location_hash == place_hash(location),
+            replica.c.location_hash.in_([place_hash(location) for location in locations]),
             replica.c.tier == area,
             replica.c.form == Form.FILES.value,
             product.c.kind == ProductKind.ORIGINAL.value,
