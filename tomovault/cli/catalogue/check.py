@@ -12,7 +12,8 @@ from tomovault.cli import common_options, open_vault, say, say_json
 def command(as_json: bool) -> int:
     """Check schema, integrity, the usage roll-up against a recount, and the chain of the audit log.
 
-    Exit code 4 if anything is wrong.
+    On PostgreSQL the integrity of files is what the server itself has found: failed checksums, indexes that are not
+    valid, references never checked. Exit code 4 if anything is wrong.
     """
     vault = open_vault()
     problems = vault.catalogue.check(vault.exported_head())

@@ -10,7 +10,11 @@ from tomovault.cli import common_options, say, say_json, site_folder
 @click.command()
 @common_options
 def command(as_json: bool) -> None:
-    """Bring the catalogue to the schema of this tomovault; a copy of it is kept beside it before anything changes."""
+    """Bring the catalogue to the schema of this tomovault, all of it or nothing.
+
+    A copy of an SQLite catalogue is kept beside it before anything changes. Before one on PostgreSQL is upgraded, stop
+    the daemons of all machines and make a copy with pg_dump -Fc.
+    """
     from tomovault.vault.site import load_site
     from tomovault.vault.vault import open_catalogue
 

@@ -1,0 +1,79 @@
+"""Commands that speak of the database itself, on PostgreSQL."""
+
+import contextlib
+import io
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from tomovault.cli import main
+from tomovault.vault.setting_up import set_up_site
+
+pytestmark = pytest.mark.component("postgresql")
+
+
+@pytest.fixture
+def url(postgresql):
+    return postgresql.new_database()
+
+
+@pytest.fixture
+def say(tmp_path, url):
+    """Called with a command's words for (exit status, what it printed)."""
+    (tmp_path / "inhouse").mkdir()
+    set_up_site(tmp_path / "site", {"inhouse": str(tmp_path / "inhouse")}, simulated=True, settings={"catalogue": url})
+
+    def call(*words):
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main(["--site", str(tmp_path / "site"), *words])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return code, out.getvalue() + err.getvalue()
+
+    return call
+
+
+def run_sql(url, *statements):
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        for statement in statements:
+            conn.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_an_upgrade_makes_no_copy(say):
+    code, told = say("catalogue", "upgrade", "--json")
+    assert (code, json.loads(told)) == (0, {"backup": None})
+
+
+def test_a_backup_is_left_to_the_servers_own_tools(say, tmp_path):
+    code, told = say("catalogue", "backup", str(tmp_path / "copy"))
+    assert code == 2
+    assert "backed up by its own tools" in told
+    assert "pg_dump" in told
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_check_tells_what_the_server_found(say, url):
+    assert say("catalogue", "check") == (0, "The catalogue is sound.\n")
+    run_sql(
+        url,
+        "ALTER TABLE replica ADD CONSTRAINT positive CHECK (bytes > 0) NOT VALID",
+        "UPDATE pg_index SET indisvalid = false WHERE indisprimary AND indrelid = 'candidate'::regclass",
+    )
+    code, told = say("catalogue", "check")
+    assert code == 4
+    assert "constraint positive of replica was never checked" in told
+    assert "is not valid: REINDEX INDEX" in told
+
+
+def test_usage_and_chain_are_checked_there_too(say, url):
+    code, told = say("audit", "verify", "--json")
+    assert (code, json.loads(told)["ok"]) == (0, True)
+    run_sql(url, "INSERT INTO lease (name, holder, expires) VALUES ('leader', 'somewhere-1-x', 9e9)")
+    code, told = say("status", "--json")
+    assert json.loads(told)["daemon"]["leader"] == "somewhere-1-x"
