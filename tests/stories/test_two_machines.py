@@ -120,7 +120,8 @@ def test_the_follower_takes_over_when_the_leader_is_lost(machines, monkeypatch):
     for host, names in (("one", ("first", "third")), ("two", ("second_0001", "fourth_0001"))):
         monkeypatch.setenv("TOMOVAULT_HOST", host)
         assert site.ask("verify", *names)["bad"] == []
-    assert "no daemon runs" in site.refuse("verify", "first", code=75), "it is for the other machine"
+    elsewhere = ("restore", "first", "--to", str(site.base / "back"), "--wait")
+    assert "no daemon runs" in site.refuse(*elsewhere, code=75), "it is for the other machine"
     assert site.ask("catalogue", "check")["ok"]
 
 
