@@ -60,7 +60,7 @@ def test_a_scan_lives_from_the_fast_disk_to_the_archive(site, digests, replicas,
 
     site.change(areas={"fast": _EMPTY})
     site.live()
-    page = _show(site, root)
+    page = site.show(page["id"])
     assert _at(page, root)["state"] == "gone"
     assert _at(page, there)["state"] == "verified"
     permit = next(p for p in page["permits"] if p["replica"] == _at(page, root)["id"])
@@ -68,6 +68,8 @@ def test_a_scan_lives_from_the_fast_disk_to_the_archive(site, digests, replicas,
     assert os.listdir(root) == ["TOMOVAULT-README.txt"]
     assert str(there) in (root / "TOMOVAULT-README.txt").read_text()
     assert _files(digests, there) == before
+    assert (page["path"], page["area"]) == (str(there), "inhouse"), "nothing of it is left on the fast disk"
+    assert page["stages"]["pruned"] != "done"
 
     site.ask("restore", page["id"], "--to", str(tmp_path / "back"), "--wait")
     assert digests(tmp_path / "back") == before
@@ -75,6 +77,17 @@ def test_a_scan_lives_from_the_fast_disk_to_the_archive(site, digests, replicas,
     done = site.actions()
     site.live()
     assert [a for a in site.actions()[len(done) :] if a[0] not in ("inspect",)] == [], "nothing is done twice"
+
+    site.change(areas={"inhouse": _EMPTY})
+    site.ask("unpin", page["id"])
+    site.live()
+    page = site.show(page["id"])
+    assert page["stages"]["pruned"] == "done", "the rules of the server make room there"
+    assert _at(page, there)["state"] == "gone"
+    assert {"TOMOVAULT-README.txt"} <= set(os.listdir(there)) <= {"TOMOVAULT-README.txt", MARK}
+    assert (other / "bone_0000.edf").read_bytes() == b"another scan of that name"
+    site.ask("restore", page["id"], "--to", str(tmp_path / "again"), "--wait")
+    assert digests(tmp_path / "again") == before
 
 
 def test_the_fast_disk_is_emptied_before_the_archive_has_it(site, digests):

@@ -6,14 +6,19 @@ import os
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
+from tomovault.catalog import tables
 from tomovault.core.errors import NoRoomYet, UserError
 from tomovault.core.life import Stage, Status
 from tomovault.core.record import Outcome, Result, Stored
 from tomovault.core.replica import Form, ProductKind, TierClass
+from tomovault.core.scan import Candidate
+from tomovault.vault.following import follow_files
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.orders import build_order
 from tomovault.vault.pages import explain_page, status_page
+from tomovault.vault.removals import grant
 from tomovault.vault.requests import Moot, Request
 from tomovault.vault.setting_up import set_up_area
 
@@ -167,3 +172,81 @@ def test_an_area_is_of_the_class_that_the_file_says(moving):
     assert moving.replica(scan, Form.FILES).tier_class is TierClass.FAST
     with moving.vault.catalogue.reading() as tx:
         assert [e.op for e in moving.vault.catalogue.list_audit(tx, limit=50)].count("area changed") == 1
+
+
+# --- where a scan belongs after it was moved -------------------------------------------------------------
+
+
+@pytest.fixture
+def emptied(moving):
+    """Called for a scan whose files were moved, and then removed from its own place by us."""
+    moving.rule()
+    moving.room()
+
+    def make(name="one", *, seen=True, package="gone", paths=("a.edf",), phase="gone"):
+        scan = moving.scan(name, paths=paths)
+        there = str(moving.server / name)
+        stored(moving, scan, "server", there)
+        catalogue = moving.vault.catalogue
+        rule = next(r for r in moving.vault.policy_of("inhouse").rules if r.name == "prune-files")
+        home = moving.replica(scan, Form.FILES).id
+        with catalogue.writing() as tx:
+            grant(moving.vault, tx, catalogue.known(tx, scan), home, rule=rule, now=moving.now)
+            tx.run(update(tables.permit).values(phase=phase))
+            tx.run(update(tables.replica).where(tables.replica.c.id == home).values(state="gone"))
+            at_home = (tables.replica.c.tier == "inhouse") & (tables.replica.c.form == "package")
+            tx.run(update(tables.replica).where(at_home).values(state=package))
+            if seen:
+                catalogue.note_candidate(tx, "server", Candidate("edf", there, ""), "snap", True, moving.now)
+        return scan
+
+    return make
+
+
+def follow(town, scan):
+    with town.vault.catalogue.writing() as tx:
+        area = town.vault.area_facts(tx, town.vault.catalogue.known(tx, scan).area)
+        seen = town.vault.view(town.vault.catalogue.known(tx, scan), area, town.now)
+        return follow_files(town.vault, tx, seen, area, town.now)
+
+
+def test_a_scan_belongs_to_the_server_when_nothing_of_it_is_left_on_the_fast_disk(moving, emptied):
+    scan = emptied()
+    assert follow(moving, scan)
+    known = moving.known(scan)
+    assert (known.area, known.root) == ("server", str(moving.server / "one"))
+    assert known.candidate == Candidate("edf", str(moving.server / "one"), "")
+    with moving.vault.catalogue.reading() as tx:
+        seen = moving.vault.view(known, moving.vault.area_facts(tx, "server"), moving.now)
+        assert seen.standings[Stage.PRUNED].status is not Status.DONE
+        assert [e.op for e in moving.vault.catalogue.list_audit(tx, limit=9)].count("scan moved") == 1
+    assert not follow(moving, scan)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"seen": False},
+        {"package": "verified"},
+        {"package": "leaving"},
+        {"phase": "undone"},
+        {"paths": ("lbsram/one/a.edf", "one/a.xml")},
+    ],
+    ids=["not seen by the walker", "its package is left", "its package is in quarantine", "not removed by us", "split"],
+)
+def test_else_it_stays_where_it_was(moving, emptied, how):
+    scan = emptied(**how)
+    assert not follow(moving, scan)
+    assert moving.known(scan).area == "inhouse"
+
+
+def test_a_copy_that_went_bad_or_that_no_rule_asked_for_is_no_new_place(moving, emptied):
+    scan = emptied()
+    with moving.vault.catalogue.writing() as tx:
+        copied = tables.replica.c.tier == "server"
+        tx.run(update(tables.replica).where(copied).values(state="suspect"))
+    assert not follow(moving, scan)
+    with moving.vault.catalogue.writing() as tx:
+        tx.run(update(tables.replica).where(copied).values(state="verified"))
+    moving.policy(("name: move, do: replicate", "name: move, do: preview"), ("with: {form: files, to: server}", ""))
+    assert not follow(moving, scan)

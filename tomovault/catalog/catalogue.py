@@ -21,6 +21,7 @@ from tomovault.catalog import (
     engine,
     inspections,
     jobs,
+    joins,
     judgements,
     leases,
     manifests,
@@ -168,6 +169,7 @@ class Catalogue:
     read_job_result = staticmethod(jobs.read_job_result)
     count_jobs = staticmethod(jobs.count_jobs)
 
+    follow_moved = staticmethod(joins.follow_moved)
     apply_records = staticmethod(records.apply_records)
     record_missing = staticmethod(records.record_missing)
 

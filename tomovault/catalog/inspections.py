@@ -138,6 +138,7 @@ def _is_pruned(tx: Tx, scan_id: str) -> bool:
             permit.c.phase != RemovalPhase.UNDONE.value,
             replica.c.form == Form.FILES.value,
             replica.c.state.in_([ReplicaState.LEAVING.value, ReplicaState.GONE.value]),
+            *_at_home(scan_id),
         )
     )
     return tx.first(query) is not None

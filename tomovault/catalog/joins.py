@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,14 +13,16 @@ from sqlalchemy import Row, and_, delete, insert, or_, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
-from tomovault.catalog.candidates import CONFIRMED
-from tomovault.catalog.manifests import manifest_path
+from tomovault.catalog.candidates import CONFIRMED, candidate_hash
+from tomovault.catalog.manifests import entry_path, files_of_manifest, manifest_path
 from tomovault.catalog.scans import require_scan, touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 from tomovault.catalog.usage import accounted
-from tomovault.core.known import JobStatus
+from tomovault.core.known import JobStatus, RemovalPhase
+from tomovault.core.manifest import names_together
 from tomovault.core.record import Recognised
 from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.core.scan import Candidate
 
 _ACTOR = "tomovault"
 
@@ -126,6 +129,80 @@ def follow_lost(tx: Tx, candidate: str, now: datetime) -> None:
             with accounted(tx, old.id):
                 _follow(tx, old, new, now)
             touch(tx, old.id, now, new_fact=True)
+
+
+def follow_moved(tx: Tx, scan_id: str, replica_id: str, now: datetime) -> bool:
+    """Whether a scan is from now on where that copy of its files in another area is: its rules are those there.
+
+    Only where we removed its files from its own place, nothing of its original is left in its area, the walker knows
+    the copy, and the copy has the paths of the manifest. The caller accounts nothing.
+    """
+    scan, replica = tables.scan, tables.replica
+    old = require_scan(tx, scan_id)
+    copy = tx.first(select(replica).where(replica.c.id == replica_id, replica.c.scan_id == scan_id))
+    if copy is None or old.superseded_by is not None or _is_left(tx, old) or not _as_listed(tx, copy):
+        return False
+    place = place_hash(copy.tier, old.format, copy.location, old.entry)
+    taken = select(scan.c.id).where(scan.c.place_hash == place, scan.c.superseded_by.is_(None))
+    candidate = _candidate_at(tx, old, copy)
+    if candidate is None or tx.first(taken) is not None:
+        return False
+    master = None if old.master is None else f"{copy.location}{old.master.removeprefix(old.root)}"
+    values = {
+        "area": copy.tier,
+        "root": copy.location,
+        "root_hash": place_hash(copy.location),
+        "place_hash": place,
+        "candidate": candidate,
+        "master": master,
+        "master_hash": None if master is None else place_hash(master),
+        "changed_at": now,
+    }
+    with accounted(tx, old.id):
+        tx.run(update(scan).where(scan.c.id == old.id).values(**values))
+        _leave_candidate(tx, old)
+        body = {"from": old.root, "from_area": old.area, "to": copy.location, "to_area": copy.tier}
+        add_audit(tx, _ACTOR, "scan moved", body, now, scan=old.id)
+    touch(tx, old.id, now, new_fact=True)
+    return True
+
+
+def _is_left(tx: Tx, scan: Row[Any]) -> bool:
+    """Whether anything of the original is left in the scan's area, or its files went otherwise than by our removal."""
+    replica, product, permit = tables.replica, tables.product, tables.permit
+    here = tx.rows(
+        select(replica.c.state)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            replica.c.scan_id == scan.id,
+            replica.c.tier == scan.area,
+            product.c.kind == ProductKind.ORIGINAL.value,
+            replica.c.state != ReplicaState.GONE.value,
+        )
+    )
+    home = [row.id for row in _home_rows(tx, scan)]
+    removed = select(permit.c.id).where(permit.c.replica_id.in_(home), permit.c.phase == RemovalPhase.GONE.value)
+    return bool(here) or tx.first(removed) is None
+
+
+def _as_listed(tx: Tx, copy: Row[Any]) -> bool:
+    """Whether a good copy of the original files stands as its manifest lists it: a split scan stands together there."""
+    good = copy.form == Form.FILES.value and copy.state == ReplicaState.VERIFIED.value
+    files = files_of_manifest(tx.manifests, copy.sha256) if good else None
+    return files is not None and not names_together([entry_path(entry) for entry in files])[0]
+
+
+def _candidate_at(tx: Tx, old: Row[Any], copy: Row[Any]) -> str | None:
+    """The candidate that the walker knows where the copy stands, None where it knows none."""
+    table = tables.candidate
+    own = tx.first(select(table).where(table.c.key_hash == old.candidate))
+    if own is None:
+        return None
+    folder = os.path.normpath(os.path.join(copy.location, os.path.relpath(own.folder, old.root)))
+    found = select(table.c.key_hash).where(
+        table.c.key_hash == candidate_hash(copy.tier, Candidate(own.format, folder, own.key))
+    )
+    return None if (key := tx.value(found)) is None else str(key)
 
 
 def was_not_found(tx: Tx, scan_id: str, replica_id: str) -> bool:
@@ -263,7 +340,7 @@ def _follow(tx: Tx, old: Row[Any], new: Row[Any], now: datetime) -> None:
     """The scan is at the place of the other row, which keeps the old place in case it is moved back; nothing is missed
     there any more.
     """
-    scan, replica, candidate = tables.scan, tables.replica, tables.candidate
+    scan, replica = tables.scan, tables.replica
     for row in _home_rows(tx, old):
         tx.run(update(replica).where(replica.c.id == row.id).values(state=ReplicaState.GONE.value))
     declared = _DECLARED if old.declared_verdict is None else ()
@@ -271,6 +348,14 @@ def _follow(tx: Tx, old: Row[Any], new: Row[Any], now: datetime) -> None:
     tx.run(update(scan).where(scan.c.id == old.id).values(**values, ever_complete=True, changed_at=now))
     left = {name: getattr(old, name) for name in _PLACE}
     tx.run(update(scan).where(scan.c.id == new.id).values(**left))
+    _leave_candidate(tx, old)
+    body = {"from": old.root, "from_area": old.area, "to": new.root, "to_area": new.area}
+    add_audit(tx, _ACTOR, "scan moved", body, now, scan=old.id)
+
+
+def _leave_candidate(tx: Tx, old: Row[Any]) -> None:
+    """The candidate that a scan was at is missed no more, if no other scan is there."""
+    scan, candidate = tables.scan, tables.candidate
     others = select(scan.c.id).where(scan.c.candidate == old.candidate, scan.c.superseded_by.is_(None))
     if old.candidate is not None and tx.first(others) is None:
         tx.run(
@@ -278,5 +363,3 @@ def _follow(tx: Tx, old: Row[Any], new: Row[Any], now: datetime) -> None:
             .where(candidate.c.key_hash == old.candidate)
             .values(inspected_snapshot=None, inspected_settled=False, problem=f"{CONFIRMED}{_ACTOR}: it was moved")
         )
-    body = {"from": old.root, "from_area": old.area, "to": new.root, "to_area": new.area}
-    add_audit(tx, _ACTOR, "scan moved", body, now, scan=old.id)

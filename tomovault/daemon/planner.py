@@ -14,6 +14,7 @@ from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.scan import Verdict
 from tomovault.policy.decide import AreaFacts, bytes_to_free, next_look
+from tomovault.vault.following import follow_files
 from tomovault.vault.removals import grant, regrant
 from tomovault.vault.room import Room, choose_room
 from tomovault.vault.vault import Vault, View
@@ -74,6 +75,8 @@ class Planner:
 
     def _plan_scan(self, tx: Any, view: View, area: AreaFacts, now: datetime) -> None:
         scan = view.scan
+        if follow_files(self._vault, tx, view, area, now):
+            return  # it is due at once, by the rules of the area that it is in now
         at_work = {j.action for j in scan.jobs if j.status in (JobStatus.TODO, JobStatus.DOING)}
         for stage, standing in view.standings.items():
             step = step_of(stage)
