@@ -10,6 +10,7 @@ from tomovault.catalog import manifests
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, Transient, UserError
 from tomovault.core.record import Checked, Made
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
+from tomovault.core.scan import FileRole, FileState, ScanFile
 
 
 def _states(site, tx, scan_id):
@@ -175,3 +176,24 @@ def test_an_area_first_real_never_becomes_simulated(site, now):
         ops = [row.op for row in site.list_audit(tx)]
         assert ops == ["area changed", "area recorded"]
         assert {t.name for t in site.list_tiers(tx)} == {"emulated", "inhouse", "inhouse.vault", "mirror", "tape"}
+
+
+def test_a_candidate_that_cannot_be_recorded_hides_no_other(site, make, now):
+    good = make.inspected(make.report(root="/data/inhouse/s2", identity="two"))
+    bad = make.inspected(make.report(identity=None))
+    with site.writing() as tx:
+        site.apply_records(tx, [bad, good], now, area="inhouse")
+    with site.reading() as tx:
+        assert [s.root for s in site.list_scans(tx)] == ["/data/inhouse/s2"]
+        (problem,) = site.list_problems(tx)
+    assert problem.candidate.folder == "/data/inhouse/s1"
+    assert "cannot be recorded" in problem.problem
+
+
+@pytest.mark.parametrize("year", [1600, 2300])
+def test_a_date_far_away_is_recorded(site, make, now, year):
+    state = FileState("a.edf", 1, (year - 1970) * 31_556_952 * 10**9, 0, 1, 1, 0o100644, 0, 0)
+    report = make.report(files=(ScanFile(state, FileRole.PROJECTION),))
+    with site.writing() as tx:
+        (scan_id,) = site.record_inspected(tx, "inhouse", make.inspected(report), now)
+        assert site.record_inspected(tx, "inhouse", make.inspected(report), now) == [scan_id]

@@ -273,3 +273,16 @@ def test_a_file_rewritten_in_place_is_seen_by_a_full_sweep(area, watch, clock, w
     os.utime(frame, ns=(before.st_mtime_ns, before.st_mtime_ns + 1))
     [seen] = watch.sweep(full=True).seen
     assert not seen.settled
+
+
+@pytest.mark.parametrize("year", [1800, 2300])
+def test_a_date_far_away_hides_nothing(area, watch, clock, write_scan, year):
+    write_scan(area / "s", frames=3)
+    write_scan(area / "t", frames=3)
+    far = (year - 1970) * 31_556_952
+    os.utime(next(area.glob("s/*.edf")), (far, far))
+    watch.sweep(full=True)
+    clock.pass_(QUIET)
+    again = watch.sweep(full=True)
+    assert names(again.seen) == ["s", "t"]
+    assert all(s.settled for s in again.seen)

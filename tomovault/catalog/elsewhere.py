@@ -31,6 +31,9 @@ _UNFINISHED = (JobStatus.TODO.value, JobStatus.DOING.value)
 #: Formats whose candidates' keys are the area's word, and not a part of the scan.
 _KEY_OF_AREA = frozenset({"folder"})
 
+#: In the year 2262.
+_FARTHEST_NS = (1 << 63) - 1
+
 _Manifest = Mapping[str, Mapping[str, Any]]
 
 
@@ -191,8 +194,9 @@ def _link_of(entry: Mapping[str, Any]) -> str | None:
 
 
 def newest_mtime_ns(files: Sequence[ScanFile]) -> int | None:
-    """The latest time of the files that define a scan, None where there is none."""
-    return max((f.state.mtime_ns for f in files if f.role is not FileRole.SIDE), default=None)
+    """The latest time of the files that define a scan, as far as 64 bits hold it; None where there is none."""
+    newest = max((f.state.mtime_ns for f in files if f.role is not FileRole.SIDE), default=None)
+    return None if newest is None else max(-_FARTHEST_NS, min(newest, _FARTHEST_NS))
 
 
 def _as_joined(tx: Tx, area: str, report: ScanReport, now: datetime) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import OperationalError
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -18,7 +20,7 @@ from tomovault.catalog.scans import touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 from tomovault.catalog.transfers import record_transfer
 from tomovault.catalog.usage import accounted
-from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.errors import IntegrityError, TomovaultError, UserError
 from tomovault.core.record import (
     Checked,
     GivenBack,
@@ -58,13 +60,25 @@ def apply_records(
         if isinstance(record, Inspected):
             if area is None:
                 raise UserError("an inspection without the area it was made in")
-            record_inspected(tx, area, record, now, whose)
+            _record_inspected(tx, area, record, now, whose)
         else:
             by_scan.setdefault(_scan_about(tx, record, scan_id), []).append(record)
     for about, group in by_scan.items():
         with accounted(tx, about):
             for record in sorted(group, key=lambda record: not isinstance(record, Made)):
                 _apply_one(tx, about, record, now)
+
+
+def _record_inspected(tx: Tx, area: str, record: Inspected, now: datetime, whose: Whose | None) -> None:
+    """One candidate that the database cannot hold has that for its problem; the others of its job are recorded."""
+    try:
+        with tx.conn.begin_nested():
+            record_inspected(tx, area, record, now, whose)
+    except (OperationalError, TomovaultError):
+        raise
+    except Exception as problem:  # noqa: BLE001 - a stranger's file must not hide those beside it
+        told = f"what was found cannot be recorded: {type(problem).__name__}: {str(problem).splitlines()[0][:200]}"
+        record_inspected(tx, area, replace(record, reports=(), restored=(), problem=told), now, whose)
 
 
 def _apply_one(tx: Tx, scan_id: str, record: Record, now: datetime) -> None:

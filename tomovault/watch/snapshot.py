@@ -75,7 +75,8 @@ def digest_of(listing: FolderListing, stats: Stats) -> bytes:
     digest = hashlib.sha256(repr((listing.folders, sorted(listing.links.items()), len(stats))).encode(*_BYTES))
     digest.update("\0".join(stats).encode(*_BYTES))
     states = stats.values()
-    digest.update(array("q", [s.st_mtime_ns for s in states]))
+    # A time may be any number of years from now, more than 64 bits hold in ns.
+    digest.update(repr([s.st_mtime_ns for s in states]).encode("ascii"))
     digest.update(array("q", [s.st_size for s in states]))
     digest.update(array("Q", [s.st_ino for s in states]))
     return digest.digest()
