@@ -22,10 +22,14 @@ class Foreman:
         self.jobs = list(jobs)
         self.reaped, self.abandoned = [], []
         self.problem = None
+        #: The next job of this action waits, as the real foreman lets it wait, at the head of the line.
+        self.without_memory = ""
 
     def claim(self, now, *, actions, skip_places=(), only=None):
         for job in self.jobs:
             if job.action in actions and job.place not in skip_places:
+                if job.action == self.without_memory:
+                    return None
                 self.jobs.remove(job)
                 return job
         return None
@@ -108,3 +112,10 @@ def test_a_stop_abandons_what_runs(workers):
     made.stop()
     assert len(foreman.abandoned) == 2
     assert made.running == []
+
+
+def test_small_work_does_not_wait_behind_a_job_that_waits_for_memory(workers):
+    made, foreman = workers(Job("pack"), Job("inspect"), Job("export"))
+    foreman.without_memory = "pack"
+    _launch_all(made)
+    assert sorted(r.claimed.action for r in made.running) == ["export", "inspect"]

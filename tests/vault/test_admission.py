@@ -90,3 +90,14 @@ def test_a_job_that_ended_before_it_began_takes_no_memory(town, started, queued,
     assert _launch(foreman) is None
     monkeypatch.setattr(foremen, "build_order", order)
     assert isinstance(_launch(foreman), Running)
+
+
+def test_what_holds_no_frames_waits_for_no_memory(town, started, queued):
+    town.change(jobs={"memory": "1MB"})
+    foreman = Foreman(town.vault, "here")
+    assert isinstance(_launch(foreman), Running)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(
+            tx, "inspect", None, {}, dedup_key="i", rule="watch", now=town.now, place="inhouse"
+        )
+    assert foreman.claim(datetime.now(UTC), actions=frozenset({"inspect"})) is not None

@@ -60,7 +60,11 @@ class Workers:
         Nothing is done in absent areas, and only what people ask for in those where work is stopped.
         """
         actions = self._free_actions() - without
-        job = self._foreman.claim(now, actions=actions, skip_places=absent | stopped) if actions else None
+        job = None
+        # Small work is asked for by itself: a heavy job at the head of the line may be waiting for memory.
+        for kind in (actions & (LIGHT | TRANSFERS), actions - LIGHT - TRANSFERS):
+            if kind and job is None:
+                job = self._foreman.claim(now, actions=kind, skip_places=absent | stopped)
         if job is None and stopped and (asked := actions & ASKED):
             job = self._foreman.claim(now, actions=asked, skip_places=absent)
         if job is None:

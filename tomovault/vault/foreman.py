@@ -18,7 +18,7 @@ from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
-from tomovault.vault.admission import memory_of
+from tomovault.vault.admission import LIBRARIES_BYTES, memory_of
 from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
@@ -76,7 +76,8 @@ class Foreman:
         """A job that is ours now, or None.
 
         None, too, while the next one would take what runs over `jobs.memory`: it is not passed by, or a large one
-        would never have its turn. One that needs more than that by itself runs alone.
+        would never have its turn. One that needs more than that by itself runs alone. What holds no frames waits for
+        no memory.
         """
         catalogue = self.vault.catalogue
         with catalogue.reading() as tx:
@@ -92,14 +93,15 @@ class Foreman:
             if waiting is None:
                 return None
             needed = memory_of(waiting.action, catalogue.known(tx, waiting.scan) if waiting.scan else None)
-        if self._memory and sum(self._memory.values()) + needed > self.vault.site.jobs.memory_bytes:
+        holds_frames = needed > LIBRARIES_BYTES
+        if holds_frames and any(self._memory.values()) and sum(self._memory.values()) + needed > self.vault.site.jobs.memory_bytes:
             return None
         with catalogue.writing() as tx:
             claimed = catalogue.claim_job(
                 tx, self.holder, now=now, host=self.vault.host, only=waiting.id, unbound=self.leads
             )
         if claimed is not None:
-            self._memory[claimed.attempt] = needed
+            self._memory[claimed.attempt] = needed if holds_frames else 0
             checkpoint("daemon.claimed")
         return claimed
 
