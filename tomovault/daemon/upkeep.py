@@ -96,14 +96,19 @@ class Upkeep:
         return queued
 
     def _count_on(self) -> None:
-        """One more turn of the recount that is under way, if one is; what differs is told at its end."""
+        """One more turn of the recount that is under way, if one is; what differs is told at its end.
+
+        One that met a busy catalogue is given up until the next night: Transient is raised.
+        """
         if self._counting is None:
             return
+        counting, self._counting = self._counting, None
         differences: list[str] = []
         try:
-            next(self._counting)
+            next(counting)
+            self._counting = counting
         except StopIteration as over:
-            self._counting, differences = None, over.value
+            differences = over.value
         for difference in differences:
             log.error("usage differs from a recount", difference=difference)
 
