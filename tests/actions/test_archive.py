@@ -5,6 +5,7 @@ import pytest
 from tomovault.actions.archive import Archive
 from tomovault.core.errors import IntegrityError, NotYet, Transient
 from tomovault.core.wire import to_plain
+from tomovault.package.recheck import recheck_package
 from tomovault.testing.faulty import Faults, FaultyTier
 from tomovault.testing.memory_tier import MemoryTier
 from tomovault.tiers.delivery import Unfinished
@@ -24,7 +25,13 @@ def archive(packed, bench):
             "files": to_plain(packed.files),
             "manifest": Path(packed.manifest).read_text("utf-8"),
         }
-        order = {"tier": "shelf", "domains": list(domains), "parcels": [parcel], "source_place": "inhouse"}
+        order = {
+            "tier": "shelf",
+            "domains": list(domains),
+            "parcels": [parcel],
+            "source_place": "inhouse",
+            "source": "disk",
+        }
         return Archive().perform({**order, "recall": recall}, bench)
 
     return perform
@@ -34,7 +41,7 @@ def archive(packed, bench):
 def recalled(packed):
     """From a copy on the tape, through the vault."""
     placed = to_plain(packed.copies[0])
-    return {"tier": "tape", "placed": placed, "folder": str(packed.vault / "in"), "floor_bytes": 0}
+    return {"tier": "tape", "placed": placed, "folder": str(packed.vault / "in"), "floor_bytes": 0, "replica": "tape0"}
 
 
 def test_each_domain_holds_a_copy_that_was_re_read(archive, packed):
@@ -96,3 +103,44 @@ def test_it_waits_while_the_source_is_on_its_way(archive, packed, bench, recalle
     with pytest.raises(NotYet):
         archive(recall=recalled)
     assert bench.tiers["shelf"].content == {}
+
+
+def test_a_source_that_is_bad_when_recalled_is_told(archive, packed, bench, recalled):
+    """Else it is counted still, and the next attempt reads it again."""
+    bench.tiers["tape"].content[packed.copies[0].files[0].location][2000] ^= 255
+    with pytest.raises(Unfinished) as caught:
+        archive(recall=recalled)
+    assert isinstance(caught.value.__cause__, IntegrityError)
+    (bad,) = caught.value.records
+    assert (bad.replica, bad.ok) == ("tape0", False)
+    assert "not what was stored" in bad.reason
+    assert list((packed.vault / "in").iterdir()) == []
+
+
+def _damage(path):
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 255
+    path.write_bytes(content)
+
+
+def test_a_package_on_disk_that_is_bad_is_told(archive, packed, bench, monkeypatch):
+    _damage(Path(packed.files[0].location))
+
+    def put(parcels, *_a, **_k):
+        raise IntegrityError("the copy has another digest")
+
+    monkeypatch.setattr(bench.tiers["shelf"], "put", put)
+    with pytest.raises(Unfinished) as caught:
+        archive()
+    (bad,) = caught.value.records
+    assert (bad.replica, bad.ok) == ("disk", False)
+
+
+def test_a_package_that_is_not_there_or_is_right_is_not_called_bad(archive, packed, bench):
+    bench.tiers["shelf"] = FaultyTier(bench.tiers["shelf"], Faults(bad_verify=frozenset({1, 2})))
+    with pytest.raises(IntegrityError):
+        archive()
+    aside = Path(packed.files[0].location)
+    aside.rename(aside.with_suffix(".aside"))
+    assert recheck_package("disk", packed.files, bench, "inhouse") == ()

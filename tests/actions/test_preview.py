@@ -1,6 +1,7 @@
 """preview and reconstruct on a small series, with an engine that makes a flat slice."""
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from tomovault.actions.pack import Pack
 from tomovault.actions.preview import Preview
 from tomovault.actions.reconstruct import Reconstruct
 from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Estimate
 from tomovault.core.record import Made, Stored
 from tomovault.core.scan import Candidate
@@ -17,6 +19,7 @@ from tomovault.core.wire import to_plain
 from tomovault.formats.family import load
 from tomovault.package import preview as previews
 from tomovault.testing.edf_scan import write_edf_scan
+from tomovault.tiers.delivery import Unfinished
 
 
 class Engine:
@@ -34,6 +37,7 @@ class Engine:
 
     def slices(self, source, _resolved, rows, progress):
         width = source.frame_shape[1]
+        source.read(source.indices(FrameKind.PROJECTION)[0])
         for row in rows:
             progress(row, len(rows))
             yield row, np.full((width, width), row, dtype=np.float32)
@@ -61,7 +65,7 @@ def package(order, bench):
     """The series packed; where it is."""
     wanted = {**order.source, **order.where, "scan": {"name": "one_"}, "files_domain": "d"}
     records = Pack().perform({**wanted, "part_bytes": 1 << 30, "floor_bytes": 0, "threads": 1}, bench).records
-    return next(r.location for r in records if isinstance(r, Stored) and r.form.value == "package")
+    return next(r for r in records if isinstance(r, Stored) and r.form.value == "package")
 
 
 def _check(records, kind, rows):
@@ -86,12 +90,27 @@ def test_a_preview_that_does_not_re_read_is_damaged(order, bench, monkeypatch):
 
 
 def test_a_volume_is_made_from_the_package(order, package, bench):
-    wanted = {**order.where, "package": package, "threads": 1, "parameters": {"rows": [2, 3]}}
+    wanted = {**order.where, "package": package.location, "threads": 1, "parameters": {"rows": [2, 3]}}
     _check(Reconstruct().perform(wanted, bench).records, "volume", [2, 3])
 
 
 def test_a_volume_that_needs_more_memory_than_jobs_may_use_is_not_begun(order, package, bench):
-    wanted = {**order.where, "package": package, "threads": 1, "parameters": {}}
+    wanted = {**order.where, "package": package.location, "threads": 1, "parameters": {}}
     with pytest.raises(UserError, match="needs 16000 bytes of memory, and jobs may use 15999"):
         Reconstruct().perform({**wanted, "memory_bytes": 15_999}, bench)
     assert Reconstruct().perform({**wanted, "memory_bytes": 16_000}, bench).records
+
+
+@pytest.mark.parametrize("action", [Preview, Reconstruct])
+def test_a_package_that_turns_out_bad_is_told(order, package, bench, action):
+    path = Path(package.location)
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[: len(content) * 3 // 4] = bytes(len(content) * 3 // 4)
+    path.write_bytes(content)
+    more = {"package": package.location, "replica": "r1", "files": to_plain(package.files)}
+    wanted = {**order.preview, **more} if action is Preview else {**order.where, **more, "threads": 1, "parameters": {}}
+    with pytest.raises(Unfinished) as caught:
+        action().perform(wanted, bench)
+    (bad,) = caught.value.records
+    assert (bad.replica, bad.ok) == ("r1", False)

@@ -7,6 +7,7 @@ from tomovault.core.errors import IntegrityError
 from tomovault.core.wire import to_plain
 from tomovault.testing.faulty import Faults, FaultyTier
 from tomovault.testing.memory_tier import MemoryTier
+from tomovault.tiers.delivery import Unfinished
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def replicate(packed, bench):
         "files": to_plain(packed.files),
         "manifest": Path(packed.manifest).read_text("utf-8"),
     }
-    order = {"tier": "mirror", "parcels": [parcel], "source_place": "inhouse"}
+    order = {"tier": "mirror", "parcels": [parcel], "source_place": "inhouse", "source": "disk"}
     return lambda: Replicate().perform(order, bench)
 
 
@@ -37,3 +38,15 @@ def test_a_copy_that_does_not_re_read_counts_for_nothing(replicate, bench):
     bench.tiers["mirror"] = FaultyTier(bench.tiers["mirror"], Faults(bad_verify=frozenset({1})))
     with pytest.raises(IntegrityError, match="damaged"):
         replicate()
+
+
+def test_a_package_that_is_bad_itself_is_told(replicate, packed, bench):
+    path = Path(packed.files[0].location)
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(Unfinished) as caught:
+        replicate()
+    (bad,) = caught.value.records
+    assert (bad.replica, bad.ok) == ("disk", False)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Action, Bench, Parcel, Placed
-from tomovault.core.record import Outcome, Record, Result
+from tomovault.core.record import Checked, Outcome, Record, Result
 from tomovault.core.wire import from_plain
 from tomovault.tiers.delivery import Unfinished, deliver
 from tomovault.tiers.recall import recall
@@ -18,23 +19,27 @@ from tomovault.tiers.recall import recall
 
 @dataclass(frozen=True)
 class Recall:
-    """Where a good copy of the one parcel lies on an archive tier, and the folder on disk it passes through."""
+    """Which good copy of the one parcel on an archive tier is read, and the folder on disk it passes through."""
 
     tier: str
     placed: Placed
     folder: str
     floor_bytes: int
+    replica: str
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to write, and into which failure domains of which tier; with `recall` no package is on disk any more."""
+    """What to write, and into which failure domains of which tier, from the package on disk that the replica `source`
+    is; with `recall` none is on disk any more.
+    """
 
     tier: str
     domains: tuple[str, ...]
     parcels: tuple[Parcel, ...]
     source_place: str
     recall: Recall | None = None
+    source: str = ""
 
 
 class Archive:
@@ -46,7 +51,8 @@ class Archive:
         """Each domain holds a copy that was re-read after a remount, one `Stored` record a copy.
 
         Raises NoSpace where what is recalled for it would cross the floor, NotYet while that is on its way, and
-        Unfinished with the copies that were made where a later one failed.
+        Unfinished with the copies that were made where a later one failed, and with the word that the package worked
+        from is bad where it is.
         """
         wanted = from_plain(Order, dict(order))
         tier = bench.tier(wanted.tier)
@@ -65,10 +71,19 @@ class Archive:
                         checkpoint=bench.checkpoint,
                     )
                 except Exception as problem:
+                    records += _source_if_bad(wanted, problem, bench)
                     if not records:
                         raise
                     raise Unfinished(records) from problem
         return Result(Outcome.SUCCEEDED, tuple(records))
+
+
+def _source_if_bad(wanted: Order, problem: Exception, bench: Bench) -> Sequence[Record]:
+    if wanted.recall is not None or not isinstance(problem, IntegrityError):
+        return ()
+    from tomovault.package.recheck import recheck_package
+
+    return recheck_package(wanted.source, wanted.parcels[0].files, bench, wanted.source_place)
 
 
 @contextlib.contextmanager
@@ -81,16 +96,20 @@ def _parcels_on_disk(wanted: Order, bench: Bench) -> Iterator[Sequence[Parcel]]:
     (parcel,) = wanted.parcels
     arriving = Path(where.folder, f".recall.{bench.job}")
     try:
-        fetched = recall(
-            bench.tier(where.tier),
-            where.placed,
-            arriving,
-            name=parcel.scan_name,
-            floor_bytes=where.floor_bytes,
-            throttle=bench.throttle(wanted.source_place),
-            progress=bench.progress,
-            checkpoint=bench.checkpoint,
-        )
+        try:
+            fetched = recall(
+                bench.tier(where.tier),
+                where.placed,
+                arriving,
+                name=parcel.scan_name,
+                floor_bytes=where.floor_bytes,
+                throttle=bench.throttle(wanted.source_place),
+                progress=bench.progress,
+                checkpoint=bench.checkpoint,
+            )
+        except IntegrityError as damage:
+            bad = Checked(where.replica, ok=False, at=bench.now(), reason=f"when recalled: {damage.message}")
+            raise Unfinished([bad]) from damage
         bench.checkpoint("archive.recalled")
         yield [replace(parcel, files=tuple(fetched))]
     finally:

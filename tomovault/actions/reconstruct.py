@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import UserError
+from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, Result
-from tomovault.core.replica import ProductKind
+from tomovault.core.replica import ProductKind, StoredFile
 from tomovault.core.wire import from_plain
+from tomovault.tiers.delivery import Unfinished
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which package, with which parameters (empty: the engine's own), and where the volume goes.
+    """Which package, with which parameters (empty: the engine's own), and where the volume goes. The package is that
+    `replica` with these `files`.
 
     No run begins that would need more than `memory_bytes`; 0 is no limit.
     """
@@ -30,6 +32,8 @@ class Order:
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
     memory_bytes: int = 0
+    replica: str = ""
+    files: tuple[StoredFile, ...] = ()
 
 
 class Reconstruct:
@@ -38,56 +42,71 @@ class Reconstruct:
     name: ClassVar[str] = "reconstruct"
 
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
-        """The volume is on disk and re-read to its digest, its resolved parameters inside and recorded."""
-        from tomovault.package.made import facts_of_made
-        from tomovault.package.reader import PackageReader
-        from tomovault.package.volume import verify_volume, write_volume
+        """The volume is on disk and re-read to its digest, its resolved parameters inside and recorded.
+
+        Raises Unfinished, with a word about it, where the package is bad.
+        """
+        from tomovault.package.recheck import recheck_package
 
         wanted = from_plain(Order, dict(order))
-        source = PackageReader.open(wanted.package, throttle=bench.throttle(wanted.area))
-        if not source.indices(FrameKind.PROJECTION):
-            raise UserError(f"{wanted.stem}: its package holds no projections that can be read as frames")
-        engine = bench.engine()
-        started_at = bench.now()
-        resolved = dict(engine.resolve(source, wanted.parameters))
-        rows = list(resolved.get("rows") or range(source.frame_shape[0]))
-        needed = engine.estimate(source, {**resolved, "rows": rows}).memory_bytes
-        if 0 < wanted.memory_bytes < needed:
-            raise UserError(
-                f"{wanted.stem}: its volume needs {needed} bytes of memory, and jobs may use {wanted.memory_bytes}",
-                hint="raise `jobs.memory` in tomovault.yaml, or reconstruct on a larger machine",
-            )
-        written = write_volume(
-            wanted.folder,
-            wanted.stem,
-            rows,
-            engine.slices(source, resolved, rows, bench.progress),
-            resolved=resolved,
-            engine=engine.name,
-            version=engine.version(),
-            nx=source.facts(),
-            job=bench.job,
-            now=bench.now(),
-            threads=wanted.threads,
-            throttle=bench.throttle(wanted.area),
-            checkpoint=bench.checkpoint,
-            floor_bytes=wanted.floor_bytes,
-            progress=bench.progress,
+        try:
+            return _make(wanted, bench)
+        except IntegrityError as damage:
+            bad = recheck_package(wanted.replica, wanted.files, bench, wanted.area)
+            if not bad:
+                raise
+            raise Unfinished(bad) from damage
+
+
+def _make(wanted: Order, bench: Bench) -> Result:
+    from tomovault.package.made import facts_of_made
+    from tomovault.package.reader import PackageReader
+    from tomovault.package.volume import verify_volume, write_volume
+
+    source = PackageReader.open(wanted.package, throttle=bench.throttle(wanted.area))
+    if not source.indices(FrameKind.PROJECTION):
+        raise UserError(f"{wanted.stem}: its package holds no projections that can be read as frames")
+    engine = bench.engine()
+    started_at = bench.now()
+    resolved = dict(engine.resolve(source, wanted.parameters))
+    rows = list(resolved.get("rows") or range(source.frame_shape[0]))
+    needed = engine.estimate(source, {**resolved, "rows": rows}).memory_bytes
+    if 0 < wanted.memory_bytes < needed:
+        raise UserError(
+            f"{wanted.stem}: its volume needs {needed} bytes of memory, and jobs may use {wanted.memory_bytes}",
+            hint="raise `jobs.memory` in tomovault.yaml, or reconstruct on a larger machine",
         )
-        facts = facts_of_made(
-            ProductKind.VOLUME,
-            written.digest,
-            written.files,
-            name=wanted.stem,
-            re_read=lambda path: verify_volume(path, throttle=bench.throttle(wanted.area)),
-            engine=engine,
-            parameters=resolved,
-            started_at=started_at,
-            tier=wanted.area,
-            domain=wanted.domain,
-            now=bench.now,
-        )
-        return Result(Outcome.SUCCEEDED, facts)
+    written = write_volume(
+        wanted.folder,
+        wanted.stem,
+        rows,
+        engine.slices(source, resolved, rows, bench.progress),
+        resolved=resolved,
+        engine=engine.name,
+        version=engine.version(),
+        nx=source.facts(),
+        job=bench.job,
+        now=bench.now(),
+        threads=wanted.threads,
+        throttle=bench.throttle(wanted.area),
+        checkpoint=bench.checkpoint,
+        floor_bytes=wanted.floor_bytes,
+        progress=bench.progress,
+    )
+    facts = facts_of_made(
+        ProductKind.VOLUME,
+        written.digest,
+        written.files,
+        name=wanted.stem,
+        re_read=lambda path: verify_volume(path, throttle=bench.throttle(wanted.area)),
+        engine=engine,
+        parameters=resolved,
+        started_at=started_at,
+        tier=wanted.area,
+        domain=wanted.domain,
+        now=bench.now,
+    )
+    return Result(Outcome.SUCCEEDED, facts)
 
 
 PLUGIN: type[Action] = Reconstruct

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import NoRoomYet, NoSpace, SourceChanged, Transient
+from tomovault.core.errors import IntegrityError, NoRoomYet, NoSpace, SourceChanged, Transient
 from tomovault.core.manifest import ManifestFile, names_together
 from tomovault.core.mark import Marked, MarkedFile
 from tomovault.core.ports import Action, Bench, Parcel
@@ -16,17 +16,18 @@ from tomovault.core.record import Outcome, Result, Stored
 from tomovault.core.replica import Form, ProductKind
 from tomovault.core.wire import from_plain
 from tomovault.tiers.arrival import Arrival, Choice, Place
-from tomovault.tiers.delivery import deliver
+from tomovault.tiers.delivery import Unfinished, deliver
 from tomovault.watch.area import AreaIdentity, check_area
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to copy, and to which tier."""
+    """What to copy, and to which tier; `source` is the replica that the package is."""
 
     tier: str
     parcels: tuple[Parcel, ...]
     source_place: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,18 @@ class Replicate:
 
         Files appear under their names whole and marked as ours. Raises NoRoomYet where the area has no room for them,
         with nothing left there; SourceChanged where the files are not those that were packed; Refused where every
-        name is taken.
+        name is taken; Unfinished, with a word about it, where the package itself is bad.
         """
         if "tier" not in order:
             return _copy_files(from_plain(FilesOrder, dict(order)), bench)
-        wanted = from_plain(Order, dict(order))
-        tier = bench.tier(wanted.tier)
+        return _copy_package(from_plain(Order, dict(order)), bench)
+
+
+def _copy_package(wanted: Order, bench: Bench) -> Result:
+    from tomovault.package.recheck import recheck_package
+
+    tier = bench.tier(wanted.tier)
+    try:
         stored = deliver(
             tier,
             wanted.parcels,
@@ -87,7 +94,12 @@ class Replicate:
             throttle=bench.throttle(wanted.source_place),
             checkpoint=bench.checkpoint,
         )
-        return Result(Outcome.SUCCEEDED, tuple(stored))
+    except IntegrityError as damage:
+        bad = recheck_package(wanted.source, wanted.parcels[0].files, bench, wanted.source_place)
+        if not bad:
+            raise
+        raise Unfinished(bad) from damage
+    return Result(Outcome.SUCCEEDED, tuple(stored))
 
 
 def _copy_files(wanted: FilesOrder, bench: Bench) -> Result:

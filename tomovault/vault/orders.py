@@ -148,6 +148,8 @@ def _preview(request: Request) -> dict[str, Any]:
         **_source(request),
         **_place(request),
         "package": package.location if package else None,
+        "replica": package.id if package else "",
+        "files": to_plain(stored_files(request, package)) if package else [],
         "digest": package.digest if package else "",
         "parameters": _preset(request, "preview"),
         "floor_bytes": request.vault.area(request.scan.area).floor,
@@ -155,10 +157,12 @@ def _preview(request: Request) -> dict[str, Any]:
 
 
 def _reconstruct(request: Request) -> dict[str, Any]:
-    vault = request.vault
+    vault, package = request.vault, _need_package(request)
     return {
         **_place(request),
-        "package": _need_package(request).location,
+        "package": package.location,
+        "replica": package.id,
+        "files": to_plain(stored_files(request, package)),
         "threads": vault.site.jobs.cpus,
         "memory_bytes": vault.site.jobs.memory_bytes,
         "parameters": {**_preset(request, "reconstruct"), **request.wish.get("parameters", {})},
@@ -208,6 +212,7 @@ def _archive(request: Request) -> dict[str, Any]:
         "domains": free[tier_name][:lacking],
         "parcels": [to_plain(_parcel(request, package))],
         "source_place": scan.area,
+        "source": package.id,
         "recall": _recall_for_archive(request, package),
     }
 
@@ -228,6 +233,7 @@ def _recall_for_archive(request: Request, package: Replica) -> dict[str, Any] | 
         "placed": to_plain(Placed(package.location, package.domain, stored_files(request, package))),
         "folder": _place(request)["folder"],
         "floor_bytes": request.vault.site.areas[request.scan.area].floor,
+        "replica": package.id,
     }
 
 
@@ -242,7 +248,12 @@ def _replicate(request: Request) -> dict[str, Any]:
     if not lacking:
         return order_move(request, moves[0])
     package = _need_package(request)
-    return {"tier": lacking[0], "parcels": [to_plain(_parcel(request, package))], "source_place": package.tier}
+    return {
+        "tier": lacking[0],
+        "parcels": [to_plain(_parcel(request, package))],
+        "source_place": package.tier,
+        "source": package.id,
+    }
 
 
 def _verify(request: Request) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""Whether the package that a step worked from is what was wrong, where something was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from tomovault.core.errors import Transient
+from tomovault.core.ports import Bench
+from tomovault.core.record import Checked
+from tomovault.core.replica import StoredFile
+from tomovault.package.verify import verify_package
+
+
+def recheck_package(replica: str, files: Sequence[StoredFile], bench: Bench, place: str) -> tuple[Checked, ...]:
+    """The record that a package on disk is bad, if it does not re-read; else nothing.
+
+    Nothing, too, where it cannot be read at all now or is not there: that is no word about its bytes.
+    """
+    if not replica or not files or not all(os.path.exists(file.location) for file in files):
+        return ()
+    try:
+        problem = verify_package(files, throttle=bench.throttle(place), progress=bench.progress)
+    except (Transient, OSError):
+        return ()
+    return (Checked(replica, ok=False, at=bench.now(), reason=problem),) if problem else ()
