@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from tomovault.cli import main
-from tomovault.vault.setting_up import set_up_site
+from tomovault.vault.setting_up import refuse_used, set_up_site
 
 pytestmark = pytest.mark.component("postgresql")
 
@@ -43,6 +43,21 @@ def run_sql(url, *statements):
         for statement in statements:
             conn.exec_driver_sql(statement)
     engine.dispose()
+
+
+def test_a_demonstration_takes_no_database_that_is_in_use(say, url, tmp_path):
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    (demo / ".tomovault-demo").touch()
+    (demo / "kept").touch()
+    code, told = say("dev", "demo", "--folder", str(demo), "--catalogue", url)
+    assert code == 2
+    assert "the catalogue of a site already, with the areas inhouse" in told
+    assert (demo / "kept").exists()
+
+
+def test_a_database_without_tables_is_free(postgresql):
+    refuse_used(postgresql.new_database())
 
 
 def test_an_upgrade_makes_no_copy(say):

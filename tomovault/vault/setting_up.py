@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tomovault.catalog.catalogue import Catalogue
+from tomovault.core.errors import UserError
 from tomovault.vault.editing import change_site
 from tomovault.vault.site import add_area, init_site, load_site
 from tomovault.vault.vault import Vault
@@ -32,6 +34,23 @@ def set_up_site(
     finally:
         vault.close()
     return {"site": str(Path(folder).absolute()), "simulated": simulated, "areas": marked}
+
+
+def refuse_used(url: str) -> None:
+    """Raises UserError for a database that is the catalogue of a site already; one without our tables is free."""
+    catalogue = Catalogue.open(url, manifests="")
+    try:
+        if catalogue.revision_problem():
+            return
+        with catalogue.reading() as tx:
+            areas = [area.name for area in catalogue.list_areas(tx)]
+    finally:
+        catalogue.close()
+    if areas:
+        raise UserError(
+            f"this database is the catalogue of a site already, with the areas {', '.join(areas)}",
+            hint="name an empty one, made with createdb",
+        )
 
 
 def set_up_area(folder: Path, name: str, path: str) -> dict[str, Any]:

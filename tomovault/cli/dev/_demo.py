@@ -25,7 +25,7 @@ from tomovault.daemon.screen import open_screen
 from tomovault.vault.asking import ask, raise_if_failed
 from tomovault.vault.logs import start_log
 from tomovault.vault.pages import name_of, quota_page, views_of
-from tomovault.vault.setting_up import set_up_site
+from tomovault.vault.setting_up import refuse_used, set_up_site
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.vault import Vault
 
@@ -50,9 +50,13 @@ class Back:
 
 
 def run_demo(folder: Path, catalogue: str | None, *, quiet: bool) -> None:
-    """The demonstration ran to its end. Raises IntegrityError if one byte that came back is not as it was written."""
+    """The demonstration ran to its end. Raises UserError, before anything is cleared away, for a database that is in
+    use; IntegrityError if one byte that came back is not as it was written.
+    """
     began = time.monotonic()
     folder = folder.absolute()
+    if catalogue is not None and not catalogue.startswith("sqlite"):
+        refuse_used(catalogue)
     _clear(folder)
     areas = {area: str(folder / "servers" / area) for area, *_ in _BEAMLINES}
     for path in areas.values():
