@@ -1,11 +1,14 @@
+import shutil
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from tomovault.actions.restore import Restore
-from tomovault.core.errors import NoSpace, Refused, UserError
+from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
 from tomovault.core.record import Checked, GivenBack, Outcome, Stored
 from tomovault.core.wire import to_plain
+from tomovault.tiers.delivery import Unfinished
 
 
 @pytest.fixture
@@ -201,3 +204,55 @@ def test_what_is_read_from_a_server_is_within_its_share(restore, bench, monkeypa
     result = restore(product="volume", overwrite=True)
     assert result.outcome is Outcome.SUCCEEDED
     assert spent == {"inhouse": result.records[-1].bytes}
+
+
+@pytest.mark.parametrize("product", ["original", "volume"])
+@pytest.mark.parametrize("sources", [("disk",), ("tape0", "tape1")], ids=["disk", "tapes"])
+def test_a_target_that_goes_away_is_no_word_about_the_copies(restore, bench, tmp_path, product, sources):
+    """Else a disk that somebody pulls makes every good copy suspect."""
+    seen = []
+
+    def vanish(name):
+        seen.append(name)
+        if name == "restore.begin":
+            shutil.rmtree(tmp_path / "out")
+
+    bench.checkpoint = vanish
+    with pytest.raises(TomovaultError) as caught:
+        restore(product=product, sources=sources)
+    assert not isinstance(caught.value, IntegrityError)
+    assert "restore.begin" in seen
+
+
+def test_a_target_that_goes_away_while_a_file_is_copied(restore, bench, tmp_path, monkeypatch):
+    class Vanish:
+        def spend(self, _count):
+            for file in (tmp_path / "out").iterdir():
+                file.unlink()
+
+    monkeypatch.setattr(bench, "throttle", lambda _place: Vanish())
+    with pytest.raises(Transient, match="out"):
+        restore(product="volume")
+
+
+def test_what_was_found_of_a_copy_is_told_where_the_target_goes_away(restore, packed, bench, tmp_path):
+    bench.tiers["tape"].content[packed.copies[0].files[0].location][2000] ^= 255
+
+    def vanish(name):
+        if name == "restore.begin":
+            shutil.rmtree(tmp_path / "out")
+
+    bench.checkpoint = vanish
+    with pytest.raises(Unfinished) as caught:
+        restore(sources=("tape0", "tape1"), product="volume")
+    assert [(r.replica, r.ok) for r in caught.value.records] == [("tape0", False)]
+
+
+def test_a_copy_that_is_not_there_is_bad_only_where_its_folder_is(restore, packed, tmp_path):
+    path = Path(packed.files[0].location)
+    path.rename(path.with_name("aside"))
+    bad, *_ = restore(sources=("disk", "tape0")).records
+    assert (bad.replica, bad.ok) == ("disk", False)
+    packed.vault.rename(packed.vault.with_name("unmounted"))
+    with pytest.raises(Transient, match="no copy can be reached"):
+        restore(sources=("disk",), target=tmp_path / "out2")

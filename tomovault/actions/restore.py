@@ -7,11 +7,11 @@ import fnmatch
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
 from tomovault.core.layout import FrameKind
@@ -20,6 +20,7 @@ from tomovault.core.ports import Action, Bench, Placed, Throttle, Tier
 from tomovault.core.record import Checked, GivenBack, Outcome, Record, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
+from tomovault.tiers.delivery import Unfinished
 from tomovault.tiers.ground import Ground, exists, hash_below, parts_below, split
 from tomovault.tiers.quarantine import leave_note
 from tomovault.tiers.restored_mark import leave_mark
@@ -113,6 +114,8 @@ class Restore:
         """The data stands below the target folder, every byte compared with its digest on the way.
 
         A copy that turns out damaged is recorded so and the next one is tried; with none left the data is damaged.
+        One whose folder is not there is passed over. Raises Unfinished with what was recorded where another trouble
+        than a copy's ends it, Transient where the target goes away.
         """
         wanted = from_plain(Order, dict(order))
         if not wanted.sources:
@@ -122,18 +125,42 @@ class Restore:
         problems = []
         for source in wanted.sources:
             try:
+                if _is_absent(source):
+                    problems.append(f"{source.tier} {source.location}: its folder is not there")
+                    continue
                 result = _restore_from(source, wanted, bench)
-            except (IntegrityError, FileNotFoundError) as damage:
+            except IntegrityError as damage:
                 problems.append(f"{source.tier} {source.location}: {damage}")
                 bad.append(Checked(source.replica, ok=False, at=bench.now(), reason=f"when restored from: {damage}"))
+            except Exception as problem:
+                if not bad:
+                    raise
+                raise Unfinished(bad) from problem
             else:
                 return replace(result, records=(*bad, *result.records))
+        if not bad:
+            raise Transient("no copy can be reached: " + "; ".join(problems), hint="is its file system mounted?")
         return Result(
             Outcome.DAMAGED,
             tuple(bad),
             error="no copy could be read: " + "; ".join(problems),
             hint=f"tomovault verify {wanted.scan_name}",
         )
+
+
+def _is_absent(source: Source) -> bool:
+    """Whether the folder of a copy on disk is missing, which says nothing of the copy.
+
+    Raises IntegrityError where the folder is there and lacks one of the files.
+    """
+    if not source.on_disk:
+        return False
+    for file in source.files:
+        if not os.path.isdir(os.path.dirname(file.location)):
+            return True
+        if not os.path.exists(file.location):
+            raise IntegrityError(f"{file.location} is not there")
+    return False
 
 
 def _make_target(wanted: Order) -> None:
@@ -188,15 +215,27 @@ def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
 
 def _give(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> tuple[Record, ...]:
     bench.checkpoint("restore.begin")
-    if wanted.product is ProductKind.ORIGINAL:
-        given = _give_original(files, source, wanted, bench)
-    else:
-        given = _give_copy(files, source, wanted, bench)
-    if wanted.home is not None:
-        leave_note(wanted.home.area_path, wanted.root, wanted.home.readme, bench.job, bench.checkpoint)
+    with _reached(wanted.target):
+        if wanted.product is ProductKind.ORIGINAL:
+            given = _give_original(files, source, wanted, bench)
+        else:
+            given = _give_copy(files, source, wanted, bench)
+        if wanted.home is not None:
+            leave_note(wanted.home.area_path, wanted.root, wanted.home.readme, bench.job, bench.checkpoint)
     bench.checkpoint("restore.done")
     again = _replica_again(wanted, bench.now())
     return (given,) if again is None else (again, given)
+
+
+@contextlib.contextmanager
+def _reached(target: str) -> Iterator[None]:
+    """Where the target goes away meanwhile it is Transient, and says nothing of what is read from."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as lost:
+        raise Transient(
+            f"{target}: {lost.strerror} while the data was put there", hint="is its file system mounted?"
+        ) from lost
 
 
 def _replica_again(wanted: Order, now: datetime) -> Stored | None:
@@ -412,7 +451,7 @@ def _copy_below(fd: int, file: StoredFile, name: str, throttle: Throttle, job: s
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with (
-            Path(file.location).open("rb") as read,
+            _source(file.location) as read,
             os.fdopen(os.open(temporary, flags, 0o666, dir_fd=fd), "wb") as write,
         ):
             while block := read.read(1 << 20):
@@ -428,6 +467,14 @@ def _copy_below(fd: int, file: StoredFile, name: str, throttle: Throttle, job: s
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=fd)
         raise
+
+
+def _source(path: str) -> BinaryIO:
+    """A file of ours to read. Raises IntegrityError where it is not there."""
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError as missing:
+        raise IntegrityError(f"{path} is not there") from missing
 
 
 def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, derived: bool = False) -> GivenBack:
