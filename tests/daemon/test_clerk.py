@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tomovault.daemon.clerk import Clerk
+from tomovault.vault.fellows import watch_lease
 from tomovault.vault.vault import Vault
 
 
@@ -52,3 +53,87 @@ def test_a_clerk_that_stops_exports_the_head_and_frees_the_lead(town, employ):
     again, stop = employ(town.vault)
     stop.set()
     assert again.run(until_idle=False) == 0
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.component("postgresql")
+class TestFollower:
+    """A daemon beside the one that leads; the one area is of machine `two`."""
+
+    @pytest.fixture
+    def machine(self, town, employ):
+        """Called with its name for a machine's clerk, which has its place."""
+        made = []
+
+        def make(host):
+            vault = Vault(town.vault.site, town.vault.catalogue)
+            vault.__dict__["host"] = host
+            clerk, _ = employ(vault)
+            clerk._lead.join()
+            clerk.foreman.leads = clerk._lead.leads
+            made.append(clerk)
+            return clerk
+
+        town.change(areas={"inhouse": {"host": "two"}})
+        yield make
+        for clerk in made:
+            clerk._stop_watches()
+            clerk._lead.drop()
+
+    def queue(self, town, scan, host):
+        catalogue = town.vault.catalogue
+        with catalogue.writing() as tx:
+            key = f"v{host}"
+            return catalogue.queue_job(
+                tx, "verify", scan, {}, dedup_key=key, rule="r", now=town.now, place="inhouse", host=host
+            )
+
+    def test_each_claims_for_its_machine_and_the_leader_what_is_of_none(self, town, machine):
+        scan = town.scan("one")
+        leader, follower = machine("one"), machine("two")
+        jobs = {host: self.queue(town, scan, host) for host in ("two", "three", None)}
+        now = datetime.now(UTC)
+        claims = [[c.foreman.claim(now, actions=None) for _ in range(2)] for c in (follower, leader)]
+        assert [[job and job.id for job in those] for those in claims] == [[jobs["two"], None], [jobs[None], None]]
+
+    def test_an_area_that_its_daemon_does_not_find_well_rests(self, town, machine):
+        scan = town.scan("one", copies=0)
+        leader, follower = machine("one"), machine("two")
+        leader.start_watches()
+        leader._look_round()
+        leader.brake()
+        assert leader.watches == {}
+        assert leader.plan_scans(datetime.now(UTC)) == 0
+        follower._lead._looked_at = leader._lead._looked_at = 0.0
+        follower._lead.look_round(frozenset({watch_lease("inhouse")}))
+        leader._look_round()
+        leader.brake()
+        assert leader.plan_scans(datetime.now(UTC)) == 1
+        assert town.known(scan).jobs, "its daemon told that it is there"
+
+    def test_jobs_of_the_living_are_never_taken_up(self, town, machine):
+        scan = town.scan("one")
+        leader, follower = machine("one"), machine("two")
+        self.queue(town, scan, "two")
+        claimed = follower.foreman.claim(datetime.now(UTC), actions=None)
+        assert leader.foreman.list_orphans() == []
+        assert leader.foreman.take_up_orphans() == 0
+        with town.vault.catalogue.writing() as tx:
+            assert town.vault.catalogue.token_is_current(tx, claimed.id, claimed.token)
+            town.vault.catalogue.drop_leases(tx, follower.holder)
+        leader._lead._looked_at = 0.0
+        leader._look_round()
+        assert [j.status.value for j in town.jobs(scan, "verify")] == ["todo"]
+
+    def test_a_follower_takes_the_leaders_work_over_with_its_place(self, town, machine):
+        leader, follower = machine("one"), machine("two")
+        follower._look_round()
+        assert not follower.foreman.leads
+        leader._lead.drop()
+        follower._lead._looked_at = 0.0
+        follower._look_round()
+        assert follower._lead.leads
+        assert follower.foreman.leads
+        assert follower._timers is not None
+        follower._stop_timers()
+        assert not follower.is_idle(), "its area was not swept yet"
