@@ -64,6 +64,8 @@ def test_nobody_reads_ahead_where_looks_do_not_wait(tree, looked, waits):
     with ReadAhead(str(tree)) as ahead:
         read(ahead)
         ahead.expect(PENDING)
+        assert not ahead.active
+        assert ahead._threads == []
     assert looked == []
 
 

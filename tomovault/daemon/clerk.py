@@ -71,6 +71,7 @@ class Clerk:
         self._absent: dict[str, str] = {}
         self._left: frozenset[str] = frozenset()
         self._room_due = True
+        self._taken_away: list[str] = []
         self._jumped = ""
         self._still = False
         self._timers: BackgroundScheduler | None = None
@@ -160,6 +161,7 @@ class Clerk:
             self.workers.stop()
         if self.vault.shared:
             self._look_round()
+        self._forget_taken_away()
         self._jumped = self._clock.look(now)
         self.brake()
         for _ in range(len(self._steps)):
@@ -293,14 +295,17 @@ class Clerk:
         self._room_due = True
         for record in result.records:
             if type(record).__name__ == "Quarantined" and running.claimed.scan is not None:
-                self._forget(running.claimed.scan)
+                self._taken_away.append(running.claimed.scan)
         self._tell("job", {"running": running, "result": result})
 
-    def _forget(self, scan_id: str) -> None:
-        with self.vault.catalogue.reading() as tx:
-            scan = self.vault.catalogue.known(tx, scan_id)
-        if scan.candidate is not None and scan.area in self.watches:
-            self.watches[scan.area].forget([scan.candidate])
+    def _forget_taken_away(self) -> None:
+        """The watches miss nothing that we took away; where the catalogue is busy, they are told later."""
+        while self._taken_away:
+            with self.vault.catalogue.reading() as tx:
+                scan = self.vault.catalogue.known(tx, self._taken_away[0])
+            if scan.candidate is not None and scan.area in self.watches:
+                self.watches[scan.area].forget([scan.candidate])
+            del self._taken_away[0]
 
     # --- brakes --------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from tomovault.daemon.clerk import Clerk
-from tomovault.daemon.workers import LIGHT
+from tomovault.daemon.workers import LIGHT, TRANSFERS
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import guard_folder
 from tomovault.watch.guard import GuardLimits, servers_of, shares, write_share
@@ -39,6 +39,7 @@ class Daemon:
         self._vault = vault
         self._tell = tell or (lambda _what, _facts: None)
         self._stop = threading.Event()
+        self._asked_to_stop = False
         self._over = threading.Event()
         self._failure: BaseException | None = None
         self._failed_jobs = 0
@@ -54,9 +55,11 @@ class Daemon:
         clerk.start()
         try:
             while not self._over.wait(_TICK_S):
+                if self._asked_to_stop:
+                    self._stop.set()
                 self._turn()
         finally:
-            self.stop()
+            self._stop.set()
             clerk.join()
         if self._failure is not None:
             raise self._failure
@@ -64,7 +67,8 @@ class Daemon:
 
     def stop(self, *_signal: object) -> None:
         """The clerk ends after the step it is in; running jobs are ended and queued again."""
-        self._stop.set()
+        # Called as a signal's handler, too, which may interrupt whoever holds an event's lock.
+        self._asked_to_stop = True
 
     def _let_work(self, until_idle: bool) -> None:
         try:
@@ -87,7 +91,7 @@ class Daemon:
         watches = self._clerk.watches
         writing = {name: watch.writing for name, watch in watches.items()}
         servers = servers_of({name: watch.mount_source for name, watch in watches.items()})
-        jobs = Counter(r.claimed.place for r in self._clerk.jobs if r.claimed.action not in LIGHT)
+        jobs = Counter(r.claimed.place for r in self._clerk.jobs if r.claimed.action not in LIGHT | TRANSFERS)
         wanted = dict(shares(writing, jobs, limits, servers))
         folder = guard_folder(self._vault.site)
         for area, share in wanted.items():
