@@ -11,7 +11,7 @@ from tomovault.catalog.joins import list_twins
 from tomovault.catalog.work import list_inspected, list_removable, record_vanished
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus
-from tomovault.core.record import GivenBack, Outcome, Recognised, RestoredHere, Result
+from tomovault.core.record import Checked, GivenBack, Outcome, Recognised, RestoredHere, Result
 from tomovault.core.replica import Form, ProductKind, ReplicaState, StoredFile, TierClass
 from tomovault.core.scan import Candidate, FileRole
 
@@ -144,6 +144,22 @@ def test_a_copy_that_lacks_files_is_suspect_and_present_when_they_are_back(site,
     assert _at(site, restored.id, COPY).state is ReplicaState.SUSPECT
     assert see(_seen(make, make.report(COPY), _mark(make), snapshot="all")) == [restored.id]
     assert _at(site, restored.id, COPY).state is ReplicaState.PRESENT
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_copy_with_wrong_bytes_is_not_lifted_by_its_names_and_times(site, restored, see, make, now, marked):
+    copy = _at(site, restored.id, COPY).id
+    with site.writing() as tx:
+        site.apply_records(tx, [Checked(copy, False, now, "1 files, first a.edf: has changed")], now)
+    marks = [_mark(make)] if marked else []
+    assert see(_seen(make, make.report(COPY), *marks)) == [restored.id]
+    assert _at(site, restored.id, COPY).state is ReplicaState.SUSPECT
+    half = make.report(COPY, identity="half", files=(make.file("a.edf"),))
+    see(_seen(make, half, *marks, snapshot="half"))
+    see(_seen(make, make.report(COPY), *marks, snapshot="again"))
+    assert _at(site, restored.id, COPY).state is ReplicaState.SUSPECT
+    with site.reading() as tx:
+        assert "replica found again" not in {e.op for e in site.list_audit(tx)}
 
 
 def test_a_copy_that_vanishes_is_gone_and_its_scan_is_as_it_was(site, restored, see, make, now):
@@ -357,8 +373,6 @@ def test_a_scan_that_was_moved_back_is_at_its_old_place(site, listed, found, see
 
 def test_files_whose_bytes_went_bad_have_not_moved(site, listed, found, now):
     """They are there still: a copy elsewhere does not make them unknown."""
-    from tomovault.core.record import Checked
-
     with site.writing() as tx:
         bad = Checked(listed.replica["inhouse/disk"], False, now, "1 files, first a.edf: has changed")
         site.apply_records(tx, [bad], now)

@@ -16,6 +16,7 @@ from sqlalchemy import Row, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
+from tomovault.catalog.joins import MISSING, was_missing
 from tomovault.catalog.manifests import entry_path, files_of_manifest
 from tomovault.catalog.scans import touch
 from tomovault.catalog.transaction import Tx, place_hash
@@ -226,7 +227,10 @@ def _as_joined(tx: Tx, area: str, report: ScanReport, now: datetime) -> str | No
 
 
 def _set_state(tx: Tx, copy: Row[Any], wanted: ReplicaState, now: datetime, reason: str = "") -> None:
-    """A copy that was gone or suspect is present again, one that was there is suspect or gone; else as it was."""
+    """A copy that was gone or missed is present again, one that was there is suspect or gone; else as it was.
+
+    One whose bytes did not re-read stays suspect until they do: names and times say nothing of them.
+    """
     there = (ReplicaState.PRESENT.value, ReplicaState.VERIFIED.value)
     before = {
         ReplicaState.PRESENT: (ReplicaState.GONE.value, ReplicaState.SUSPECT.value),
@@ -235,11 +239,14 @@ def _set_state(tx: Tx, copy: Row[Any], wanted: ReplicaState, now: datetime, reas
     }[wanted]
     if copy.state not in before:
         return
+    found = wanted is ReplicaState.PRESENT and copy.state == ReplicaState.SUSPECT
+    if found and not was_missing(tx, copy.scan_id, copy.id):
+        return
     with accounted(tx, copy.scan_id):
         tx.run(update(tables.replica).where(tables.replica.c.id == copy.id).values(state=wanted.value))
         op = {
             ReplicaState.PRESENT: "replica found again",
-            ReplicaState.SUSPECT: "replica missing",
+            ReplicaState.SUSPECT: MISSING,
             ReplicaState.GONE: "replica gone",
         }[wanted]
         body = {"replica": copy.id, "location": copy.location, "reason": reason or "not all of its files are there"}

@@ -29,6 +29,9 @@ _ACTOR = "tomovault"
 #: Why the files of a scan are suspect whose whole candidate several sweeps did not find.
 NOT_FOUND = "its files are not found in their place"
 
+#: What is said in the audit log of a replica that is not in its place, or not whole there.
+MISSING = "replica missing"
+
 #: Where a scan was, as far as its row tells: what follows it to a new place.
 _PLACE = (
     "area",
@@ -207,15 +210,25 @@ def _candidate_at(tx: Tx, old: Row[Any], copy: Row[Any]) -> str | None:
 
 def was_not_found(tx: Tx, scan_id: str, replica_id: str) -> bool:
     """Whether the last that was said of a suspect replica is that it is not in its place: not that its bytes differ."""
+    return last_word(tx, scan_id, replica_id)[1] == NOT_FOUND
+
+
+def was_missing(tx: Tx, scan_id: str, replica_id: str) -> bool:
+    """Whether the last that was said of a suspect replica is that it is missing, whole or in part."""
+    return last_word(tx, scan_id, replica_id)[0] == MISSING
+
+
+def last_word(tx: Tx, scan_id: str, replica_id: str) -> tuple[str, str]:
+    """(operation, reason) of the last in the audit log that says whether a replica is right; ('', '') for none."""
     audit = tables.audit
-    ops = ("replica suspect", "replica missing", "replica verified again")
-    query = select(audit.c.body).where(audit.c.scan_id == scan_id, audit.c.op.in_(ops)).order_by(audit.c.seq.desc())
-    for row in tx.rows(query):
+    ops = ("replica suspect", MISSING, "replica verified again")
+    query = select(audit.c.op, audit.c.body).where(audit.c.scan_id == scan_id, audit.c.op.in_(ops))
+    for row in tx.rows(query.order_by(audit.c.seq.desc())):
         body = json.loads(row.body)
         told = body.get("checked", body)
         if told["replica"] == replica_id:
-            return bool(told["reason"] == NOT_FOUND)
-    return False
+            return str(row.op), str(told["reason"])
+    return "", ""
 
 
 def _original(tx: Tx, scan_id: str, digest: str | None = None) -> Row[Any] | None:
