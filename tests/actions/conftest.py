@@ -57,6 +57,27 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
+@pytest.fixture
+def dropped(monkeypatch):
+    """Inodes of files that were synced, and then dropped from memory before anything of them was read."""
+    synced, found = set(), set()
+    fsync, fadvise = os.fsync, os.posix_fadvise
+
+    def sync(fd):
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    def advise(fd, offset, length, advice):
+        inode = os.fstat(fd).st_ino
+        if advice == os.POSIX_FADV_DONTNEED and inode in synced and os.lseek(fd, 0, os.SEEK_CUR) == 0:
+            found.add(inode)
+        fadvise(fd, offset, length, advice)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    return found
+
+
 def _state(root, path):
     s = os.lstat(root / path)
     link = os.readlink(root / path) if (root / path).is_symlink() else None

@@ -79,12 +79,13 @@ def test_a_package_that_does_not_re_read_is_damaged(series, bench, monkeypatch):
         Pack().perform(series.order, bench)
 
 
-def test_a_known_scan_at_a_new_place_is_recognised_and_nothing_is_written(series, bench, twin):
+def test_a_known_scan_at_a_new_place_is_recognised_and_nothing_is_written(series, bench, twin, dropped):
     before = sorted(os.listdir(series.vault))
     (known,) = Pack().perform({**series.order, "twins": [to_plain(twin)]}, bench).records
     assert isinstance(known, Recognised)
     assert (known.same_as, known.digest, known.root) == ("s0", twin.digest, str(series.root))
     assert sorted(os.listdir(series.vault)) == before
+    assert {os.stat(series.root / name).st_ino for name in os.listdir(series.root)} <= dropped
 
 
 @pytest.mark.parametrize("how", ["a byte", "a file more", "a file less", "no manifest"])

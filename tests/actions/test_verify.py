@@ -42,6 +42,12 @@ def test_every_copy_that_is_right_is_so(verify):
     assert _told(result) == {"files": (True, ""), "package": (True, ""), "tape": (True, "")}
 
 
+def test_files_are_re_read_from_the_disk(verify, packed, dropped):
+    """What the memory still holds of them proves nothing (law 2)."""
+    assert verify("files").records[0].ok
+    assert {(packed.root / n).stat().st_ino for n in packed.names if n != "link"} <= dropped
+
+
 def test_a_damaged_byte_is_found_on_each(verify, packed, bench):
     (packed.root / "f1.edf").write_bytes(b"B" * 1999 + b"x")
     path = packed.files[0].location

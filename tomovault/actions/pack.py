@@ -143,7 +143,7 @@ class Pack:
 
 
 def is_same(report: ScanReport, twin: Twin, throttle: Throttle, progress: Progress) -> bool:
-    """Whether the files of a report are those of a manifest, name by name and byte by byte.
+    """Whether the files of a report are those of a manifest, name by name and byte by byte as they lie on the disk.
 
     False where anything differs, cannot be read or changed meanwhile: when unsure it is another scan.
     """
@@ -180,7 +180,7 @@ def _is_as_listed(ground: Ground, state: FileState, meta: ManifestFile, throttle
     with ground.folder(parts) as fd:
         if meta.link_target is not None:
             return os.readlink(name, dir_fd=fd) == meta.link_target
-        digest, now = hash_below(fd, name, throttle)
+        digest, now = hash_below(fd, name, throttle, from_disk=True)
     return bool(digest) and digest == meta.sha256 and (now.st_size, now.st_mtime_ns) == (state.size, state.mtime_ns)
 
 

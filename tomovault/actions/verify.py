@@ -159,7 +159,7 @@ def _problem_of_file(fd: int, name: str, meta: ManifestFile, throttle: Throttle)
     if meta.hardlink_of is not None and not meta.sha256:
         os.stat(name, dir_fd=fd, follow_symlinks=False)
         return ""
-    digest, state = hash_below(fd, name, throttle, length=meta.size)
+    digest, state = hash_below(fd, name, throttle, length=meta.size, from_disk=True)
     if digest != meta.sha256:
         return "has changed" if state.st_size >= meta.size else "has become shorter"
     return "has grown" if state.st_size > meta.size else ""

@@ -35,6 +35,8 @@ NOT_NOW = frozenset(
 _BLOCK = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # renameat2(2)
+#: A file that cannot be written needs no sync.
+_NOTHING_TO_SYNC = (errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP)
 _NO_SUCH_CALL = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
@@ -146,13 +148,18 @@ def move(source: int, target: int, name: str) -> None:
     os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
 
 
-def hash_below(fd: int, name: str, throttle: Throttle, *, length: int | None = None) -> tuple[str, os.stat_result]:
+def hash_below(
+    fd: int, name: str, throttle: Throttle, *, length: int | None = None, from_disk: bool = False
+) -> tuple[str, os.stat_result]:
     """(hex sha256, state) of a regular file in the folder `fd`, or of its first `length` bytes.
 
-    The digest is '' if the file changed while it was read.
+    The digest is '' if the file changed while it was read. `from_disk` is for what is to count as verified (law 2):
+    what the memory of this machine holds of the file is dropped first.
     """
     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
     try:
+        if from_disk:
+            _drop_cache(file)
         before = os.fstat(file)
         digest = hashlib.sha256()
         left = before.st_size + 1 if length is None else length
@@ -165,3 +172,13 @@ def hash_below(fd: int, name: str, throttle: Throttle, *, length: int | None = N
         os.close(file)
     same = all(getattr(before, k) == getattr(after, k) for k in ("st_size", "st_mtime_ns", "st_ctime_ns"))
     return digest.hexdigest() if same else "", after
+
+
+def _drop_cache(file: int) -> None:
+    """What is read next comes from the disk. Pages that are not there yet cannot be dropped: they are synced first."""
+    try:
+        os.fsync(file)
+    except OSError as problem:
+        if problem.errno not in _NOTHING_TO_SYNC:
+            raise
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
