@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tomovault.actions.restore import Restore
-from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
+from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Refused, TomovaultError, Transient, UserError
 from tomovault.core.record import Checked, GivenBack, Outcome, Stored
 from tomovault.core.wire import to_plain
 from tomovault.tiers.delivery import Unfinished
@@ -161,7 +161,7 @@ def test_nothing_is_overwritten_unasked(restore, tmp_path):
 
 
 def test_a_recall_keeps_the_floor(restore, packed):
-    with pytest.raises(NoSpace, match=r"floor|kept free"):
+    with pytest.raises(NoSpace, match=f"are free and {1 << 62} are kept free"):
         restore(sources=("tape0",), recall_more={"floor_bytes": 1 << 62})
     assert list((packed.vault / "back").iterdir()) == []
 
@@ -256,3 +256,9 @@ def test_a_copy_that_is_not_there_is_bad_only_where_its_folder_is(restore, packe
     packed.vault.rename(packed.vault.with_name("unmounted"))
     with pytest.raises(Transient, match="no copy can be reached"):
         restore(sources=("disk",), target=tmp_path / "out2")
+
+
+def test_to_wait_for_a_tape_uses_no_attempt(restore, packed, bench, monkeypatch):
+    monkeypatch.setattr(bench.tiers["tape"], "poll", lambda _t: {packed.copies[0].location: "pending"})
+    with pytest.raises(NotYet, match="still bringing"):
+        restore(sources=("tape0",))

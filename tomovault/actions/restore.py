@@ -13,16 +13,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
+from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.mark import Marked, MarkedFile
-from tomovault.core.ports import Action, Bench, Placed, Throttle, Tier
+from tomovault.core.ports import Action, Bench, Placed, Throttle
 from tomovault.core.record import Checked, GivenBack, Outcome, Record, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
 from tomovault.tiers.delivery import Unfinished
 from tomovault.tiers.ground import Ground, exists, hash_below, parts_below, split
 from tomovault.tiers.quarantine import leave_note
+from tomovault.tiers.recall import recall
 from tomovault.tiers.restored_mark import leave_mark
 from tomovault.watch.area import AreaIdentity, check_area
 
@@ -115,7 +116,7 @@ class Restore:
 
         A copy that turns out damaged is recorded so and the next one is tried; with none left the data is damaged.
         One whose folder is not there is passed over. Raises Unfinished with what was recorded where another trouble
-        than a copy's ends it, Transient where the target goes away.
+        than a copy's ends it, Transient where the target goes away, NotYet while a tape is on its way.
         """
         wanted = from_plain(Order, dict(order))
         if not wanted.sources:
@@ -263,30 +264,26 @@ def _replica_again(wanted: Order, now: datetime) -> Stored | None:
 
 
 def _fetch(source: Source, wanted: Order, where: Recall, arriving: Path, bench: Bench) -> list[StoredFile]:
-    """The package's files are in the folder `arriving`, each with the digest it was stored with."""
-    tier = bench.tier(source.tier)
-    ticket = _wait_for_stage(tier, source, bench)
-    try:
-        shutil.rmtree(arriving, ignore_errors=True)
-        arriving.mkdir(parents=True)
-        need = sum(f.size for f in source.files)
-        free = shutil.disk_usage(arriving).free
-        if free - need < where.floor_bytes:
-            raise NoSpace(
-                f"recalling {wanted.scan_name} needs {need} bytes in {where.folder}, {free} are free above the floor"
-            )
-        placed = Placed(source.location, source.domain, source.files)
-        fetched = tier.fetch(placed, str(arriving), throttle=bench.throttle(where.area), progress=bench.progress)
-    finally:
-        tier.release(ticket)
+    """The package's files are in the folder `arriving`, each with the digest it was stored with. Raises as `recall`."""
+    throttle = bench.throttle(where.area)
+    fetched = recall(
+        bench.tier(source.tier),
+        Placed(source.location, source.domain, source.files),
+        arriving,
+        name=wanted.scan_name,
+        floor_bytes=where.floor_bytes,
+        throttle=throttle,
+        progress=bench.progress,
+        checkpoint=bench.checkpoint,
+    )
     bench.checkpoint("recall.fetched")
     if wanted.product is ProductKind.ORIGINAL:
         from tomovault.package.verify import verify_package
 
-        problem = verify_package(fetched, throttle=bench.throttle(where.area), threads=2, progress=bench.progress)
+        problem = verify_package(fetched, throttle=throttle, threads=2, progress=bench.progress)
         if problem:
             raise IntegrityError(f"what came back does not re-read: {problem}")
-    return list(fetched)
+    return fetched
 
 
 def _keep(fetched: Sequence[StoredFile], wanted: Order, where: Recall, bench: Bench) -> Stored:
@@ -317,21 +314,6 @@ def _keep(fetched: Sequence[StoredFile], wanted: Order, where: Recall, bench: Be
         verified_at=now if wanted.product is ProductKind.ORIGINAL else None,
         pinned_until=where.pinned_until,
     )
-
-
-def _wait_for_stage(tier: Tier, source: Source, bench: Bench) -> str:
-    ticket = tier.stage([source.location])
-    try:
-        state = tier.poll(ticket)[source.location]
-    except UserError as problem:
-        # Another restore of the same package has the same ticket, and was done with it just now.
-        raise Transient(f"{source.tier}: {problem.message}") from problem
-    if state == "pending":
-        raise Transient(f"{source.tier} is still bringing {source.location} back")
-    if state != "ready":
-        raise IntegrityError(f"{source.tier} cannot bring {source.location} back: {state}")
-    bench.checkpoint("recall.staged")
-    return ticket
 
 
 def _throttle(source: Source, wanted: Order, bench: Bench) -> Throttle:
