@@ -94,7 +94,8 @@ class Foreman:
                 return None
             needed = memory_of(waiting.action, catalogue.known(tx, waiting.scan) if waiting.scan else None)
         holds_frames = needed > LIBRARIES_BYTES
-        if holds_frames and any(self._memory.values()) and sum(self._memory.values()) + needed > self.vault.site.jobs.memory_bytes:
+        held = sum(self._memory.values())
+        if holds_frames and held and held + needed > self.vault.site.jobs.memory_bytes:
             return None
         with catalogue.writing() as tx:
             claimed = catalogue.claim_job(
