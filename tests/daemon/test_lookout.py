@@ -8,6 +8,7 @@ import pytest
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Inspected, Outcome, Result
 from tomovault.core.scan import Candidate
+from tomovault.daemon import lookout as lookout_module
 from tomovault.daemon.lookout import Lookout
 from tomovault.watch.sweep import Seen, Sweep
 
@@ -113,3 +114,21 @@ def test_files_that_were_no_scans_stop_an_area_for_one_sweep_at_most(watched):
     assert sorted(key.key for _, key in watched.lookout.to_forget) == [f"volume{n}.h5" for n in range(1, 6)]
     with catalogue.reading() as tx:
         assert [row.path.rsplit("/", 1)[-1] for row in catalogue.list_unclaimed(tx)] == ["volume0.h5"]
+
+
+def test_a_large_sweep_is_noted_in_parts(town, monkeypatch):
+    monkeypatch.setattr(lookout_module, "_AT_ONCE", 4)
+    seen = tuple(Seen(Candidate("edf", str(town.area / f"s{n}"), ""), "snap", True, 60.0, 1, 1) for n in range(10))
+    sweep = Sweep(seen, (), (), 1, 1, 0.1, changed=seen)
+    lookout = Lookout(town.vault)
+    parts = [lookout.take("inhouse", sweep, town.now)]
+    while lookout.more:
+        assert not lookout.swept.get("inhouse"), "an area that was not noted whole was not seen"
+        parts.append(lookout.take("inhouse", sweep, town.now))
+    assert parts == [4, 4, 2]
+    assert lookout.swept["inhouse"] == 1
+    with town.vault.catalogue.reading() as tx:
+        orders = [j.order for j in town.vault.catalogue.list_jobs(tx)]
+    assert sorted(look["candidate"]["folder"] for o in orders for look in o["looks"]) == sorted(
+        s.candidate.folder for s in seen
+    )

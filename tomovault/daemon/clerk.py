@@ -61,6 +61,7 @@ class Clerk:
         self._tell = tell
         self._stop = stop
         self._looks: queue.Queue[Look] = queue.Queue()
+        self._unfinished: Look | None = None
         self.foreman = Foreman(vault, self.holder)
         self.workers = Workers(self.foreman, vault.site)
         self.planner = Planner(vault)
@@ -216,7 +217,8 @@ class Clerk:
         if self._busy():
             self._at_rest_since = dict(self.lookout.swept)
             return False
-        if self.workers.running or not self._looks.empty() or not all(map(self._is_at_rest, self.watches)):
+        looks = self._unfinished is not None or not self._looks.empty()
+        if self.workers.running or looks or not all(map(self._is_at_rest, self.watches)):
             return False
         return not (self._room_due and self._lead.leads)
 
@@ -267,12 +269,13 @@ class Clerk:
         return self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
 
     def _take_looks(self, now: datetime) -> int:
-        """Looks were noted, up to the first that queued something; returns how many inspections that was."""
+        """Looks were noted, up to the first that queued something or was long; returns how much was done."""
         while True:
             try:
-                look = self._looks.get_nowait()
+                look = self._unfinished or self._looks.get_nowait()
             except queue.Empty:
                 return 0
+            self._unfinished = None
             if look.sweep is None:
                 if self._absent.get(look.area) != look.absent:
                     log.error("area is absent", area=look.area, reason=look.absent)
@@ -288,6 +291,9 @@ class Clerk:
             while self.lookout.to_forget:
                 area, candidate = self.lookout.to_forget.pop()
                 self.watches[area].forget([candidate])
+            if self.lookout.more:
+                self._unfinished = look
+                return max(1, acted)
             if acted:
                 return acted
 

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 #: Candidates for one inspection job: few enough that a bad one does not hold up many.
 _BATCH = 16
 
+#: Candidates noted in one transaction: the first sweep of a large area would hold the catalogue for minutes.
+_AT_ONCE = 500
+
 #: So many sweeps must find a scan's place readable and the scan not there before it is called missing.
 _SWEEPS_TO_BELIEVE = 3
 
@@ -55,9 +58,13 @@ class Lookout:
         self.stopped: set[str] = set()
         self.to_forget: list[tuple[str, Candidate]] = []
         self.swept: dict[str, int] = {}
+        self.more = False
 
     def take(self, area: str, sweep: Sweep, now: datetime) -> int:
-        """The sweep is noted; returns how many inspections were queued."""
+        """The sweep is noted, or a part of it: then `more` is True and the same sweep is to be given again. Returns
+        how many inspections were queued.
+        """
+        self.more = False
         self.unsettled[area] = len(sweep.unsettled)
         if sweep.stopped:
             self.trouble[area] = sweep.stopped
@@ -75,6 +82,9 @@ class Lookout:
         queued = 0
         self._ask_catalogue(area, now, at_once=any(s.settled for s in changed))
         again = self._due_again(area, sweep, set(changed), now)
+        if len(changed) > _AT_ONCE:
+            changed, gone, again = changed[:_AT_ONCE], [], []
+            self.more = True
         if changed or gone or again:
             with self._vault.catalogue.writing() as tx:
                 looks = [s for s in changed if self._note(tx, area, s, now)] + again
@@ -91,7 +101,8 @@ class Lookout:
             for candidate in gone:
                 self._told_missing.add(candidate)
                 self._noted.pop(candidate, None)
-        self.swept[area] = self.swept.get(area, 0) + 1
+        if not self.more:
+            self.swept[area] = self.swept.get(area, 0) + 1
         return queued
 
     def _ask_catalogue(self, area: str, now: datetime, *, at_once: bool) -> None:
