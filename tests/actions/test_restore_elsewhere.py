@@ -132,6 +132,19 @@ def test_nothing_is_written_where_the_area_is_another(give, packed):
 # --- products given back as files -------------------------------------------------------------------
 
 
+def test_what_a_restore_made_is_on_its_mark_with_its_time(give, packed):
+    """So that no inspection has to read it again."""
+    target = packed.area / "volume"
+    (given,) = give(target, whole=False, product="volume").records
+    state = (target / "scan.tomo.h5").stat()
+    (made,) = given.made
+    assert (made.location, made.size, made.mtime_ns) == ("scan.tomo.h5", state.st_size, state.st_mtime_ns)
+    (marked,) = _marked(target)
+    assert [(f.path, f.size, f.mtime_ns, f.sha256) for f in marked.files] == [
+        ("scan.tomo.h5", -1, state.st_mtime_ns, made.sha256)
+    ]
+
+
 def test_a_copy_of_a_file_that_fails_leaves_nothing(give, packed, bench, monkeypatch):
     target = packed.area / "volume"
 

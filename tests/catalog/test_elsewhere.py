@@ -11,8 +11,8 @@ from tomovault.catalog.joins import list_twins
 from tomovault.catalog.work import list_inspected, list_removable, record_vanished
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Checked, GivenBack, Outcome, Recognised, RestoredHere, Result
-from tomovault.core.replica import Form, ProductKind, ReplicaState, StoredFile, TierClass
+from tomovault.core.record import Checked, GivenBack, GivenFile, Outcome, Recognised, RestoredHere, Result
+from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Candidate, FileRole
 
 SHA = {"a.edf": "1" * 64, "b.edf": "2" * 64}
@@ -255,8 +255,9 @@ def _derived(make, **more):
     return make.report(COPY, identity="x", files=(make.file("s1.flats.nx", 77, 5, FileRole.MASTER),), **more)
 
 
-def test_a_file_that_a_restore_made_is_known_by_the_record_of_that_restore(site, listed, see, make, now):
-    """While it goes on only what has not settled is believed; its digest decides, whatever the mark says."""
+@pytest.mark.parametrize("recorded_ns", [5, 6], ids=["as-recorded", "touched"])
+def test_a_file_that_a_restore_made_is_known_by_the_record_of_that_restore(site, listed, see, make, now, recorded_ns):
+    """While it goes on only what has not settled is believed; then its size and time, or its digest, decide."""
     with site.writing() as tx:
         job = site.queue_job(tx, "restore", listed.id, {"to": COPY}, dedup_key="r", rule="me", now=now, place="inhouse")
         other = site.queue_job(tx, "verify", listed.id, {}, dedup_key="v", rule="me", now=now, place="inhouse")
@@ -265,15 +266,21 @@ def test_a_file_that_a_restore_made_is_known_by_the_record_of_that_restore(site,
     assert see(early) == [listed.id]
     with site.writing() as tx:
         claimed = site.claim_job(tx, "me", now=now, only=job)
-        made = StoredFile("s1.flats.nx", 77, make.digest("a"))
+        made = GivenFile("s1.flats.nx", 77, make.digest("a"), recorded_ns)
         given = GivenBack("inhouse", None, COPY, 1, 77, derived=True, made=(made,))
         result = Result(Outcome.SUCCEEDED, (given,))
         site.finish_job(tx, job, claimed.token, result, now, retry_after_s=1, max_attempts=3)
     assert see(_seen(make, _derived(make), mark)) == [listed.id]
     assert _scans(site) == [listed.id]
-    wrong = replace(mark, hashed={"s1.flats.nx": make.digest("b")})
+    read = replace(mark, hashed={})
+    later = replace(make.inspected(_derived(make), settled=False, snapshot="later"), restored=(read,))
+    unread = replace(later, restored=(replace(read, unread=("s1.flats.nx",)),))
+    assert see(unread) == [listed.id], "it is believed until it has settled"
+    if recorded_ns == 5:
+        assert see(_seen(make, _derived(make), read)) == [listed.id], "nobody had to read it"
+    wrong = replace(mark, hashed={"s1.flats.nx": make.digest("b")}, unread=("s1.flats.nx",))
     foreign = replace(mark, jobs=(other,))
-    for number, forged in enumerate((wrong, foreign)):
+    for number, forged in enumerate((wrong, foreign) if recorded_ns == 6 else (foreign,)):
         (new,) = see(_seen(make, _derived(make, entry=str(number)), replace(forged, entry=str(number)), snapshot="f"))
         assert new != listed.id
 

@@ -96,7 +96,10 @@ def _look_for_mark(inspected: Inspected, area: str, bench: Bench) -> Inspected:
     if found is None:
         return inspected
     base, marked = found
-    matches = (match_report(report, base, marked, bench.throttle(area)) for report in inspected.reports)
+    matches = (
+        match_report(report, base, marked, bench.throttle(area), settled=inspected.settled)
+        for report in inspected.reports
+    )
     return replace(inspected, restored=tuple(match for match in matches if match is not None))
 
 

@@ -17,7 +17,7 @@ from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.mark import Marked, MarkedFile
 from tomovault.core.ports import Action, Bench, Placed, Throttle
-from tomovault.core.record import Checked, GivenBack, Outcome, Record, Result, Stored
+from tomovault.core.record import Checked, GivenBack, GivenFile, Outcome, Record, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
 from tomovault.tiers.delivery import Unfinished
@@ -359,16 +359,22 @@ def _give_original(files: Sequence[StoredFile], source: Source, wanted: Order, b
     given = _given(source, wanted, files_given, outcome.bytes, derived=derived is not None, read=outcome.read_bytes)
     if derived is None or wanted.elsewhere is None:
         return given
-    return replace(given, made=tuple(_reread(wanted, path, bench) for path in (*outcome.paths, *outcome.kept)))
+    return _made(given, [_reread(wanted, path, bench) for path in (*outcome.paths, *outcome.kept)], wanted, bench)
 
 
-def _reread(wanted: Order, path: str, bench: Bench) -> StoredFile:
-    """Size and digest of a file below the target that was just made there."""
+def _made(given: GivenBack, files: Sequence[GivenFile], wanted: Order, bench: Bench) -> GivenBack:
+    """With the files that the restore made, which the mark knows by their times now: nobody has to read them again."""
+    _mark([MarkedFile(f.location, -1, f.mtime_ns, f.sha256) for f in files], wanted, bench)
+    return replace(given, made=tuple(files))
+
+
+def _reread(wanted: Order, path: str, bench: Bench) -> GivenFile:
+    """A file below the target that was just made there."""
     place = bench.throttle(wanted.elsewhere.area if wanted.elsewhere is not None else "")
     parts, name = split(path)
     with Ground(wanted.target) as ground, ground.folder(parts) as fd:
         digest, state = hash_below(fd, name, place)
-    return StoredFile(path, state.st_size, digest)
+    return GivenFile(path, state.st_size, digest, state.st_mtime_ns)
 
 
 def _selection(reader: Any, wanted: Order) -> tuple[list[str] | None, list[int] | None]:
@@ -414,11 +420,13 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
         for file, name in names.items():
             _copy_below(fd, file, name, throttle, bench.job)
         os.fsync(fd)
+        times = {name: os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns for name in names.values()}
     size = sum(f.size for f in files)
     given = _given(source, wanted, len(files), size, read=size)
     if wanted.elsewhere is None:
         return given
-    return replace(given, made=tuple(StoredFile(name, file.size, file.sha256) for file, name in names.items()))
+    made = [GivenFile(name, file.size, file.sha256, times[name]) for file, name in names.items()]
+    return _made(given, made, wanted, bench)
 
 
 def _copy_below(fd: int, file: StoredFile, name: str, throttle: Throttle, job: str) -> None:

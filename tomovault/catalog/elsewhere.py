@@ -45,7 +45,8 @@ def find_known_copy(
 
     `restored` is what the inspection found of a mark; it is believed only as far as every file has path, size and time
     of a file on the manifest of a known original, or was read and has its digest or that of a file that the restore
-    made. While the restore goes on, what has not settled is believed: it is looked at again. A copy that is whole
+    made. What has not settled is believed without being read, and all of it while the restore goes on: it is looked
+    at again. A copy that is whole
     again is present again, one that lacks files is suspect.
     """
     if not report.files:
@@ -57,6 +58,7 @@ def find_known_copy(
     inner = os.path.relpath(report.root, base)
     found = {os.path.normpath(os.path.join(inner, file.state.path)): file.state for file in report.files}
     hashed = restored.hashed if restored is not None else {}
+    unread = restored.unread if restored is not None and not settled else ()
     jobs = _restores(tx, restored.jobs) if restored is not None else []
     under_way = next((j.scan_id for j in jobs if j.status in _UNFINISHED), None)
     if under_way is not None and not settled:
@@ -64,11 +66,11 @@ def find_known_copy(
     made = [(str(job.scan_id), _made_by(job)) for job in jobs]
     owner: str | None = None
     for path, state in found.items():
-        of = [scan for scan, manifest in (*manifests, *made) if _is_on(manifest, path, state, hashed)]
+        of = [scan for scan, manifest in (*manifests, *made) if _is_on(manifest, path, state, hashed, unread)]
         if not of:
             return _as_joined(tx, area, report, now)
         owner = of[0]
-    for copy in copies:
+    for copy in copies if not unread else ():  # what nobody has read says nothing of a copy
         if (copy.format, copy.entry, copy.location) == (report.format, report.entry, base):
             forms = [m for scan, m in _known_manifests(tx, {copy.digest}) if scan == copy.scan_id]
             whole = not forms or any(m.keys() <= found.keys() for m in forms)
@@ -170,12 +172,14 @@ def _restores(tx: Tx, jobs: Collection[str]) -> Sequence[Row[Any]]:
 
 
 def _made_by(job: Row[Any]) -> _Manifest:
-    """The files that a restore made, as it recorded them: no times, so that only a digest tells."""
+    """The files that a restore made, as it recorded them."""
     given = (job.result or {}).get("given_back", [])
     return {made["location"]: made for one in given for made in one.get("made", [])}
 
 
-def _is_on(manifest: _Manifest, path: str, state: FileState, hashed: Mapping[str, str]) -> bool:
+def _is_on(
+    manifest: _Manifest, path: str, state: FileState, hashed: Mapping[str, str], unread: Collection[str]
+) -> bool:
     entry = manifest.get(path)
     if entry is None:
         return False
@@ -184,7 +188,9 @@ def _is_on(manifest: _Manifest, path: str, state: FileState, hashed: Mapping[str
         return link == state.link_target
     if entry.get("size") != state.size:
         return False
-    return entry.get("mtime_ns") == state.mtime_ns or (path in hashed and entry.get("sha256") == hashed[path])
+    if path in unread or entry.get("mtime_ns") == state.mtime_ns:
+        return True
+    return path in hashed and entry.get("sha256") == hashed[path]
 
 
 def _link_of(entry: Mapping[str, Any]) -> str | None:

@@ -30,7 +30,7 @@ _VERSION = 1
 @dataclass(frozen=True)
 class MarkedFile:
     """A file as it was restored; `path` is relative to the folder of the mark. Of one that is made by the restore
-    itself the size is -1 and nothing else is known before: only the record of that restore tells.
+    itself the size is -1, and nothing else is known before; only the record of that restore tells its size.
     """
 
     path: str
@@ -81,9 +81,10 @@ def write_mark(restored: tuple[Marked, ...]) -> bytes:
 def add_marked(before: tuple[Marked, ...], new: Marked) -> tuple[Marked, ...]:
     """The mark after one more restore; of the same product it lists every file once, as last restored.
 
-    Restores that made files are kept apart, since those are known by their job.
+    Restores that made files are kept apart, one entry a job, since those are known by their job.
     """
     apart = _made(new)
+    before = tuple(one for one in before if not (apart and _made(one) and one.job == new.job))
     same = [o for o in before if (o.scan, o.digest) == (new.scan, new.digest) and not apart and not _made(o)]
     files = {file.path: file for one in (*same, new) for file in one.files}
     joined = replace(new, whole=new.whole or any(o.whole for o in same), files=tuple(files.values()))

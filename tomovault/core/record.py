@@ -35,7 +35,8 @@ class RestoredHere:
     """Every file of a report (known by root and entry) is as the mark of a restore in the folder `base` says.
 
     `digests` are of the products that the mark names, `jobs` the restores; `hashed` are the digests of files that were
-    read because their time is another, by the path below `base`.
+    read because their time is another, by the path below `base`; `unread` are the paths of those that were not, since
+    the report is of what has not settled.
     """
 
     root: str
@@ -44,6 +45,7 @@ class RestoredHere:
     digests: tuple[str, ...]
     hashed: Mapping[str, str] = field(default_factory=dict)
     jobs: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,19 @@ class PutBack:
 
 
 @dataclass(frozen=True)
+class GivenFile:
+    """A file that a restore made, as it stood there then, by its path below the target."""
+
+    location: str
+    size: int
+    sha256: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
 class GivenBack:
     """A restore reached the person: where from, what, and what a reader should know. `made` are the files that are no
-    original ones, where they were put into a watched area, by their path below the target.
+    original ones, where they were put into a watched area.
     """
 
     tier: str
@@ -178,7 +190,7 @@ class GivenBack:
     derived: bool = False
     read_bytes: int = 0
     original_place: bool = False
-    made: tuple[StoredFile, ...] = ()
+    made: tuple[GivenFile, ...] = ()
 
 
 TransferRecord = TransferPlanned | TransferSubmitted | TransferReceived | TransferFailed

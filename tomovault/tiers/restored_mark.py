@@ -86,28 +86,37 @@ def find_mark(folder: str) -> tuple[str, tuple[Marked, ...]] | None:
         at = above
 
 
-def match_report(report: ScanReport, base: str, restored: Sequence[Marked], throttle: Throttle) -> RestoredHere | None:
+def match_report(
+    report: ScanReport, base: str, restored: Sequence[Marked], throttle: Throttle, *, settled: bool
+) -> RestoredHere | None:
     """What a mark in the folder `base` says of a report, if every file of it is as the mark says; else None.
 
-    Size and time must be equal; where only the time differs the bytes are read and their digest is compared.
+    Size and time must be equal; where only the time differs the bytes are read and their digest is compared, once
+    they have settled.
     """
     by_path = files_by_path(tuple(restored))
     inner = os.path.relpath(report.root, base)
     hashed: dict[str, str] = {}
+    unread: list[str] = []
     for file in report.files:
         path = os.path.normpath(os.path.join(inner, file.state.path))
         alike = [m for m in by_path.get(path, ()) if _alike(m, file.state)]
         if not alike:
             return None
-        if file.state.link_target is None and all(m.mtime_ns != file.state.mtime_ns for m in alike):
+        if file.state.link_target is not None or any(m.mtime_ns == file.state.mtime_ns for m in alike):
+            continue
+        if settled:
             digest = _digest_of(base, path, throttle)
             if not digest or (all(m.size >= 0 for m in alike) and digest not in {m.sha256 for m in alike}):
                 return None
             hashed[path] = digest
+        else:
+            unread.append(path)
     if not report.files:
         return None
     digests = tuple(sorted({one.digest for one in restored}))
-    return RestoredHere(report.root, report.entry, base, digests, hashed, tuple(sorted({one.job for one in restored})))
+    jobs = tuple(sorted({one.job for one in restored}))
+    return RestoredHere(report.root, report.entry, base, digests, hashed, jobs, tuple(unread))
 
 
 def _alike(marked: MarkedFile, state: FileState) -> bool:
