@@ -135,10 +135,9 @@ def test_every_field_of_a_known_scan_comes_back(site, make, now):
     covered = {f.name for f in dataclasses.fields(KnownScan)}
     assert covered == {
         *("id name root area format entry identity certificate settled first_seen_at changed_at bytes files").split(),
-        *(
-            "acquired_at beamline proposal sample owner sources set_name set_size candidate superseded_by declared"
-        ).split(),
-        *("accepted_by conditions metadata products replicas processings pins permits jobs transfers").split(),
+        *("acquired_at beamline proposal sample owner sources set_name set_size candidate superseded_by").split(),
+        *("found_again declared accepted_by conditions metadata products replicas processings").split(),
+        *("pins permits jobs transfers").split(),
     }
 
 

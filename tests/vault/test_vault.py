@@ -1,5 +1,9 @@
 from datetime import timedelta
 
+from tomovault.core.life import Stage
+from tomovault.core.record import Inspected, Recognised
+from tomovault.core.replica import Form
+from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, ScanFile, ScanReport, Verdict
 from tomovault.vault.verifying import choose_replicas
 
 
@@ -27,3 +31,35 @@ def test_a_verify_rule_asks_sooner_of_the_scans_that_it_is_for(town):
     assert {s for s, _ in _overdue(town, 91)} == {large, small}
     chosen = choose_replicas(town.vault, [], everything=False, due=True, now=town.now + timedelta(days=6))
     assert chosen == {large: tuple(r for _, r in found)}
+
+
+def _see(town, root, identity):
+    file = ScanFile(FileState("a.edf", 400, len(identity), 1, 1, 1, 0o100644), FileRole.PROJECTION)
+    report = ScanReport("edf", identity, root, "", identity, Certificate(Verdict.COMPLETE), (file,))
+    seen = Inspected(Candidate("edf", root, ""), identity, True, (report,))
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.note_candidate(tx, "inhouse", seen.candidate, seen.snapshot, True, town.now)
+        return town.vault.catalogue.record_inspected(tx, "inhouse", seen, town.now)[0]
+
+
+def _held(town, scan):
+    with town.vault.catalogue.reading() as tx:
+        area = town.vault.area_facts(tx, "inhouse")
+    return {town.vault.view(town.known(scan), area, town.now).wants.held[stage] for stage in Stage}
+
+
+def test_a_row_that_is_another_scan_found_again_says_so(town):
+    one = town.scan("one")
+    root = str(town.area / "again")
+    again = _see(town, root, "other")
+    digest = town.replica(one, Form.FILES).digest
+    with town.vault.catalogue.writing() as tx:
+        found = Recognised(one, digest, "inhouse", "area:inhouse", root, 400, town.now)
+        town.vault.catalogue.apply_records(tx, [found], town.now, scan_id=again)
+    assert _held(town, again) == {f"it is the same scan as {one}, found again here"}
+
+
+def test_a_scan_that_was_overwritten_says_so(town):
+    first = _see(town, str(town.area / "place"), "first")
+    _see(town, str(town.area / "place"), "second scan")
+    assert _held(town, first) == {"overwritten in place before it was packed"}

@@ -216,15 +216,18 @@ class _Parts(NamedTuple):
 
 def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
     scan, scan_set, candidate = tables.scan, tables.scan_set, tables.candidate
+    other = scan.alias()
     rows = tx.rows(
         select(
             scan,
+            other.c.place_hash.label("place_of_other"),
             scan_set.c.name.label("set_name"),
             scan_set.c.size.label("set_size"),
             candidate.c.folder,
             candidate.c.key,
             candidate.c.metadata_folder,
         )
+        .outerjoin(other, other.c.id == scan.c.superseded_by)
         .outerjoin(scan_set, scan_set.c.id == scan.c.set_id)
         .outerjoin(candidate, candidate.c.key_hash == scan.c.candidate)
         .where(scan.c.id.in_(batch))
@@ -270,6 +273,7 @@ def _scan_of(row: Row[Any], parts: _Parts) -> KnownScan:
         set_size=row.set_size,
         candidate=None if row.candidate is None else Candidate(row.format, row.folder, row.key, row.metadata_folder),
         superseded_by=row.superseded_by,
+        found_again=row.place_of_other not in (None, row.place_hash),
         declared=_declared(row),
         accepted_by=row.accepted_by if row.accepted_digest == newest else None,
         conditions=parts.conditions[row.id],

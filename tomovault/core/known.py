@@ -115,7 +115,9 @@ class Declared:
 
 @dataclass(frozen=True)
 class KnownScan:
-    """One scan. Values that have several possible sources carry the one that was used in `sources`."""
+    """One scan. Values that have several possible sources carry the one that was used in `sources`. What another
+    superseded was overwritten in place by that, or is that one `found_again` at another place.
+    """
 
     id: str
     name: str
@@ -140,6 +142,7 @@ class KnownScan:
     set_size: int | None = None
     candidate: Candidate | None = None
     superseded_by: str | None = None
+    found_again: bool = False
     declared: Declared | None = None
     accepted_by: str | None = None
     conditions: Mapping[str, Condition] = field(default_factory=dict)

@@ -276,7 +276,10 @@ class Vault:
             uncounted=frozenset(self.site.tiers) - frozenset(self.archive_tiers(asks.archive_tiers)),
         )
         if scan.superseded_by and not facts.package:
-            wants = Wants(held=dict.fromkeys(Stage, "overwritten in place before it was packed"))
+            why = "overwritten in place before it was packed"
+            if scan.found_again:
+                why = f"it is the same scan as {scan.superseded_by}, found again here"
+            wants = Wants(held=dict.fromkeys(Stage, why))
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
         wants = _with_export(scan, wants)
