@@ -98,5 +98,6 @@ def test_second_daemon_names_the_first_and_follows_it_at_once(new_life):
     assert f"another daemon leads this site: {holder}" in refused.output
     first.kill()
     first.wait()
+    time.sleep(2.0)  # a lock made just now is left to its maker
     life.run_well(["run", "--until-idle", "--quiet"])
     assert locks(life) == []

@@ -222,7 +222,7 @@ try:
 except OSError as problem:
     print("errno11" if "errno = 11" in str(problem) else problem)
 else:
-    print("read")
+    print("read", flush=True)
     sys.stdin.read()
 """
 

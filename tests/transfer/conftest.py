@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -93,13 +94,13 @@ class Shipment:
         self.results.append(result)
         return result
 
-    def go(self, most=50):
+    def go(self, most_s=60.0):
         """Attempts until it is no longer waited for."""
-        for _ in range(most):
-            result = self.step()
-            if result.outcome is not Outcome.WAITING:
-                return result
-        raise AssertionError(f"still waiting after {most} attempts: {result}")
+        until = time.monotonic() + most_s
+        while (result := self.step()).outcome is Outcome.WAITING:
+            assert time.monotonic() < until, f"still waiting: {result}"
+            time.sleep(0.01)
+        return result
 
     def received(self):
         """Every file of the destination's folder."""
