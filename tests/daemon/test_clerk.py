@@ -137,3 +137,19 @@ class TestFollower:
         assert follower._timers is not None
         follower._stop_timers()
         assert not follower.is_idle(), "its area was not swept yet"
+
+
+def test_room_is_looked_at_again_after_a_job_that_ended_before_it_began(town, employ):
+    """A removal that is refused when its order is made leaves room to be made by another."""
+    scan = town.scan("one", copies=0)
+    clerk, _ = employ(town.vault)
+    now = datetime.now(UTC)
+    clerk.make_room(now)
+    assert not clerk._room_due
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(
+            tx, "prune", scan, {"permit": "none"}, dedup_key="p", rule="r", now=now, place="inhouse"
+        )
+    assert clerk.launch(datetime.now(UTC)) == 1
+    assert clerk.workers.running == []
+    assert clerk._room_due

@@ -266,7 +266,11 @@ class Clerk:
     def launch(self, now: datetime) -> int:
         """One more job runs, if one may."""
         absent, stopped = frozenset(self._absent) | self._left, frozenset(self.lookout.stopped)
-        return self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
+        before = len(self.workers.running)
+        claimed = self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
+        if claimed and len(self.workers.running) == before:
+            self._room_due = True  # it ended before it began, which may leave room to be made elsewhere
+        return claimed
 
     def _take_looks(self, now: datetime) -> int:
         """Looks were noted, up to the first that queued something or was long; returns how much was done."""
