@@ -20,18 +20,7 @@ from tomovault.vault import asking
 from tomovault.vault.asking import Answer
 from tomovault.vault.removals import grant
 
-STAGES = [
-    "complete",
-    "previewed",
-    "packed",
-    "replicated",
-    "archived",
-    "reconstructed",
-    "accepted",
-    "reduced",
-    "exported",
-    "pruned",
-]
+STAGES = ("complete previewed packed replicated archived reconstructed accepted reduced exported pruned").split()
 
 
 @pytest.fixture
