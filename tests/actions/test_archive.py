@@ -4,11 +4,11 @@ import pytest
 
 from tomovault.actions.archive import Archive
 from tomovault.core.errors import IntegrityError, NotYet, Transient
+from tomovault.core.record import Unfinished
 from tomovault.core.wire import to_plain
 from tomovault.package.recheck import recheck_package
 from tomovault.testing.faulty import Faults, FaultyTier
 from tomovault.testing.memory_tier import MemoryTier
-from tomovault.tiers.delivery import Unfinished
 
 
 @pytest.fixture

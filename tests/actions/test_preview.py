@@ -13,13 +13,12 @@ from tomovault.actions.reconstruct import Reconstruct
 from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Estimate
-from tomovault.core.record import Made, Stored
+from tomovault.core.record import Made, Stored, Unfinished
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
 from tomovault.formats.family import load
 from tomovault.package import preview as previews
 from tomovault.testing.edf_scan import write_edf_scan
-from tomovault.tiers.delivery import Unfinished
 
 
 class Engine:

@@ -4,10 +4,10 @@ import pytest
 
 from tomovault.actions.replicate import Replicate
 from tomovault.core.errors import IntegrityError
+from tomovault.core.record import Unfinished
 from tomovault.core.wire import to_plain
 from tomovault.testing.faulty import Faults, FaultyTier
 from tomovault.testing.memory_tier import MemoryTier
-from tomovault.tiers.delivery import Unfinished
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import pytest
 
 from tomovault.actions.restore import Restore
 from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Refused, TomovaultError, Transient, UserError
-from tomovault.core.record import Checked, GivenBack, Outcome, Stored
+from tomovault.core.record import Checked, GivenBack, Outcome, Stored, Unfinished
 from tomovault.core.wire import to_plain
-from tomovault.tiers.delivery import Unfinished
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from tomovault.core.errors import IntegrityError, NotYet, Transient
-from tomovault.core.record import Outcome, Removed
-from tomovault.tiers.delivery import Unfinished
+from tomovault.core.record import Outcome, Removed, Unfinished
 from tomovault.vault import plugins
-from tomovault.vault.job import carry_out
+from tomovault.vault.job import Stopped, carry_out
 
 MADE = Removed("m1", 1, 2)
 
@@ -44,6 +43,25 @@ def test_what_was_brought_before_it_failed_is_told_with_the_failure(ended, probl
     assert (result.outcome, result.records) == (outcome, (MADE,))
     assert (result.error, result.hint) == (problem.message, "wait")
     assert result.peak_bytes > 0
+
+
+def test_a_daemon_that_stops_makes_no_job_fail(ended):
+    def perform():
+        try:
+            raise Stopped
+        except Exception as why:
+            raise Unfinished([MADE]) from why
+
+    result = ended(perform)
+    assert (result.outcome, result.records, result.at_once) == (Outcome.WAITING, (MADE,), True)
+
+
+def test_a_job_that_brought_nothing_ends_without_a_result_when_its_daemon_stops(ended):
+    def perform():
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        ended(perform)
 
 
 def test_a_defect_is_told_with_its_traceback(ended, capfd):

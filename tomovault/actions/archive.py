@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Action, Bench, Parcel, Placed
-from tomovault.core.record import Checked, Outcome, Record, Result
+from tomovault.core.record import Checked, Outcome, Record, Result, Unfinished
 from tomovault.core.wire import from_plain
-from tomovault.tiers.delivery import Unfinished, deliver
+from tomovault.tiers.delivery import deliver
 from tomovault.tiers.recall import recall
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.errors import UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Action, Bench, FrameSource
 from tomovault.core.record import Outcome, Result
@@ -14,7 +14,6 @@ from tomovault.core.replica import ProductKind, StoredFile
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
 from tomovault.formats.certified import find_report
-from tomovault.tiers.delivery import Unfinished
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,11 @@ class Preview:
 
         Raises Unfinished, with a word about it, where the package is bad.
         """
-        from tomovault.package.recheck import recheck_package
+        from tomovault.package.recheck import suspecting
 
         wanted = from_plain(Order, dict(order))
-        try:
+        with suspecting(wanted.replica, wanted.files, bench, wanted.area):
             return _make(wanted, bench)
-        except IntegrityError as damage:
-            bad = recheck_package(wanted.replica, wanted.files, bench, wanted.area)
-            if not bad:
-                raise
-            raise Unfinished(bad) from damage
 
 
 def _make(wanted: Order, bench: Bench) -> Result:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.errors import UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import ProductKind, StoredFile
 from tomovault.core.wire import from_plain
-from tomovault.tiers.delivery import Unfinished
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,11 @@ class Reconstruct:
 
         Raises Unfinished, with a word about it, where the package is bad.
         """
-        from tomovault.package.recheck import recheck_package
+        from tomovault.package.recheck import suspecting
 
         wanted = from_plain(Order, dict(order))
-        try:
+        with suspecting(wanted.replica, wanted.files, bench, wanted.area):
             return _make(wanted, bench)
-        except IntegrityError as damage:
-            bad = recheck_package(wanted.replica, wanted.files, bench, wanted.area)
-            if not bad:
-                raise
-            raise Unfinished(bad) from damage
 
 
 def _make(wanted: Order, bench: Bench) -> Result:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, NoRoomYet, NoSpace, SourceChanged, Transient
+from tomovault.core.errors import NoRoomYet, NoSpace, SourceChanged, Transient
 from tomovault.core.manifest import ManifestFile, names_together
 from tomovault.core.mark import Marked, MarkedFile
 from tomovault.core.ports import Action, Bench, Parcel
@@ -16,7 +16,7 @@ from tomovault.core.record import Outcome, Result, Stored
 from tomovault.core.replica import Form, ProductKind
 from tomovault.core.wire import from_plain
 from tomovault.tiers.arrival import Arrival, Choice, Place
-from tomovault.tiers.delivery import Unfinished, deliver
+from tomovault.tiers.delivery import deliver
 from tomovault.watch.area import AreaIdentity, check_area
 
 
@@ -81,10 +81,10 @@ class Replicate:
 
 
 def _copy_package(wanted: Order, bench: Bench) -> Result:
-    from tomovault.package.recheck import recheck_package
+    from tomovault.package.recheck import suspecting
 
     tier = bench.tier(wanted.tier)
-    try:
+    with suspecting(wanted.source, wanted.parcels[0].files, bench, wanted.source_place):
         stored = deliver(
             tier,
             wanted.parcels,
@@ -94,11 +94,6 @@ def _copy_package(wanted: Order, bench: Bench) -> Result:
             throttle=bench.throttle(wanted.source_place),
             checkpoint=bench.checkpoint,
         )
-    except IntegrityError as damage:
-        bad = recheck_package(wanted.source, wanted.parcels[0].files, bench, wanted.source_place)
-        if not bad:
-            raise
-        raise Unfinished(bad) from damage
     return Result(Outcome.SUCCEEDED, tuple(stored))
 
 

@@ -17,10 +17,9 @@ from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.mark import Marked, MarkedFile
 from tomovault.core.ports import Action, Bench, Placed, Throttle
-from tomovault.core.record import Checked, GivenBack, GivenFile, Outcome, Record, Result, Stored
+from tomovault.core.record import Checked, GivenBack, GivenFile, Outcome, Record, Result, Stored, Unfinished
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
-from tomovault.tiers.delivery import Unfinished
 from tomovault.tiers.ground import Ground, exists, hash_below, parts_below, split
 from tomovault.tiers.quarantine import leave_note
 from tomovault.tiers.recall import recall

@@ -6,7 +6,7 @@ A job process never writes to the catalogue: it returns these, as JSON, in its r
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -217,3 +217,13 @@ class Result:
     cpu_s: float = 0.0
     at_once: bool = False
     pause_s: float = 0.0
+
+
+class Unfinished(Exception):
+    """A job brought a part of what it was asked for, and then failed with the exception that this one was raised
+    from. `records` are facts all the same, and the next attempt makes only what is missing.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        super().__init__()
+        self.records = tuple(records)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from tomovault.core.errors import Transient
+from tomovault.core.errors import IntegrityError, Transient
 from tomovault.core.ports import Bench
-from tomovault.core.record import Checked
+from tomovault.core.record import Checked, Unfinished
 from tomovault.core.replica import StoredFile
 from tomovault.package.verify import verify_package
+
+
+@contextlib.contextmanager
+def suspecting(replica: str, files: Sequence[StoredFile], bench: Bench, place: str) -> Iterator[None]:
+    """A block that works from the package of `replica`. If it finds damage, and the package does not re-read, then
+    Unfinished is raised with that record; damage that was not the package's is raised as it came.
+    """
+    try:
+        yield
+    except IntegrityError as damage:
+        bad = recheck_package(replica, files, bench, place)
+        if not bad:
+            raise
+        raise Unfinished(bad) from damage
 
 
 def recheck_package(replica: str, files: Sequence[StoredFile], bench: Bench, place: str) -> tuple[Checked, ...]:

@@ -7,18 +7,8 @@ from datetime import datetime
 
 from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Checkpoint, Parcel, Throttle, Tier
-from tomovault.core.record import Record, Stored
+from tomovault.core.record import Stored
 from tomovault.core.replica import Form, ProductKind
-
-
-class Unfinished(Exception):
-    """A job brought a part of what it was asked for, and then failed with the exception that this one was raised
-    from. `records` are facts all the same, and the next attempt makes only what is missing.
-    """
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        super().__init__()
-        self.records = tuple(records)
 
 
 def deliver(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tomovault.core.errors import IntegrityError, NoRoomYet, NoSpace, NotYet, Refused, TomovaultError, Transient
-from tomovault.core.record import Outcome, Result
+from tomovault.core.record import Outcome, Result, Unfinished
 from tomovault.core.wire import to_plain
 from tomovault.vault.checkpoints import belong_to, checkpoint
 from tomovault.vault.job_folder import ORDER, RESULT, write_json
@@ -88,7 +88,6 @@ def _alone(jobs: Path, job: str) -> Iterator[None]:
 
 def carry_out(order: dict[str, Any], folder: Path) -> Result:
     """The result of an order; every failure is in it, with a traceback in the log where it is a defect of ours."""
-    from tomovault.tiers.delivery import Unfinished
     from tomovault.vault.plugins import load_plugin
     from tomovault.vault.workbench import Workbench
 
@@ -99,12 +98,18 @@ def carry_out(order: dict[str, Any], folder: Path) -> Result:
     except Stopped:
         raise
     except Unfinished as part:
-        why = part.__cause__
-        result = replace(_told(why if isinstance(why, Exception) else part), records=part.records)
+        result = replace(_told_of_part(part), records=part.records)
     except Exception as problem:  # noqa: BLE001 - the border of a process: everything becomes a result
         result = _told(problem)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return replace(result, peak_bytes=usage.ru_maxrss * 1024, cpu_s=usage.ru_utime + usage.ru_stime)
+
+
+def _told_of_part(part: Unfinished) -> Result:
+    why = part.__cause__
+    if isinstance(why, Stopped):
+        return Result(Outcome.WAITING, error="its daemon was stopped; the rest follows", at_once=True)
+    return _told(why if isinstance(why, Exception) else part)
 
 
 def _told(problem: Exception) -> Result:
