@@ -176,9 +176,11 @@ def test_copies_read_long_ago_or_in_the_future_are_overdue(site, archived, now):
         assert len(list_overdue(tx, "inhouse", within, now - timedelta(days=1), limit=10)) == 3
         some = list_overdue(tx, "inhouse", within, now + timedelta(days=91), limit=2)
         assert len(some) == 2
-        skip = {replica for _scan, replica in some}
+        skip = {late.replica for late in some}
         (last,) = list_overdue(tx, "inhouse", within, now + timedelta(days=91), limit=2, skip=skip)
-        assert last[1] not in skip
+        assert last.replica not in skip
+        assert list_overdue(tx, "inhouse", within, now + timedelta(days=91), limit=2, after=some[-1]) == [last]
+        assert list_overdue(tx, "inhouse", within, now + timedelta(days=91), limit=2, after=last) == []
 
 
 def test_files_elsewhere_are_overdue_where_a_fast_disk_relies_on_them(site, archived, make, now):
@@ -190,10 +192,10 @@ def test_files_elsewhere_are_overdue_where_a_fast_disk_relies_on_them(site, arch
         site.apply_records(tx, [copy], now, scan_id=archived.id)
         (copied,) = [r.id for r in site.known(tx, archived.id).replicas if r.tier == "other"]
     with site.reading() as tx:
-        assert copied not in {r for _, r in list_overdue(tx, "inhouse", within, later, limit=10)}
+        assert copied not in {r for _, r, _ in list_overdue(tx, "inhouse", within, later, limit=10)}
     with site.writing() as tx:
         site.record_tier(tx, "inhouse", TierClass.FAST, counts=True, area="inhouse")
-        late = {r for _, r in list_overdue(tx, "inhouse", within, later, limit=10)}
+        late = {r for _, r, _ in list_overdue(tx, "inhouse", within, later, limit=10)}
         assert copied in late
         assert archived.replica["inhouse/disk"] not in late
 

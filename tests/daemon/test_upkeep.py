@@ -1,12 +1,15 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
+from tomovault.catalog import tables
 from tomovault.catalog import usage as roll_up
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.replica import TierClass
 from tomovault.daemon import upkeep
 from tomovault.daemon.upkeep import Upkeep
+from tomovault.vault import vault
 
 
 @pytest.fixture
@@ -23,6 +26,29 @@ def test_copies_that_cannot_be_re_read_do_not_stand_before_the_rest(town, care, 
     assert turns == [1, 1, 1, 0, 0]
     read = [j.order["replicas"][0] for j in town.jobs(scan, "verify")]
     assert len(set(read)) == 3
+
+
+def test_a_long_look_for_old_copies_goes_on_in_the_next_turn(town, monkeypatch):
+    rule = "  - {name: often, do: verify, when: 'size > 1kB', with: {verified_within: 5d, tiers: [tape]}}\n"
+    town.policy(("rules:\n", f"rules:\n{rule}"))
+    for name in ("small", "tiny"):
+        town.scan(name)
+    large = town.scan("large", size=4000)
+    with town.vault.catalogue.writing() as tx:
+        tx.run(update(tables.replica).values(verified_at=town.now - timedelta(days=6)))
+    monkeypatch.setattr(vault, "_LOOKED_AT", 2)
+    care, looks = Upkeep(town.vault), []
+    look = town.vault.overdue
+    monkeypatch.setattr(
+        town.vault, "overdue", lambda *given, **more: looks.append(more["after"]) or look(*given, **more)
+    )
+    care.ask("overdue")
+    turns = []
+    for _ in range(8):
+        before = len(looks)
+        turns.append((care.take()[0], len(looks) - before))
+    assert sum(queued for queued, _ in turns) == len(town.jobs(large, "verify")) == 2
+    assert [looked for _, looked in turns] == [1] * 4 + [0] * 4, "then it is over until the timer asks again"
 
 
 def test_what_is_due_is_done_once(town, care):

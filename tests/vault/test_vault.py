@@ -4,12 +4,16 @@ from tomovault.core.life import Stage
 from tomovault.core.record import Inspected, Recognised
 from tomovault.core.replica import Form
 from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, ScanFile, ScanReport, Verdict
+from tomovault.vault import vault
 from tomovault.vault.verifying import choose_replicas
 
 
 def _overdue(town, days, **more):
     with town.vault.catalogue.reading() as tx:
-        return town.vault.overdue(tx, "inhouse", town.now + timedelta(days=days), **{"limit": 10, **more})
+        at = town.now + timedelta(days=days)
+        found, after = town.vault.overdue(tx, "inhouse", at, **{"limit": 10, **more})
+        assert (after is None) == (len(found) < more.get("limit", 10))
+        return [(late.scan, late.replica) for late in found]
 
 
 def test_copies_are_overdue_when_the_law_would_not_count_them(town):
@@ -31,6 +35,25 @@ def test_a_verify_rule_asks_sooner_of_the_scans_that_it_is_for(town):
     assert {s for s, _ in _overdue(town, 91)} == {large, small}
     chosen = choose_replicas(town.vault, [], everything=False, due=True, now=town.now + timedelta(days=6))
     assert chosen == {large: tuple(r for _, r in found)}
+
+
+def test_a_look_that_is_long_goes_on_where_it_ended(town, monkeypatch):
+    """Scans for which the rule does not hold use up the look, too."""
+    monkeypatch.setattr(vault, "_LOOKED_AT", 2)
+    rule = "  - {name: often, do: verify, when: 'size > 1kB', with: {verified_within: 5d, tiers: [tape]}}\n"
+    town.policy(("rules:\n", f"rules:\n{rule}"))
+    for name in ("small", "tiny"):
+        town.scan(name)
+    large = town.scan("large", size=4000)
+    at, after, looks = town.now + timedelta(days=6), None, []
+    with town.vault.catalogue.reading() as tx:
+        while not looks or after is not None:
+            found, after = town.vault.overdue(tx, "inhouse", at, limit=10, after=after)
+            looks.append([late.scan for late in found])
+    assert len(looks) >= 4
+    assert [one for look in looks for one in look] == [large, large]
+    chosen = choose_replicas(town.vault, [], everything=False, due=True, now=at)
+    assert [(scan, len(replicas)) for scan, replicas in chosen.items()] == [(large, 2)]
 
 
 def _see(town, root, identity):

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select, tuple_, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -30,6 +31,14 @@ _THERE = (ReplicaState.ARRIVING, ReplicaState.PRESENT, ReplicaState.VERIFIED, Re
 
 #: Files of these roles belong to one scan alone; all others of a folder may be shared with its neighbours.
 _OWN_ROLES = frozenset({FileRole.PROJECTION.value, FileRole.CAMERA.value})
+
+
+class Late(NamedTuple):
+    """A copy that was re-read too long ago."""
+
+    scan: str
+    replica: str
+    verified_at: datetime
 
 
 @dataclass(frozen=True)
@@ -271,10 +280,17 @@ def list_granted(tx: Tx, area: str) -> list[tuple[str, int, int]]:
 
 
 def list_overdue(
-    tx: Tx, area: str, within: Mapping[TierClass, timedelta], now: datetime, *, limit: int, skip: Collection[str] = ()
-) -> list[tuple[str, str]]:
-    """(scan, replica) of packages of an area's scans that were re-read too long ago, oldest first; one whose date
-    lies in the future counts for nothing until it is re-read, and is overdue, too. Replicas to skip are left out.
+    tx: Tx,
+    area: str,
+    within: Mapping[TierClass, timedelta],
+    now: datetime,
+    *,
+    limit: int,
+    skip: Collection[str] = (),
+    after: Late | None = None,
+) -> list[Late]:
+    """Packages of an area's scans that were re-read too long ago, oldest first, those up to `after` left out; one whose
+    date lies in the future counts for nothing until it is re-read, and is overdue, too. Replicas to skip are left out.
 
     Of scans of a fast area their files in other areas, too: law 4 lets the fast disk rely on them.
     """
@@ -288,7 +304,7 @@ def list_overdue(
         ),
     )
     query = (
-        select(replica.c.scan_id, replica.c.id)
+        select(replica.c.scan_id, replica.c.id, replica.c.verified_at)
         .join(scan, scan.c.id == replica.c.scan_id)
         .join(tier, tier.c.name == replica.c.tier)
         .join(home, home.c.name == scan.c.area)
@@ -301,10 +317,12 @@ def list_overdue(
             ),
             late,
         )
-        .order_by(replica.c.verified_at)
+        .order_by(replica.c.verified_at, replica.c.id)
         .limit(limit + len(skip))
     )
-    return [(r.scan_id, r.id) for r in tx.rows(query) if r.id not in skip][:limit]
+    if after is not None:
+        query = query.where(tuple_(replica.c.verified_at, replica.c.id) > (after.verified_at, after.replica))
+    return [Late(r.scan_id, r.id, r.verified_at) for r in tx.rows(query) if r.id not in skip][:limit]
 
 
 def asked_since(tx: Tx, action: str, rule: str, since: datetime) -> frozenset[str]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import asked_since
+from tomovault.catalog.work import Late, asked_since
 from tomovault.core.errors import TomovaultError
 from tomovault.vault.vault import Vault
 
@@ -26,6 +26,7 @@ class Upkeep:
         self._vault = vault
         self._due: queue.Queue[str] = queue.Queue()
         self._counting: Generator[None, None, list[str]] | None = None
+        self._looked_at: dict[str, Late] = {}
 
     def start(self) -> BackgroundScheduler:
         """Timers run; old copies are looked for at once, too, for a daemon that never lives for an hour."""
@@ -46,10 +47,12 @@ class Upkeep:
     def take(self) -> tuple[int, bool]:
         """What is due was done: (jobs queued, whether the room of the areas should be looked at).
 
-        A recount of the usage goes on by one short transaction each time.
+        A recount of the usage, and a long look for old copies, go on by one short transaction each time.
         """
         queued, room = 0, False
         self._count_on()
+        if self._looked_at:
+            queued += self.queue_overdue()
         while True:
             try:
                 name = self._due.get_nowait()
@@ -65,17 +68,24 @@ class Upkeep:
                 self.export_head()
 
     def queue_overdue(self) -> int:
-        """Copies whose last re-read is getting too old are queued for one."""
+        """Copies whose last re-read is getting too old are queued for one.
+
+        Where so many have to be looked at that it would take a while, the next turn goes on.
+        """
         now = datetime.now(UTC)
         catalogue = self._vault.catalogue
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        overdue: list[tuple[str, str, str]] = []
         with catalogue.reading() as tx:
             asked = asked_since(tx, "verify", "scrub", midnight)
-            overdue = [
-                (area, *late)
-                for area in self._vault.site.areas
-                for late in self._vault.overdue(tx, area, now, limit=_OVERDUE_AT_ONCE, skip=asked)
-            ]
+            begun, self._looked_at = self._looked_at, {}
+            for area in begun or self._vault.site.areas:
+                found, after = self._vault.overdue(
+                    tx, area, now, limit=_OVERDUE_AT_ONCE, skip=asked, after=begun.get(area)
+                )
+                overdue += [(area, late.scan, late.replica) for late in found]
+                if after is not None and len(found) < _OVERDUE_AT_ONCE:
+                    self._looked_at[area] = after
         if not overdue:
             return 0
         queued = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.catalogue import Catalogue
-from tomovault.catalog.work import area_bytes, list_overdue
+from tomovault.catalog.work import Late, area_bytes, list_overdue
 from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.known import KnownScan, export_standing, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
@@ -32,11 +32,9 @@ if TYPE_CHECKING:
 #: A file name may have 255 bytes; what we append to a stem needs up to 40.
 _STEM_BYTES = 150
 
-#: So many scans are read at a time where rules are asked about each.
+#: So many copies one look at an area asks the rules about, the scans of a hundred at a time: a fraction of a second.
+_LOOKED_AT = 1000
 _AT_A_TIME = 100
-
-#: More copies than any catalogue has.
-_EVERY = 10**9
 
 
 @dataclass(frozen=True)
@@ -299,29 +297,39 @@ class Vault:
         }
 
     def overdue(
-        self, tx: Any, area: str, now: datetime, *, limit: int, skip: Collection[str] = ()
-    ) -> list[tuple[str, str]]:
-        """(scan, replica) of copies that were re-read too long ago, oldest first: to be counted on when something is
-        removed, or for a `verify` rule that holds for the scan. Replicas to skip are left out.
+        self,
+        tx: Any,
+        area: str,
+        now: datetime,
+        *,
+        limit: int,
+        skip: Collection[str] = (),
+        after: Late | None = None,
+    ) -> tuple[list[Late], Late | None]:
+        """Copies that were re-read too long ago, oldest first: to be counted on when something is removed, or for a
+        `verify` rule that holds for the scan. Replicas to skip are left out.
+
+        With them comes where the next look begins, if this one was not through with all that may be due.
         """
         within = self.verified_within(area)
         policy = self.policy_of(area)
         periods = [rule.settings.verified_within for rule in policy.rules if rule.do == "verify"]
         sooner = [period for period in periods if period is not None]
         if not sooner:
-            return list_overdue(tx, area, within, now, limit=limit, skip=skip)
+            found = list_overdue(tx, area, within, now, limit=limit, skip=skip, after=after)
+            return found, (found[-1] if len(found) == limit else None)
         tightest = {kind: min(period, *sooner) for kind, period in within.items()}
-        suspects = list_overdue(tx, area, tightest, now, limit=_EVERY, skip=skip)
+        suspects = list_overdue(tx, area, tightest, now, limit=_LOOKED_AT, skip=skip, after=after)
         facts = self.area_facts(tx, area)
-        found: list[tuple[str, str]] = []
+        found = []
         for start in range(0, len(suspects), _AT_A_TIME):
             batch = suspects[start : start + _AT_A_TIME]
-            scans = self.catalogue.known_many(tx, list(dict.fromkeys(scan for scan, _ in batch)))
+            scans = self.catalogue.known_many(tx, list(dict.fromkeys(one.scan for one in batch)))
             late = {r.id for scan in scans for r in overdue(scan, policy, facts, now)}
-            found += [pair for pair in batch if pair[1] in late]
+            found += [one for one in batch if one.replica in late]
             if len(found) >= limit:
-                break
-        return found[:limit]
+                return found[:limit], found[limit - 1]
+        return found, (suspects[-1] if len(suspects) == _LOOKED_AT else None)
 
 
 def _with_export(scan: KnownScan, wants: Wants) -> Wants:

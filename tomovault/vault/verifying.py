@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tomovault.catalog.work import reasons_of
+from tomovault.catalog.work import Late, reasons_of
 from tomovault.core.errors import TomovaultError
 from tomovault.core.known import KnownScan
 from tomovault.core.replica import ReplicaState
@@ -14,6 +14,7 @@ from tomovault.vault.asking import ask, find_scan, raise_if_failed
 from tomovault.vault.pages import name_of
 from tomovault.vault.vault import Vault
 
+_AT_A_TIME = 1000
 _READABLE = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
 
 
@@ -26,11 +27,20 @@ def choose_replicas(
             return {s.id: () for s in vault.catalogue.walk_scans(tx, vault.site.areas) if _readable(s)}
         if due:
             chosen: dict[str, tuple[str, ...]] = {}
-            for area in vault.site.areas:
-                for scan_id, replica in vault.overdue(tx, area, now, limit=100_000):
-                    chosen[scan_id] = (*chosen.get(scan_id, ()), replica)
+            for late in _overdue(vault, tx, now):
+                chosen[late.scan] = (*chosen.get(late.scan, ()), late.replica)
             return chosen
         return {find_scan(vault, tx, name).id: () for name in names}
+
+
+def _overdue(vault: Vault, tx: Any, now: datetime) -> Iterator[Late]:
+    for area in vault.site.areas:
+        after: Late | None = None
+        while True:
+            found, after = vault.overdue(tx, area, now, limit=_AT_A_TIME, after=after)
+            yield from found
+            if after is None:
+                break
 
 
 def _readable(scan: KnownScan) -> bool:
