@@ -86,3 +86,13 @@ def test_a_scan_that_was_overwritten_says_so(town):
     first = _see(town, str(town.area / "place"), "first")
     _see(town, str(town.area / "place"), "second scan")
     assert _held(town, first) == {"overwritten in place before it was packed"}
+
+
+def test_a_reduction_that_nothing_carries_out_is_held_with_its_reason(town):
+    town.policy(("rules:\n", "rules:\n  - {name: smaller, do: reduce}\n"))
+    town.change(areas={"inhouse": {"reduce": "on"}})
+    scan = town.scan("one")
+    with town.vault.catalogue.reading() as tx:
+        area = town.vault.area_facts(tx, "inhouse")
+    view = town.vault.view(town.known(scan), area, town.now)
+    assert "nothing is installed" in view.wants.held[Stage.REDUCED]

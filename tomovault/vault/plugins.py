@@ -5,7 +5,9 @@ After the built-in ones, entry points of the group `tomovault.<family>` are trie
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.util
 import re
 from difflib import get_close_matches
 from importlib import metadata
@@ -37,6 +39,14 @@ def load_plugin(family: str, kind: str) -> Any:
         f"there is no kind {kind!r} of {family}",
         hint=f"did you mean {near[0]!r}?" if near else f"known kinds: {', '.join(known)}",
     )
+
+
+@functools.cache
+def is_installed(family: str, kind: str) -> bool:
+    """Whether there is such a plug-in, which is not loaded for it."""
+    if importlib.util.find_spec(f"tomovault.{family}.{kind}") is not None:
+        return True
+    return bool(metadata.entry_points(group=f"tomovault.{family}", name=kind))
 
 
 def list_kinds(family: str) -> list[str]:

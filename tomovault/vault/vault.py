@@ -20,6 +20,7 @@ from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
 from tomovault.core.replica import ProductKind, TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
+from tomovault.vault.plugins import is_installed
 from tomovault.vault.site import Site, load_site
 from tomovault.vault.whose import whose
 from tomovault.watch.area import AreaIdentity
@@ -280,7 +281,7 @@ class Vault:
             wants = Wants(held=dict.fromkeys(Stage, why))
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
-        wants = _with_export(scan, wants)
+        wants = _without_plugin(_with_export(scan, wants))
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants))
@@ -347,6 +348,13 @@ def _with_export(scan: KnownScan, wants: Wants) -> Wants:
     if standing.status is Status.HELD:
         return replace(wants, by=asked, held={**wants.held, **told})
     return replace(wants, by=asked, later={**wants.later, **told})
+
+
+def _without_plugin(wants: Wants) -> Wants:
+    """A rule may want a reduction where nothing is installed that carries one out."""
+    if Stage.REDUCED not in wants.by or is_installed("actions", "reduce"):
+        return wants
+    return replace(wants, held={**wants.held, Stage.REDUCED: "nothing is installed that reduces: it stays as it is"})
 
 
 def _why_incomplete(scan: KnownScan) -> str:
