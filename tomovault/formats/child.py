@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
 from collections.abc import Mapping
@@ -60,7 +61,15 @@ def _answered(request: Mapping[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return _failed("it needs more memory than an inspection may use", "", busy=False)
     except Exception as error:  # noqa: BLE001 - a foreign file may raise anything; the parent names the file
-        return _failed(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], "", busy=False)
+        return _failed(_told(error), "", busy=False)
+
+
+def _told(error: Exception) -> str:
+    """What h5py raises has any type, and the library's words between quotes."""
+    words = " ".join(str(error).split()).strip("'\"")
+    if re.match(r"Unable to |Can't ", words):
+        return f"the HDF5 library cannot read it: {words}"[:500]
+    return f"{type(error).__name__}: {words}"[:500]
 
 
 def _failed(message: str, hint: str, *, busy: bool) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Scans in one HDF5 file with some of their bytes changed: always an answer, never more than the file holds."""
+"""Scans with some bytes of their files changed: always an answer that is no defect, never more than a file holds."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from tomovault.core.layout import Layout
-from tomovault.core.scan import Candidate, ScanReport
+from tomovault.core.scan import Candidate, ScanReport, Verdict
 from tomovault.core.wire import from_plain, to_plain
 from tomovault.formats.child import answer_text
 from tomovault.formats.limits import LimitedFormats, Limits, _environment
+from tomovault.testing.bliss_scan import write_bliss_scan
+from tomovault.testing.edf_scan import write_edf_scan
 from tomovault.testing.one_file_scan import write_one_file_scan
 
 _PROGRAM = """
@@ -85,6 +88,32 @@ def _damage(content, rng):
     return bytes(data)
 
 
+#: What an answer must not begin with: these are mistakes of ours, whatever the file.
+_DEFECTS = re.compile(
+    r"(Type|Key|Index|Attribute|Assertion|ZeroDivision|UnboundLocal|Name|Recursion|Overflow|UnicodeDecode)Error\b"
+)
+
+
+def _check_answer(child, answer):
+    """It is an answer, and what it lays out lies in the files; returns the verdicts."""
+    assert answer.get("no_scan") or answer.get("error") or answer.get("reports")
+    for told in (answer.get("no_scan") or "", (answer.get("error") or {}).get("message", "")):
+        assert not _DEFECTS.match(told), told
+    verdicts = set()
+    for plain in answer.get("reports", ()):
+        report = from_plain(ScanReport, plain)
+        verdicts.add(report.certificate.verdict)
+        laid = child.ask({"op": "layout", "report": to_plain(report)})
+        assert not _DEFECTS.match((laid.get("error") or {}).get("message", "")), laid
+        for file in from_plain(Layout, laid["layout"]).files if "layout" in laid else ():
+            end = 0
+            for frame in file.frames:
+                assert end <= frame.offset
+                end = frame.offset + frame.length
+            assert end <= file.size <= Path(report.root, file.path).stat().st_size
+    return verdicts
+
+
 @pytest.mark.parametrize("kind", ["nxtomo", "dataexchange"])
 def test_a_damaged_scan_always_gets_an_answer(tmp_path, child, kind):
     (truth,) = write_one_file_scan(str(tmp_path), "bone", variant=f"{kind}-plain", **_SMALL).scans
@@ -95,20 +124,32 @@ def test_a_damaged_scan_always_gets_an_answer(tmp_path, child, kind):
     for _ in range(_CHANGES):
         path.write_bytes(_damage(whole, rng))
         look = {"format": kind, "folder": truth.folder, "key": truth.key}
-        answer = child.ask({"op": "inspect", "settled": True, "candidate": look})
-        assert answer.get("no_scan") or answer.get("error") or answer.get("reports")
-        for plain in answer.get("reports", ()):
-            report = from_plain(ScanReport, plain)
-            verdicts.add(report.certificate.verdict.value)
-            laid = child.ask({"op": "layout", "report": to_plain(report)})
-            for file in from_plain(Layout, laid["layout"]).files if "layout" in laid else ():
-                end = 0
-                for frame in file.frames:
-                    assert end <= frame.offset
-                    end = frame.offset + frame.length
-                assert end <= file.size <= path.stat().st_size
+        verdicts |= _check_answer(child, child.ask({"op": "inspect", "settled": True, "candidate": look}))
     assert child.ended <= 2, "the library falls with few files"
-    assert verdicts & {"unreadable", "incomplete", "undecided"}
+    assert verdicts & {Verdict.UNREADABLE, Verdict.INCOMPLETE, Verdict.UNDECIDED}
+
+
+@pytest.mark.parametrize("kind", ["edf", "bliss"])
+def test_a_damaged_file_of_a_folder_always_gets_an_answer(tmp_path, child, kind):
+    """One file of the scan, large or small, is damaged at a time; one that is cut off is never part of a whole scan."""
+    write = {"edf": write_edf_scan, "bliss": write_bliss_scan}[kind]
+    (truth,) = write(str(tmp_path), "bone", variant=f"{kind}-plain", **_SMALL).scans
+    files = sorted(p for p in Path(truth.folder).rglob("*") if p.is_file())
+    rng = random.Random(f"{kind} 1")
+    verdicts = set()
+    for _ in range(2 * _CHANGES):
+        path = rng.choice(files)
+        whole = path.read_bytes()
+        damaged = _damage(whole, rng)
+        path.write_bytes(damaged)
+        look = {"format": kind, "folder": truth.folder, "key": truth.key}
+        found = _check_answer(child, child.ask({"op": "inspect", "settled": True, "candidate": look}))
+        if path.suffix in (".edf", ".h5") and len(damaged) < len(whole):
+            assert Verdict.COMPLETE not in found, path
+        verdicts |= found
+        path.write_bytes(whole)
+    assert child.ended <= 2, "the library falls with few files"
+    assert verdicts & {Verdict.UNREADABLE, Verdict.INCOMPLETE, Verdict.UNDECIDED}
 
 
 def test_a_report_that_was_changed_lays_out_nothing_of_other_files(tmp_path):
