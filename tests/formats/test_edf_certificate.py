@@ -26,6 +26,22 @@ def test_a_whole_scan_is_complete(edf_folder):
     assert roles["darkend0000.edf"] is FileRole.DARK
 
 
+def test_an_info_that_was_cut_never_makes_fewer_frames_complete(edf_folder):
+    """Whatever of the flats and darks is missing by then, and wherever the text ends."""
+    scan = edf_folder(tomo_n=10, ref_n=2, dark_n=20).write(xml=False, dark=False)
+    text = scan.info().read_bytes()
+    for path in [*scan.path.glob("ref*_0005.edf"), *scan.path.glob("ref*_0010.edf")]:
+        path.unlink()
+    for end in range(len(text)):
+        scan.put("scan_.info", text[:end])
+        assert scan.report().certificate.verdict in (Verdict.UNDECIDED, Verdict.INCOMPLETE), text[:end]
+    scan.put("scan_.info", b"TOMO_N= 10\n")
+    assert problems(scan.report()).splitlines() == [
+        "nothing says how many flats are expected",
+        "nothing says how many darks are expected",
+    ]
+
+
 def test_conditions_have_unit_and_source(edf_folder):
     conditions = edf_folder().write().report().conditions
     assert (conditions["energy"].value, conditions["energy"].unit) == (20.5, "keV")

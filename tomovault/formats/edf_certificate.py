@@ -169,7 +169,7 @@ def _judge_flats(series: Series, plan: FlatPlan | None, found: _Findings) -> int
     reduced = frozenset(i for i, n in series.names.reduced_flats.items() if _is_whole(series.frames.get(n)))
     singles = sum(_is_whole(series.frames.get(f.name)) for f in series.names.flats)
     if plan is None:
-        found.warnings.append("nothing says how many flats are expected")
+        _doubt_count(series, "flats", found)
         return singles
     if plan.count == 0:
         found.evidence.append("no flats are announced")
@@ -199,13 +199,22 @@ def _distinct_places(plan: FlatPlan, angles: list[int]) -> int:
     return len([a for a in angles if a in plan.starts]) + (1 if ends else 0)
 
 
+def _doubt_count(series: Series, word: str, found: _Findings) -> None:
+    """SPEC writes all counts together, so a text that has that of the projections alone was cut."""
+    text = f"nothing says how many {word} are expected"
+    if series.announced.tomo_n is None:
+        found.warnings.append(text)
+    else:
+        found.doubts.append(text)
+
+
 def _judge_darks(series: Series, found: _Findings) -> int:
     announced = series.announced.dark_n
     names = series.names
     sums = [n for n in (*names.dark_sums, *names.reduced_darks) if _is_whole(series.frames.get(n))]
     frames = {i: n for i, n in names.dark_frames.items() if _is_whole(series.frames.get(n))}
     if announced is None:
-        found.warnings.append("nothing says how many darks are expected")
+        _doubt_count(series, "darks", found)
         return len(sums) + len(frames)
     if announced == 0:
         return len(sums) + len(frames)

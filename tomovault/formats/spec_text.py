@@ -17,6 +17,9 @@ LONGEST_TEXT = 4 * 1024 * 1024
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
+_COUNTS = frozenset({"tomo_n", "ref_n", "ref_on", "dark_n"})
+
+
 def number(text: str | None) -> float | None:
     """The finite number that `text` starts with, None where there is none."""
     found = _NUMBER.match(text.strip()) if text else None
@@ -38,12 +41,16 @@ def whole(text: str | None) -> int | None:
 
 
 def parse_info(raw: bytes) -> dict[str, str]:
-    """Keys and values of a `.info` text; keys in lower case, comment lines ('!', '#') left out."""
+    """Keys and values of a `.info` text; keys in lower case, comment lines ('!', '#') left out.
+
+    A count in a last line that has no end is left out, too: digits of it may be missing.
+    """
     values: dict[str, str] = {}
-    for line in raw.decode("latin-1").replace("\0", " ").splitlines():
-        key, separator, value = line.partition("=")
-        if separator and key.strip() and line.lstrip()[:1] not in ("!", "#"):
-            values[key.strip().lower()] = value.strip().rstrip(";").strip()
+    for line in raw.decode("latin-1").replace("\0", " ").splitlines(keepends=True):
+        key, separator, value = (part.strip() for part in line.partition("="))
+        cut = key.lower() in _COUNTS and not line.endswith(("\n", "\r"))
+        if separator and key and key[0] not in ("!", "#") and not cut:
+            values[key.lower()] = value.rstrip(";").strip()
     return values
 
 
