@@ -1,5 +1,6 @@
 """What is looked into, and what is looked into again."""
 
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +8,7 @@ import pytest
 
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Inspected, Outcome, Result
-from tomovault.core.scan import Candidate
+from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, ScanFile, ScanReport, Verdict
 from tomovault.daemon import lookout as lookout_module
 from tomovault.daemon.lookout import Lookout
 from tomovault.watch.sweep import Seen, Sweep
@@ -26,9 +27,14 @@ class Watched:
         seen = Seen(self.candidate, snapshot, True, 60.0, 1, 1)
         return self.lookout.take("inhouse", Sweep((seen,), (), (), 1, 1, 0.1, changed=(seen,)), self.now)
 
-    def end(self, *, settled, problem="", snapshot="snap"):
+    def end(self, *, settled, problem="", snapshot="snap", verdict=None):
         catalogue = self.town.vault.catalogue
-        inspected = Inspected(self.candidate, snapshot, settled, (), problem)
+        reports = ()
+        if verdict is not None:
+            file = ScanFile(FileState("a.edf", 400, 1, 1, 1, 1, 0o100644), FileRole.PROJECTION)
+            root = str(self.town.area / "one")
+            reports = (ScanReport("edf", "one", root, "", "one", Certificate(verdict), (file,)),)
+        inspected = Inspected(self.candidate, snapshot, settled, reports, problem)
         with catalogue.writing() as tx:
             job = catalogue.claim_job(tx, "somebody", now=self.now, actions=["inspect"])
             result = Result(Outcome.SUCCEEDED, (inspected,))
@@ -56,30 +62,46 @@ def test_what_was_believed_is_not_looked_into_again(watched):
     assert watched.waiting() == 0
 
 
-def test_an_inspection_that_was_not_settled_is_made_again_a_few_times(watched):
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_could_not_be_read_is_looked_into_ever_more_seldom(watched, settled):
     assert watched.sweep() == 1
-    watched.end(settled=False, problem="EIO")
+    watched.end(settled=settled, problem="EIO")
     watched.pass_time(seconds=5)
     assert watched.sweep() == 0, "not at once"
-    asked = 0
-    for _ in range(30):
-        watched.pass_time(minutes=10)
-        asked += watched.sweep()
-        if watched.waiting():
+    asked = []
+    for minute in range(0, 2000, 5):
+        watched.pass_time(minutes=5)
+        if watched.sweep():
+            asked.append(minute)
             assert watched.sweep() == 0, "it is asked for already"
-            watched.end(settled=False, problem="EIO")
-    assert asked == 3
+            watched.end(settled=settled, problem="EIO")
+    pauses = [later - sooner for sooner, later in itertools.pairwise(asked)]
+    assert len(asked) >= 6, "it never ends: the disk may be mended at any time"
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 300
     assert watched.sweep("another") == 1, "a change is looked into as ever"
     watched.end(settled=False, snapshot="another")
     watched.pass_time(minutes=10)
     assert watched.sweep("another") == 1
 
 
-def test_a_restart_asks_again_for_what_was_not_settled(watched):
-    assert watched.sweep() == 1
-    watched.end(settled=False)
-    watched.lookout = Lookout(watched.town.vault)
+def test_an_unreadable_scan_is_looked_into_again(watched):
+    """Its inspection settled, and said that a file could not be read."""
+    watched.sweep()
+    watched.end(settled=True, verdict=Verdict.UNREADABLE)
     watched.pass_time(minutes=10)
+    assert watched.sweep() == 1
+    watched.end(settled=True, verdict=Verdict.COMPLETE)
+    watched.pass_time(hours=20)
+    assert watched.sweep() == 0
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_restart_asks_at_once_for_what_was_not_believed(watched, settled):
+    assert watched.sweep() == 1
+    watched.end(settled=settled, problem="EACCES")
+    watched.lookout = Lookout(watched.town.vault)
+    watched.pass_time(seconds=1)
     assert watched.sweep() == 1
     assert watched.waiting() == 1
     watched.end(settled=True)

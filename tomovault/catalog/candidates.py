@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, insert, or_, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, place_hash
-from tomovault.core.scan import Candidate
+from tomovault.core.scan import Candidate, Verdict
 
 #: How the reason of a candidate begins that a person said is gone for good.
 CONFIRMED = "missing, confirmed by "
@@ -82,14 +82,23 @@ def list_candidates(tx: Tx, area: str | None = None) -> list[CandidateEntry]:
 
 
 def list_unbelieved(tx: Tx, area: str) -> list[tuple[Candidate, str, datetime]]:
-    """(candidate, snapshot, when it was inspected) of what settled, yet was found unsettled when it was inspected."""
-    table = tables.candidate
-    query = select(table).where(
-        table.c.area == area,
-        table.c.settled.is_(True),
-        table.c.inspected_settled.is_(False),
-        table.c.inspected_snapshot == table.c.snapshot,
-        table.c.inspected_at.is_not(None),
+    """(candidate, snapshot, when it was inspected) of what settled, yet was found unsettled when it was inspected, or
+    could not be read: by its bytes alone nobody can tell whether the file is bad, or the disk or its rights were.
+    """
+    table, scan = tables.candidate, tables.scan
+    problem = table.c.problem
+    as_it_is = (
+        select(table)
+        .where(table.c.area == area, table.c.settled.is_(True), table.c.inspected_at.is_not(None))
+        .where(table.c.inspected_snapshot == table.c.snapshot)
+    )
+    refused = select(scan.c.candidate).where(scan.c.area == area, scan.c.verdict == Verdict.UNREADABLE.value)
+    query = as_it_is.where(
+        or_(
+            table.c.inspected_settled.is_(False),
+            (problem != "") & problem.not_like(f"{NO_SCAN}%"),
+            table.c.key_hash.in_(refused),
+        )
     )
     return [(_entry(row).candidate, row.snapshot, row.inspected_at) for row in tx.rows(query)]
 

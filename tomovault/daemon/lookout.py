@@ -29,13 +29,15 @@ _AT_ONCE = 500
 _SWEEPS_TO_BELIEVE = 3
 
 #: What had settled and was found unsettled, or could not be read just then, is inspected again so many seconds after
-#: each inspection, then no more until it changes.
-_AGAIN_AFTER_S = (30.0, 300.0, 3000.0)
+#: the first inspections, and as seldom as that after each later one; and when the daemon starts.
+_AGAIN_AFTER_S = (30.0, 300.0, 3000.0, 20000.0)
 
 
 @dataclass(frozen=True)
 class _Unbelieved:
-    """A settled snapshot whose last inspection, at that time, did not find it settled; and how often it was told."""
+    """A settled snapshot whose last inspection, at that time, did not find it settled or could not read it; and how
+    often it was told, -1 for an inspection of an earlier daemon.
+    """
 
     snapshot: str
     inspected_at: datetime
@@ -52,6 +54,7 @@ class Lookout:
         self._inspected_unsettled: dict[Candidate, datetime] = {}
         self._unbelieved: dict[str, dict[Candidate, _Unbelieved]] = {}
         self._asked_catalogue_at: dict[str, datetime] = {}
+        self._begun_at: datetime | None = None
         self._told_missing: set[Candidate] = set()
         self.unsettled: dict[str, int] = {}
         self.trouble: dict[str, str] = {}
@@ -65,6 +68,7 @@ class Lookout:
         how many inspections were queued.
         """
         self.more = False
+        self._begun_at = self._begun_at or now
         self.unsettled[area] = len(sweep.unsettled)
         if sweep.stopped:
             self.trouble[area] = sweep.stopped
@@ -81,13 +85,14 @@ class Lookout:
         gone = [c for c, sweeps in sweep.absent if sweeps >= _SWEEPS_TO_BELIEVE and c not in self._told_missing]
         queued = 0
         self._ask_catalogue(area, now, at_once=any(s.settled for s in changed))
-        again = self._due_again(area, sweep, set(changed), now)
+        again = self._due_again(area, sweep, now)
         if len(changed) > _AT_ONCE:
             changed, gone, again = changed[:_AT_ONCE], [], []
             self.more = True
         if changed or gone or again:
             with self._vault.catalogue.writing() as tx:
-                looks = [s for s in changed if self._note(tx, area, s, now)] + again
+                looks = [s for s in changed if self._note(tx, area, s, now)]
+                looks += [s for s in again if s not in looks]
                 queued = self._queue(tx, area, looks, now)
                 for candidate in gone:
                     record_vanished(tx, area, candidate, now)
@@ -118,22 +123,24 @@ class Lookout:
         for candidate, snapshot, inspected_at in told:
             old = before.get(candidate)
             if old is None or old.snapshot != snapshot:
-                old = _Unbelieved(snapshot, inspected_at, 0)
+                earlier = self._begun_at is not None and inspected_at < self._begun_at
+                old = _Unbelieved(snapshot, inspected_at, -1 if earlier else 0)
             elif old.inspected_at != inspected_at:
                 old = _Unbelieved(snapshot, inspected_at, old.count + 1)
             known[candidate] = old
         self._unbelieved[area] = known
 
-    def _due_again(self, area: str, sweep: Sweep, changed: set[Seen], now: datetime) -> list[Seen]:
+    def _due_again(self, area: str, sweep: Sweep, now: datetime) -> list[Seen]:
         """What is still as it was when its inspection did not find it settled, and has waited; each once."""
         unbelieved = self._unbelieved.get(area)
         due = []
         for seen in sweep.seen if unbelieved else ():
             last = unbelieved.get(seen.candidate) if unbelieved else None
-            if last is None or last.asked or last.count >= len(_AGAIN_AFTER_S) or seen in changed:
+            if last is None or last.asked:
                 continue
             waited_s = (now - last.inspected_at).total_seconds()
-            if seen.settled and seen.snapshot == last.snapshot and waited_s >= _AGAIN_AFTER_S[last.count]:
+            pause_s = 0.0 if last.count < 0 else _AGAIN_AFTER_S[min(last.count, len(_AGAIN_AFTER_S) - 1)]
+            if seen.settled and seen.snapshot == last.snapshot and waited_s >= pause_s:
                 due.append(seen)
         return due
 
