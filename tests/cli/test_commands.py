@@ -7,12 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from tomovault import cli
-from tomovault.cli import main
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Outcome, PutBack, Result
 from tomovault.core.replica import Form
@@ -21,37 +19,6 @@ from tomovault.vault.asking import Answer
 from tomovault.vault.removals import grant
 
 STAGES = ("complete previewed packed replicated archived reconstructed accepted reduced exported pruned").split()
-
-
-@pytest.fixture
-def say(town):
-    """A command of a person: exit code, standard output and error."""
-
-    def run(*arguments):
-        out, err = io.StringIO(), io.StringIO()
-        code = 0
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main(["--site", str(town.folder), *arguments])
-            except SystemExit as end:
-                code = int(end.code or 0)
-        return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
-
-    return run
-
-
-@pytest.fixture
-def ask(say):
-    """The page of a command that must end with `code`: one JSON object and nothing else."""
-
-    def run(*arguments, code=0):
-        said = say(*arguments, "--json")
-        assert said.code == code, said
-        page = json.loads(said.out)
-        assert isinstance(page, dict)
-        return page
-
-    return run
 
 
 # --- what the contract promises ----------------------------------------------------------------------
@@ -181,6 +148,7 @@ def test_declare_and_accept(town, ask):
     refused = ask("accept", scan, code=3)
     assert refused["by"].startswith("life")
     assert ask("scan", "declare", scan, "--reason", "x", code=2)["exit_code"] == 2
+    assert ask("scan", "declare", scan, "--complete", "--aborted", "--reason", "x", code=2)["exit_code"] == 2
 
 
 def test_a_restore_is_queued(town, ask, tmp_path):

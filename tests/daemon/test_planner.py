@@ -6,6 +6,7 @@ from tomovault.core.known import JobStatus
 from tomovault.core.record import Outcome, PutBack, Removed, Result
 from tomovault.core.replica import Form
 from tomovault.daemon.planner import Planner
+from tomovault.vault.pages import explain_page, scan_line
 
 
 def _plan(town, planner, now=None):
@@ -21,6 +22,27 @@ def full(town):
     town.room()
     town.change(quarantine={"hold": "1d", "limit": "1GB"})
     return scan, Planner(town.vault)
+
+
+def test_a_preview_that_failed_is_not_tried_again_for_a_copy_on_tape(town):
+    """It is made from the package on disk; what a person reads of it is why it failed."""
+    scan = town.scan("one", copies=1)
+    planner = Planner(town.vault)
+    planner.plan_scans(town.now)
+    town.finish("preview", Result(Outcome.FAILED, error="there is one projection"))
+    (*_, copy) = town.copies("one", town.known(scan).root, 400, ("a.edf",), 2)
+    assert copy.domain == "pool-1"
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.apply_records(tx, [copy], town.now, scan_id=scan)
+        town.vault.catalogue.set_next_due(tx, scan, town.now)
+    planner.plan_scans(town.now)
+    assert [j.status for j in town.jobs(scan, "preview")] == [JobStatus.FAILED]
+    with town.vault.catalogue.reading() as tx:
+        view = town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse"), town.now)
+    (told,) = [line for line in explain_page(view)["stages"] if line["stage"] == "previewed"]
+    assert told["status"] == scan_line(view)["stages"]["previewed"] == "held"
+    assert "there is one projection" in told["reason"]
+    assert "tomovault retry" in told["reason"]
 
 
 def test_room_is_made_and_then_no_more(town, full):

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tomovault.catalog.catalogue import Catalogue
+from tomovault.cli import main
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Inspected, Made, Outcome, Quarantined, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile
@@ -163,3 +167,34 @@ def town(tmp_path, migrated, backend, request):
     made = Town(tmp_path, migrated, url)
     yield made
     made.vault.close()
+
+
+@pytest.fixture
+def say(town):
+    """A command of a person: exit code, standard output and error."""
+
+    def run(*arguments):
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main(["--site", str(town.folder), *arguments])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def ask(say):
+    """The page of a command that must end with `code`: one JSON object and nothing else."""
+
+    def run(*arguments, code=0):
+        said = say(*arguments, "--json")
+        assert said.code == code, said
+        page = json.loads(said.out)
+        assert isinstance(page, dict)
+        return page
+
+    return run

@@ -135,7 +135,11 @@ def site_folder() -> Path:
     from tomovault.vault.site import find_site
 
     chosen = (click.get_current_context().find_root().obj or {}).get("site")
-    return Path(find_site(chosen, os.environ, Path.cwd()))
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as gone:
+        raise UserError("the folder that you are in is gone", hint="go to another one with cd") from gone
+    return Path(find_site(chosen, os.environ, here))
 
 
 def open_vault() -> Any:

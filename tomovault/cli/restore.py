@@ -24,8 +24,8 @@ def _range(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--to", "target", required=True, type=click.Path(file_okay=False), help="The folder to write into.")
 @click.option("--files", "globs", multiple=True, metavar="GLOB", help="Only files whose path below the scan matches.")
 @click.option("--frames", callback=_range, metavar="A:B", help="Only projections A to B-1, counted from 0.")
-@click.option("--flats", "kind", flag_value="flats", help="Only the flat frames.")
-@click.option("--darks", "kind", flag_value="darks", help="Only the dark frames.")
+@click.option("--flats", is_flag=True, help="Only the flat frames.")
+@click.option("--darks", is_flag=True, help="Only the dark frames.")
 @click.option(
     "--product",
     type=click.Choice(["original", "reduced", "volume"]),
@@ -42,7 +42,8 @@ def command(
     target: str,
     globs: tuple[str, ...],
     frames: tuple[int, int] | None,
-    kind: str | None,
+    flats: bool,
+    darks: bool,
     product: str,
     tier: str | None,
     overwrite: bool,
@@ -65,7 +66,7 @@ def command(
     from tomovault.vault.asking import ask, find_scan, raise_if_failed
     from tomovault.vault.foreign_volume import foreign_volume
 
-    if sum(map(bool, (globs, frames, kind))) > 1:
+    if sum(map(bool, (globs, frames, flats, darks))) > 1:
         raise click.UsageError("--files, --frames, --flats and --darks exclude each other")
     vault = open_vault()
     with vault.catalogue.reading() as tx:
@@ -78,7 +79,7 @@ def command(
         "to": os.path.abspath(target),
         "files": list(globs),
         "frames": list(frames) if frames else None,
-        "kind": kind,
+        "kind": "flats" if flats else "darks" if darks else None,
         "product": product,
         "from": tier,
         "overwrite": overwrite,

@@ -12,6 +12,7 @@ import structlog
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
+from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
 from tomovault.policy.decide import AreaFacts, bytes_to_free, next_look
 from tomovault.vault.following import follow_files
@@ -23,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 #: Steps that the watermark decides for a whole area, or that are asked for by a person.
 _NOT_BY_SCAN = frozenset({Stage.PRUNED, Stage.COMPLETE, Stage.ACCEPTED, Stage.EXPORTED})
+
+#: What is made from a package, by the step that makes it.
+_MADE_AT = {Stage.PREVIEWED: ProductKind.PREVIEW, Stage.RECONSTRUCTED: ProductKind.VOLUME}
 
 #: A removal that the law refused after its hold is looked at again so often.
 _REFUSED_AGAIN = timedelta(hours=6)
@@ -96,7 +100,7 @@ class Planner:
             step.action,
             scan.id,
             {"stage": step.stage.value},
-            dedup_key=f"{step.action}:{scan.id}:{fingerprint(view)}",
+            dedup_key=f"{step.action}:{scan.id}:{fingerprint(view, step.stage)}",
             rule=view.wants.by.get(step.stage, ""),
             now=now,
             place=scan.area,
@@ -208,19 +212,23 @@ def _emptyings(scan: KnownScan, permit: Permit) -> list[JobStatus]:
     return [j.status for j in scan.jobs if j.action == "empty_quarantine" and j.order.get("permit") == permit.id]
 
 
-def fingerprint(view: View) -> str:
-    """Changes whenever a fact that a step may rest on does: the same step is never tried twice on the same facts."""
+def fingerprint(view: View, stage: Stage) -> str:
+    """Changes whenever a fact that a step may rest on does: the same step is never tried twice on the same facts.
+
+    A preview and a volume rest on the package on disk, and on what there is of them, and on nothing else.
+    """
     scan = view.scan
-    facts = asdict(view.facts)
-    text = repr(
-        (
-            sorted(facts.items()),
-            scan.identity,
-            scan.verdict,
+    rests_on: tuple[object, ...] = (scan.identity, scan.verdict)
+    if stage in _MADE_AT:
+        counted = (ProductKind.ORIGINAL, _MADE_AT[stage])
+        near = [r for r in scan.replicas if r.product in counted and r.tier_class in (TierClass.FAST, TierClass.SERVER)]
+        rests_on += (sorted((r.id, r.state.value) for r in near if r.form is not Form.FILES),)
+    else:
+        rests_on += (
+            sorted(asdict(view.facts).items()),
             sorted((r.id, r.state.value) for r in scan.replicas),
             sorted(p.digest for p in scan.products),
             sorted((p.id, p.phase.value) for p in scan.permits),
             scan.accepted_by,
         )
-    )
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(repr(rests_on).encode("utf-8", "surrogateescape")).hexdigest()[:16]

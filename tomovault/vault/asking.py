@@ -42,13 +42,16 @@ def holder_name(vault: Vault) -> str:
 
 
 def find_scan(vault: Vault, tx: Any, text: str) -> KnownScan:
-    """The scan of a name, an id or a path. Raises UserError, listing the candidates, if it is none or several."""
-    found = vault.catalogue.find_scans(tx, text)
+    """The scan of a name, an id or a path. Raises UserError, listing the candidates, if it is none or several.
+
+    What is neither is a path below the working folder.
+    """
+    found = vault.catalogue.find_scans(tx, text) or vault.catalogue.find_scans(tx, os.path.abspath(text))
     if not found:
         raise UserError(f"no scan is known as {text!r}", hint="`tomovault scan list` shows what is known")
     if len(found) > 1:
         several = "\n".join(f"    {scan_id}  {name}  {root}" for scan_id, name, root, _area in found)
-        raise UserError(f"{text!r} names {len(found)} scans; give an id or a path", hint="one of:\n" + several)
+        raise UserError(f"{text!r} names {len(found)} scans; give an id", hint="one of:\n" + several)
     known: KnownScan = vault.catalogue.known(tx, found[0][0])
     return known
 

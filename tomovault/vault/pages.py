@@ -49,7 +49,7 @@ def scan_line(view: View) -> dict[str, Any]:
         "entry": scan.entry,
         "verdict": scan.verdict.value,
         "superseded_by": scan.superseded_by,
-        "stages": {stage.value: standing.status.value for stage, standing in view.standings.items()},
+        "stages": {stage.value: _with_its_job(view, stage).status.value for stage in view.standings},
     }
     if name_of(scan.root) != scan.root:
         page["path_b64"] = base64.b64encode(os.fsencode(scan.root)).decode("ascii")
@@ -215,11 +215,19 @@ def explain_page(view: View) -> dict[str, Any]:
 
 
 def _with_its_job(view: View, stage: Stage) -> Standing:
-    """Where a stage stands; one that is due and whose job was put off waits, for what the job said."""
+    """Where a stage stands; one that is due and whose job was put off waits, for what the job said, and one whose job
+    has failed is held until a fact that it rests on is new, or a person says so.
+    """
     standing, action = view.standings[stage], step_of(stage).action
-    waiting = [j for j in view.scan.jobs if j.action == action and _is_put_off(j)]
-    if standing.status is Status.DUE and waiting:
+    jobs = [j for j in view.scan.jobs if j.action == action]
+    if standing.status is not Status.DUE or not jobs:
+        return standing
+    waiting = [j for j in jobs if _is_put_off(j)]
+    if waiting:
         return Standing(Status.WAITING, name_of(waiting[-1].error))
+    last = max(jobs, key=lambda j: j.queued_at)
+    if last.status is JobStatus.FAILED:
+        return Standing(Status.HELD, f"failed: {name_of(last.error)}; again with: tomovault retry {last.id}")
     return standing
 
 
