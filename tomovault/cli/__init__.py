@@ -132,6 +132,7 @@ def common_options(function: F) -> F:
 
 def site_folder() -> Path:
     """The folder of the site that this command speaks of. Raises UserError if none is found."""
+    from tomovault.core.errors import UserError
     from tomovault.vault.site import find_site
 
     chosen = (click.get_current_context().find_root().obj or {}).get("site")
