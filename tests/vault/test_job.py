@@ -24,6 +24,18 @@ def ended(monkeypatch, tmp_path):
     return run
 
 
+def test_a_site_that_is_being_edited_makes_no_job_fail(monkeypatch, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "tomovault.yaml").write_text("areas: {a: {pa")
+    action = SimpleNamespace(perform=lambda _order, bench: bench.tier("tape"))
+    monkeypatch.setattr(plugins, "load_plugin", lambda _family, _kind: lambda: action)
+    order = {"action": "verify", "order": {}, "job": "j", "token": 1, "site": str(tmp_path / "site")}
+    result = carry_out(order, tmp_path)
+    assert result.outcome is Outcome.WAITING
+    assert "cannot be read now" in result.error
+    assert "tomovault.yaml:1" in result.error
+
+
 @pytest.mark.parametrize(
     ("problem", "outcome"),
     [

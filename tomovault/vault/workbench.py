@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tomovault.core.errors import NotYet, UserError
 from tomovault.core.ports import Engine, FormatFamily, Throttle, Tier
 from tomovault.core.transfer import TransferService
 from tomovault.vault.checkpoints import checkpoint
@@ -32,7 +33,11 @@ class Workbench:
     def _site(self) -> Site:
         from tomovault.vault.site import load_site
 
-        return load_site(self._order["site"])
+        try:
+            return load_site(self._order["site"])
+        except UserError as problem:
+            # It was right when the daemon read it: somebody edits it now, and no job has failed because of that.
+            raise NotYet(f"the site cannot be read now: {problem.message}", hint=problem.hint) from problem
 
     @property
     def job(self) -> str:
@@ -104,8 +109,6 @@ class Workbench:
 
 def open_tier(site: Site, name: str) -> Tier:
     """A tier of the site by name. Raises UserError if there is none."""
-    from tomovault.core.errors import UserError
-
     if name not in site.tiers:
         raise UserError(f"there is no tier {name!r}", hint=f"the site has: {', '.join(sorted(site.tiers)) or 'none'}")
     conf = site.tiers[name]
@@ -115,7 +118,6 @@ def open_tier(site: Site, name: str) -> Tier:
 
 def open_transfers(site: Site) -> TransferService:
     """The site's transfer service. Raises UserError where it has none, or no way to prove who we are."""
-    from tomovault.core.errors import UserError
     from tomovault.transfer.credentials import read_credentials
 
     conf = site.globus
