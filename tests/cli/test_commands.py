@@ -12,7 +12,7 @@ import pytest
 
 from tomovault import cli
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Outcome, PutBack, Result
+from tomovault.core.record import Checked, Outcome, PutBack, Result
 from tomovault.core.replica import Form
 from tomovault.vault import asking
 from tomovault.vault.asking import Answer
@@ -93,7 +93,24 @@ def test_quota_and_status_tell_the_same_of_an_area(town, ask):
     (row,) = ask("quota")["rows"]
     (area,) = ask("status")["areas"]
     assert row["limit_bytes"] == area["quota_bytes"]
-    assert row["used_fraction"] == pytest.approx(area["used_fraction"], rel=0.01)
+    assert row["full_fraction"] == pytest.approx(area["used_fraction"], rel=0.01)
+    assert row["used_fraction"] == row["bytes"] / row["limit_bytes"]
+
+
+def test_a_copy_that_was_found_bad_is_told(town, ask, say):
+    scan = town.scan("one")
+    bad = town.replica(scan, Form.PACKAGE)
+    with town.vault.catalogue.writing() as tx:
+        checked = Checked(bad.id, ok=False, at=town.now, reason="other bytes at 512")
+        town.vault.catalogue.apply_records(tx, [checked], town.now, scan_id=scan)
+    (told,) = ask("status")["suspect"]
+    assert (told["replica"], told["scan"], told["tier"], told["reason"]) == (
+        bad.id,
+        scan,
+        "inhouse",
+        "other bytes at 512",
+    )
+    assert "one: original as package on inhouse: other bytes at 512" in say("status").out
 
 
 def test_explain_says_which_rule_and_why(town, ask, say):
@@ -132,7 +149,7 @@ def test_every_command_has_help_and_json():
 
 def test_pin_and_unpin(town, ask):
     scan = town.scan("one")
-    assert ask("pin", "one", "--until", "2099-01-31", "--reason", "a paper")["until"].startswith("2099-02-01T00:00")
+    assert ask("pin", "one", "--until", "2099-01-31", "--reason", "a paper")["until"].startswith("2099-01-31T23:59:59")
     (pin,) = ask("scan", "show", scan)["pins"]
     assert pin["reason"] == "a paper"
     assert ask("unpin", scan)["removed"] == 1
@@ -220,7 +237,7 @@ def test_an_undo_that_meets_something_says_what_stays_open_and_what_to_do(town, 
     assert f"1 file (400 B) is in quarantine still, and the permit {permit} stays open" in said.out
     assert f"move away what stands in their place, then tomovault prune undo {scan}" in said.out
     (told,) = ask("prune", "undo", "one", code=4)["permits"]
-    assert (told["open"], told["files"], told["bytes"]) == (True, 1, 400)
+    assert (told["open"], told["quarantined_files"], told["quarantined_bytes"]) == (True, 1, 400)
     assert told["left"] == ["a.edf: another file stands there"]
     assert "prune undo" in told["hint"]
 

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tomovault.core.errors import NoScan
 from tomovault.core.layout import FrameKind
 from tomovault.core.scan import Candidate, FileRole, FrameCounts, Verdict
 from tomovault.formats import family
@@ -348,3 +349,12 @@ def test_the_real_scan_without_one_camera_file(real_data, tmp_path):
     )
     assert report.certificate.verdict is Verdict.INCOMPLETE
     assert report.certificate.found.projections == 10
+
+
+def test_a_master_that_went_meanwhile_is_no_trouble(bliss_folder):
+    """It may have been taken away by a removal of ours; where it was not, its absence is noticed by the sweeps."""
+    folder = bliss_folder().path
+    folder.mkdir(parents=True)
+    candidate = Candidate("bliss", str(folder), "gone.h5")
+    with pytest.raises(NoScan, match="not there any more"):
+        family.load("bliss").inspect(candidate, settled=True)

@@ -35,7 +35,7 @@ def command(by: str, as_json: bool) -> None:
             str(r[by] or "(not known)"),
             show_bytes(r["bytes"]),
             show_bytes(r["limit_bytes"]) if r["limit_bytes"] else "",
-            bar(r["used_fraction"], high=r["high"]),
+            bar(r["full_fraction"], high=r["high"]),
             str(r["files"]),
             str(r["scans"]),
         ]

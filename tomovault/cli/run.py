@@ -30,5 +30,5 @@ def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
     if as_json:
         say_json({"failed_jobs": failed})
     elif failed:
-        say(f"{failed} jobs failed; `tomovault status` says which and why.")
+        say(f"{failed} {'job' if failed == 1 else 'jobs'} failed; `tomovault status` says which and why.")
     return 0

@@ -59,6 +59,12 @@ def _lines(page: dict[str, Any]) -> list[str]:
         if area["unclaimed"]:
             told = f"`tomovault area unclaimed {area['area']}` says why"
             lines.append(f"  {area['area']}: {area['unclaimed']} files are in no scan; {told}")
+    if page["suspect"]:
+        lines += ["", "suspect copies, which nothing relies on (`tomovault verify SCAN` reads them again):"]
+        lines += [
+            f"  {label(one['name'])}: {one['product']} as {one['form']} on {one['tier']}: {one['reason'][:200]}"
+            for one in page["suspect"][:20]
+        ]
     if page["waiting"]:
         lines += ["", "waiting:"]
         lines += [

@@ -23,4 +23,8 @@ def command(scan: str, as_json: bool) -> None:
     if as_json:
         say_json({"id": known.id, "name": known.name, "removed": count})
     else:
-        say(f"{label(known.name)}: {count} pins taken off." if count else f"{label(known.name)} was not pinned.")
+        say(
+            f"{label(known.name)}: {count} {'pin' if count == 1 else 'pins'} taken off."
+            if count
+            else f"{label(known.name)} was not pinned."
+        )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import h5py
 
-from tomovault.core.errors import Transient, UserError
+from tomovault.core.errors import NoScan, Transient, UserError
 from tomovault.core.layout import FileLayout, FrameKind, FrameSegment, Layout
 from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, ScanFile, ScanReport, Verdict
 from tomovault.formats.bliss_certificate import BlissScan, certify
@@ -34,7 +34,7 @@ def inspect_master(candidate: Candidate, *, settled: bool) -> list[ScanReport]:
     with ScanFolder(candidate.folder) as folder:
         state = folder.states.get(candidate.key)
         if state is None:
-            raise UserError(f"{os.path.join(candidate.folder, candidate.key)} is not there any more")
+            raise NoScan(f"{os.path.join(candidate.folder, candidate.key)} is not there any more")
         if state.link_target is not None:
             return []
         subfolders = scan_folders(folder.folders)

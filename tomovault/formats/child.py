@@ -55,6 +55,8 @@ def _answered(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return answer(request)
     except NoScan as reason:
+        if request["op"] == "layout":
+            return _failed(reason.message, reason.hint, busy=False)
         return {"reports": [], "no_scan": reason.message}
     except TomovaultError as error:
         return _failed(error.message, error.hint, busy=isinstance(error, Transient))

@@ -129,7 +129,7 @@ def _look(candidate: Candidate) -> FileState:
         state = folder.states.get(candidate.key)
         place = os.path.join(candidate.folder, candidate.key)
         if state is None:
-            raise UserError(f"{place} is not there any more")
+            raise NoScan(f"{place} is not there any more")
         if state.link_target is not None:
             raise NoScan("it is a link")
         try:

@@ -55,7 +55,7 @@ class ZeissScan:
         name = candidate.key
         with ScanFolder(os.path.normpath(candidate.folder)) as folder:
             if name not in folder.states:
-                raise UserError(f"{name} is not there any more")
+                raise NoScan(f"{name} is not there any more")
             found = _read(folder, name)
             if (found.expected or 0) <= 1 and len(found.images) <= 1:
                 raise NoScan(f"{name} holds one image of {found.height} x {found.width}, no tomography")

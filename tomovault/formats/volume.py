@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from tomovault.core.errors import UserError
+from tomovault.core.errors import NoScan
 from tomovault.core.layout import FileLayout, Layout
 from tomovault.core.ports import Format, Listing
 from tomovault.core.scan import (
@@ -78,7 +78,7 @@ def _read(folder: ScanFolder, key: str) -> Volume:
     found = find_volumes(_last_part(folder.path), folder.states, folder.folders)
     names = next((volume for volume in found if volume.key == key), None)
     if names is None:
-        raise UserError(f"{key} is not there any more")
+        raise NoScan(f"{key} is not there any more")
     return read_volume(folder, names, found)
 
 

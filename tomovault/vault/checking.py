@@ -138,7 +138,7 @@ def _area(vault: Vault, name: str) -> Iterator[Check]:
             f"area {name} space",
             space.free > area.floor,
             f"{free:.0%} free",
-            "below the floor kept for the acquisition",
+            "" if space.free > area.floor else "below the floor kept for the acquisition",
         )
     yield _writable(f"vault of {name}", Path(area.vault))
 

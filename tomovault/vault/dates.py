@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 from tomovault.core.errors import UserError
 
 
 def parse_end(text: str, now: datetime) -> datetime:
-    """The end of a day, or the very moment where a time is given; aware UTC. Raises UserError if it is over."""
+    """The last second of a day, or the very moment where a time is given; aware UTC. Raises UserError if it is over."""
     try:
         if len(text) <= 10:
-            moment = datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC) + timedelta(days=1)
+            moment = datetime.combine(date.fromisoformat(text), time(23, 59, 59), tzinfo=UTC)
         else:
             moment = datetime.fromisoformat(text)
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

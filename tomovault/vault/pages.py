@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from tomovault.catalog.suspects import list_suspects
 from tomovault.catalog.work import places_of
 from tomovault.core.errors import UserError
 from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing
@@ -244,7 +245,11 @@ def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -
 
 
 def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
-    """Stored bytes of all live replicas, and of scans that have none yet, added up by one thing."""
+    """Stored bytes of all live replicas, and of scans that have none yet, added up by one thing.
+
+    `used_fraction` is theirs of the limit; `full_fraction` of an area is what its marks are compared with: where there
+    is no quota of its own, whatever else lies on its file system counts, too.
+    """
     rows = []
     for row in vault.catalogue.usage(tx, by):
         key = row.value
@@ -262,7 +267,8 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
                 "files": row.files,
                 "scans": row.scans,
                 "limit_bytes": limit,
-                "used_fraction": facts.used_fraction if facts and limit and by == "area" else share,
+                "used_fraction": share,
+                "full_fraction": facts.used_fraction if facts and limit and by == "area" else share,
                 "high": facts.high if facts else None,
                 "low": facts.low if facts else None,
                 "days_to_full": None,
@@ -325,6 +331,10 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
         ],
         "areas": areas,
+        "suspect": [
+            {**to_plain(one), "name": name_of(one.name), "location": name_of(one.location)}
+            for one in list_suspects(tx, 50)
+        ],
         "waiting": [
             {**job_line(j), "name": name_of(catalogue.known(tx, j.scan).name) if j.scan is not None else ""}
             for j in catalogue.list_jobs(tx, JobStatus.TODO, 200)

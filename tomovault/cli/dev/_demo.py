@@ -233,7 +233,7 @@ def _summary(vault: Vault, folder: Path, back: list[Back], seconds: float, quiet
     say(table(["scan", "verdict", "written", "packed", "", "copies", "done"], rows, right=[2, 3, 4]))
     say("\nQuota")
     rows = [
-        [r["area"], show_bytes(r["bytes"]), show_bytes(r["limit_bytes"]), bar(r["used_fraction"], high=r["high"])]
+        [r["area"], show_bytes(r["bytes"]), show_bytes(r["limit_bytes"]), bar(r["full_fraction"], high=r["high"])]
         for r in quota["rows"]
     ]
     rows += [[r["tier"], show_bytes(r["bytes"]), "", ""] for r in tiers["rows"] if r["tier"] in vault.site.tiers]

@@ -48,17 +48,20 @@ def command(scan: str, as_json: bool) -> int:
             )
     with vault.catalogue.reading() as tx:
         after = vault.catalogue.known(tx, known.id)
-    undone = [p for p in after.permits if p.id in {q.id for q in permits}]
+    before = {p.id: p for p in permits}
+    undone = [p for p in after.permits if p.id in before]
     if as_json:
-        say_json({"id": known.id, "name": known.name, "permits": [_told(known.id, p) for p in undone]})
+        say_json({"id": known.id, "name": known.name, "permits": [_told(known.id, before[p.id], p) for p in undone]})
     else:
         for permit in undone:
-            _say_how_far(label(known.name), _told(known.id, permit))
+            _say_how_far(label(known.name), _told(known.id, before[permit.id], permit))
     return 4 if any(p.left for p in undone) else 0
 
 
-def _told(scan: str, permit: Permit) -> dict[str, Any]:
-    """How far a removal was taken back. While it is `open`, so many files and bytes are in quarantine still."""
+def _told(scan: str, before: Permit, permit: Permit) -> dict[str, Any]:
+    """How far a removal was taken back: `files` and `bytes` were put back. While it is `open`, some are in quarantine
+    still.
+    """
     is_open = permit.phase.value in ("granted", "quarantined", "leaving")
     hint = ""
     if permit.left and is_open:
@@ -69,8 +72,10 @@ def _told(scan: str, permit: Permit) -> dict[str, Any]:
         "id": permit.id,
         "phase": permit.phase.value,
         "open": is_open,
-        "files": permit.files if is_open else 0,
-        "bytes": permit.bytes if is_open else 0,
+        "files": before.files - (permit.files if is_open else 0),
+        "bytes": before.bytes - (permit.bytes if is_open else 0),
+        "quarantined_files": permit.files if is_open else 0,
+        "quarantined_bytes": permit.bytes if is_open else 0,
         "left": list(permit.left),
         "hint": hint,
     }
@@ -86,10 +91,11 @@ def _say_how_far(name: str, told: Mapping[str, Any]) -> None:
     for left in told["left"]:
         say(f"  {label(left)}")
     if told["open"]:
-        count = told["files"]
+        count = told["quarantined_files"]
         files = "1 file" if count == 1 else f"{count} files"
+        size = show_bytes(told["quarantined_bytes"])
         say(
-            f"{files} ({show_bytes(told['bytes'])}) {'is' if count == 1 else 'are'} in quarantine still, and the permit"
-            f" {told['id']} stays open; nothing of it is removed before they are back."
+            f"{files} ({size}) {'is' if count == 1 else 'are'} in quarantine still, and the permit {told['id']} stays"
+            " open; nothing of it is removed before they are back."
         )
     say(told["hint"])
