@@ -93,6 +93,43 @@ def test_what_only_scans_need_that_are_gone_is_not_shared(site, packed, now):
     assert _shared(site, "s-nobody") == frozenset()
 
 
+@pytest.mark.parametrize(("mine", "theirs"), [("v/a", "v"), ("v", "v/a"), ("v/a", "v/a"), ("v\udcff", "v\udcff/a")])
+def test_neighbours_are_found_above_and_below(site, packed, mine, theirs):
+    one, two = f"/data/inhouse/{mine}", f"/data/inhouse/{theirs}"
+    place = f"{max(one, two, key=len)}/m.h5"
+    scan = packed("one", one, [place.removeprefix(f"{one}/")])
+    packed("two", two, [place.removeprefix(f"{two}/")])
+    assert _shared(site, scan) == {place.removeprefix(f"{one}/")}
+
+
+def test_only_neighbours_are_looked_at(site, packed, make, now):
+    """A site has very many scans that share nothing with this one."""
+    one = packed("one", "/data/inhouse/v", ["master.h5", "a.h5"])
+    packed("two", "/data/inhouse/v", ["master.h5", "b.h5"])
+    with site.writing() as tx:
+        for number in range(1000):
+            root = f"/data/inhouse/{'v' if number % 2 else 'w'}{number}"
+            site.record_inspected(tx, "inhouse", make.inspected(make.report(root=root, identity=root)), now)
+    fetched = 0
+
+    class Counted:
+        def __init__(self, tx):
+            self._tx = tx
+
+        def __getattr__(self, name):
+            return getattr(self._tx, name)
+
+        def rows(self, statement):
+            nonlocal fetched
+            rows = self._tx.rows(statement)
+            fetched += len(rows)
+            return rows
+
+    with site.reading() as tx:
+        assert shared_paths(Counted(tx), one) == {"master.h5"}
+    assert fetched < 10
+
+
 def test_work_that_waits_for_others_is_no_work(site, now):
     with site.writing() as tx:
         site.queue_job(tx, "pack", None, {}, dedup_key="1", rule="r", now=now, place="inhouse", host="far")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -20,7 +20,7 @@ from tomovault.catalog.joins import NOT_FOUND, follow_lost, was_not_found
 from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
 from tomovault.catalog.removals import OPEN_PHASES
-from tomovault.catalog.transaction import Tx
+from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.catalog.unclaimed import drop_vanished, listed_files
 from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
@@ -351,10 +351,8 @@ def shared_paths(tx: Tx, scan_id: str) -> frozenset[str]:
     places = {_join(root, path): path for path in mine}
     keep: set[str] = set()
     columns = (scan.c.id, scan.c.root, scan.c["metadata"])
-    others = select(*columns).where(scan.c.id != scan_id, scan.c.superseded_by.is_(None))
+    others = select(*columns).where(scan.c.id != scan_id, scan.c.superseded_by.is_(None), _overlaps(root))
     for other in tx.rows(others):
-        if not _overlap(root, other.root):
-            continue
         packed = _roles(tx, other.id)
         theirs = listed_files(other.metadata) if packed is None else packed.keys()
         if theirs is None:
@@ -369,10 +367,14 @@ def _join(root: str, path: str) -> str:
     return f"{root.rstrip('/')}/{path}"
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Whether one folder is in the other: all that a scan needs is below its root."""
-    short, long = sorted((f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"), key=len)
-    return long.startswith(short)
+def _overlaps(root: str) -> ColumnElement[bool]:
+    """Scans whose root is that folder, in it or above it: all that a scan needs is below its root."""
+    scan = tables.scan
+    folder = root.rstrip("/")
+    parts = folder.split("/")
+    above = [text for end in range(1, len(parts) + 1) for text in ("/".join(parts[:end]), "/".join(parts[:end]) + "/")]
+    below = (scan.c.root >= f"{folder}/") & (scan.c.root < f"{folder}0")  # in the order of bytes, 0 comes after /
+    return or_(scan.c.root_hash.in_([place_hash(path) for path in above]), below)
 
 
 def _files_there(tx: Tx, scan_id: str) -> bool:
