@@ -84,6 +84,7 @@ def test_a_recount_in_turns_finds_the_same(site, make, now, monkeypatch):
         found = site.recount(tx)
     assert found
     assert _in_turns(site) == (4, found)
+    assert _in_turns(site) == (2, []), "it was mended"
 
 
 def test_what_is_written_during_a_recount_is_no_difference(site, make, now, monkeypatch):
@@ -105,11 +106,18 @@ def test_what_is_written_during_a_recount_is_no_difference(site, make, now, monk
     assert found == []
 
 
-def test_usage_never_becomes_negative(site, archived, now, make):
+def test_usage_that_drifted_refuses_no_fact_and_is_mended(site, archived, now):
+    """Never negative; the next recount puts it right, with what was recorded since."""
+    package = archived.replica["inhouse.vault/disk"]
     with site.writing() as tx:
         tx.run(update(tables.usage).where(tables.usage.c.tier == "inhouse.vault").values(bytes=1))
-    with pytest.raises(IntegrityError, match="negative"), site.writing() as tx:
-        site.apply_records(tx, [make.stored("inhouse.vault", "disk", size=1)], now, scan_id=archived.id)
+        with usages.accounted(tx, archived.id):
+            tx.run(update(tables.replica).where(tables.replica.c.id == package).values(state="gone"))
+        assert _by(site, tx, "tier")["inhouse.vault"] == (0, 0, 0)
+        tx.run(update(tables.usage).where(tables.usage.c.tier == "tape").values(bytes=5))
+    assert _in_turns(site)[1] != []
+    with site.reading() as tx:
+        assert site.recount(tx) == []
 
 
 def test_a_tier_that_moves_to_an_area_counts_there(site, archived):

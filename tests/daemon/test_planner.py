@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 
+from tomovault.catalog.work import shared_paths
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Outcome, PutBack, Removed, Result
 from tomovault.core.replica import Form
@@ -174,3 +175,39 @@ def test_a_removal_goes_on_as_soon_as_its_area_is_seen(town, full):
     planner.brake("", frozenset())
     assert planner.plan_scans(later) == 1
     assert len(town.jobs(scan, "empty_quarantine")) == 1
+
+
+def _spoil(town, scan):
+    """The manifest of a scan's original holds nothing that can be read."""
+    digest = town.replica(scan, Form.FILES).digest
+    path = town.vault.catalogue.manifest_path(digest)
+    with open(path, "w") as file:
+        file.write("{garbage")
+
+
+def test_a_scan_that_cannot_be_planned_stops_no_other(town, monkeypatch):
+    """Its manifest is damaged just when it follows its files: it is told, tried again later, and the rest goes on."""
+    bad, good = town.scan("bad"), town.scan("good", copies=0)
+    _spoil(town, bad)
+
+    def follow(vault, tx, view, area, now):
+        if view.scan.id == bad:
+            catalogue = vault.catalogue
+            catalogue.add_pin(tx, bad, "anna", "half done", now + timedelta(days=1), now)
+            shared_paths(tx, bad)
+        return False
+
+    monkeypatch.setattr("tomovault.daemon.planner.follow_files", follow)
+    planner = Planner(town.vault)
+    planner.plan_scans(town.now)
+    assert town.jobs(good, "archive")
+    assert town.known(bad).pins == (), "nothing of it was recorded by half"
+    (alarm,) = planner.alarms.values()
+    assert (alarm.area, "is damaged" in alarm.text) == ("inhouse", True)
+    with town.vault.catalogue.reading() as tx:
+        due = town.vault.catalogue.list_due
+        assert bad not in due(tx, town.now + timedelta(hours=5), 9)
+        assert bad in due(tx, town.now + timedelta(hours=7), 9)
+    monkeypatch.undo()
+    planner.plan_scans(town.now + timedelta(hours=7))
+    assert planner.alarms == {}

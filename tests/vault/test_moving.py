@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from tomovault.catalog import tables
-from tomovault.core.errors import NoRoomYet, UserError
+from tomovault.core.errors import IntegrityError, NoRoomYet, UserError
 from tomovault.core.life import Stage, Status
 from tomovault.core.record import Outcome, Result, Stored
 from tomovault.core.replica import Form, ProductKind, TierClass
@@ -238,6 +239,14 @@ def test_else_it_stays_where_it_was(moving, emptied, how):
     scan = emptied(**how)
     assert not follow(moving, scan)
     assert moving.known(scan).area == "inhouse"
+
+
+def test_a_damaged_manifest_is_told_as_such(moving, emptied):
+    scan = emptied()
+    digest = moving.known(scan).product(ProductKind.ORIGINAL).digest
+    Path(moving.vault.catalogue.manifest_path(digest)).write_text("{garbage")
+    with pytest.raises(IntegrityError, match="damaged"):
+        follow(moving, scan)
 
 
 def test_a_copy_that_went_bad_or_that_no_rule_asked_for_is_no_new_place(moving, emptied):

@@ -87,8 +87,10 @@ class Catalogue:
         return problems + ([] if chain.ok else [f"audit: {chain.problem}"])
 
     def recount_in_turns(self) -> Generator[None, None, list[str]]:
-        """As `recount`, in many short transactions: the caller does something else after each; returns the texts."""
-        return roll_up.recount_in_turns(self.reading)
+        """As `recount`, in many short transactions: the caller does something else after each. What differs is mended
+        at the end, and the texts are returned.
+        """
+        return roll_up.recount_in_turns(self.reading, self.writing)
 
     def backup(self, path: str) -> str:
         """Copy a SQLite catalogue to a new file; returns its path."""
@@ -152,6 +154,7 @@ class Catalogue:
     walk_scans = staticmethod(scans.walk_scans)
     list_due = staticmethod(scans.list_due)
     set_next_due = staticmethod(scans.set_next_due)
+    area_of = staticmethod(scans.area_of)
     touch = staticmethod(scans.touch)
     replica_parts = staticmethod(scans.replica_parts)
 

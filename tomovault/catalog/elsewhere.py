@@ -17,7 +17,7 @@ from sqlalchemy import Row, select, update
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.joins import MISSING, was_missing
-from tomovault.catalog.manifests import entry_path, files_of_manifest
+from tomovault.catalog.manifests import entry_path, legible_files
 from tomovault.catalog.scans import touch
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.catalog.usage import accounted
@@ -151,7 +151,7 @@ def _known_manifests(tx: Tx, digests: Collection[str]) -> list[tuple[str, _Manif
     )
     found: list[tuple[str, _Manifest]] = []
     for row in tx.rows(query.order_by(product.c.created_at, product.c.id)):
-        files = files_of_manifest(tx.manifests, row.digest)
+        files = legible_files(tx.manifests, row.digest)
         if files is not None:
             manifest = {entry_path(entry): entry for entry in files}
             found.append((str(row.scan_id), manifest))

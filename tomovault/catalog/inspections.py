@@ -14,7 +14,7 @@ from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import NO_SCAN, is_outdated, note_inspected
 from tomovault.catalog.elsewhere import find_known_copy, give_up_copies, newest_mtime_ns
-from tomovault.catalog.manifests import entry_path, original_files
+from tomovault.catalog.manifests import entry_path, legible_files, original_digest
 from tomovault.catalog.scans import certificate_of, touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 from tomovault.catalog.usage import accounted
@@ -123,7 +123,8 @@ def _is_remains(tx: Tx, old: Row[Any], report: ScanReport) -> bool:
 
 def _packed_files(tx: Tx, scan_id: str) -> set[tuple[str, int, int]]:
     """(path, size, mtime_ns) of each original file that was packed last; empty where no manifest tells."""
-    entries = original_files(tx, scan_id) or []
+    digest = original_digest(tx, scan_id)
+    entries = (legible_files(tx.manifests, digest) if digest else None) or []
     return {(entry_path(e), e["size"], e["mtime_ns"]) for e in entries if "size" in e and "mtime_ns" in e}
 
 

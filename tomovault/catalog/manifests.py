@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx
-from tomovault.core.errors import NoSpace, Transient, UserError
+from tomovault.core.errors import IntegrityError, NoSpace, Transient, UserError
 from tomovault.core.replica import ProductKind
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -56,21 +56,49 @@ def read_manifest(folder: str, digest: str) -> str | None:
 
 
 def original_files(tx: Tx, scan_id: str) -> list[dict[str, Any]] | None:
-    """The files in the manifest of a scan's newest original, in plain words of JSON, or None where there is none."""
+    """The files in the manifest of a scan's newest original, in plain words of JSON, or None where there is none.
+
+    Raises IntegrityError for a damaged one.
+    """
+    digest = original_digest(tx, scan_id)
+    return files_of_manifest(tx.manifests, digest) if digest else None
+
+
+def original_digest(tx: Tx, scan_id: str) -> str | None:
+    """The digest of a scan's newest original, or None where it has none."""
     product = tables.product
-    digest = tx.value(
+    digest: str | None = tx.value(
         select(product.c.digest)
         .where(product.c.scan_id == scan_id, product.c.kind == ProductKind.ORIGINAL.value)
         .order_by(product.c.created_at.desc())
         .limit(1)
     )
-    return files_of_manifest(tx.manifests, digest) if digest else None
+    return digest
 
 
 def files_of_manifest(folder: str, digest: str) -> list[dict[str, Any]] | None:
-    """The files in the manifest of a digest, in plain words of JSON, or None where there is none."""
+    """The files in the manifest of a digest, in plain words of JSON, or None where there is none.
+
+    Raises IntegrityError for a damaged one.
+    """
     text = read_manifest(folder, digest)
-    return None if text is None else list(json.loads(text)["files"])
+    if text is None:
+        return None
+    try:
+        return list(json.loads(text)["files"])
+    except (ValueError, KeyError, TypeError) as problem:
+        raise IntegrityError(
+            f"the manifest {manifest_path(folder, digest)} is damaged: {problem}",
+            hint="put it back from a backup of the site's folder; each package holds the same text",
+        ) from problem
+
+
+def legible_files(folder: str, digest: str) -> list[dict[str, Any]] | None:
+    """As `files_of_manifest`; None for a damaged one, too: where what no manifest tells is taken for unknown."""
+    try:
+        return files_of_manifest(folder, digest)
+    except IntegrityError:
+        return None
 
 
 def entry_path(entry: Mapping[str, Any]) -> str:

@@ -111,6 +111,11 @@ def list_due(tx: Tx, now: datetime, limit: int, *, skip_areas: Collection[str] =
     return [row.id for row in tx.rows(query)]
 
 
+def area_of(tx: Tx, scan_id: str) -> str:
+    """The area of a scan of which no more can be told; '' for none."""
+    return str(tx.value(select(tables.scan.c.area).where(tables.scan.c.id == scan_id)) or "")
+
+
 def set_next_due(tx: Tx, scan_id: str, when: datetime | None) -> None:
     """Look at the scan again at `when`, or only after a new fact."""
     tx.run(update(tables.scan).where(tables.scan.c.id == scan_id).values(next_due_at=when))

@@ -55,6 +55,12 @@ class Tx:
         """Execute an UPDATE or DELETE; returns how many rows it met, which is how a compare-and-set is checked."""
         return self.run(statement).rowcount
 
+    @contextmanager
+    def set_apart(self) -> Iterator[None]:
+        """What is written inside is undone, and nothing else, where an exception leaves it."""
+        with translated(), self.conn.begin_nested():
+            yield
+
     def rows(self, statement: Executable) -> Sequence[Row[Any]]:
         """Every row."""
         return self.run(statement).all()

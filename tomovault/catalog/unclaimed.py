@@ -10,7 +10,7 @@ from sqlalchemy import Row, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.candidates import CONFIRMED, NO_SCAN, candidate_hash
-from tomovault.catalog.manifests import entry_path, files_of_manifest
+from tomovault.catalog.manifests import entry_path, legible_files
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.core.scan import Candidate
@@ -108,7 +108,7 @@ class _Copies:
             f"{place.rstrip('/')}/{entry_path(entry)}"
             for place, digests in self._places.items()
             for digest in digests
-            for entry in (files_of_manifest(self._tx.manifests, digest) or ())
+            for entry in (legible_files(self._tx.manifests, digest) or ())
         }
 
 

@@ -13,12 +13,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
-from tomovault.core.errors import IntegrityError, UserError
+from tomovault.core.errors import UserError
 from tomovault.core.replica import Form, ProductKind, ReplicaState
+
+log = structlog.get_logger(__name__)
 
 #: area, tier, proposal, owner, beamline.
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
@@ -99,11 +102,14 @@ def recount(tx: Tx) -> list[str]:
     return [_told(key, is_, should) for key, (is_, should) in _differences(_kept(tx), counted).items()]
 
 
-def recount_in_turns(reading: Callable[[], AbstractContextManager[Tx]]) -> Generator[None, None, list[str]]:
-    """As `recount`, in many short transactions, with a pause for the caller after each; returns the texts.
+def recount_in_turns(
+    reading: Callable[[], AbstractContextManager[Tx]], writing: Callable[[], AbstractContextManager[Tx]]
+) -> Generator[None, None, list[str]]:
+    """As `recount`, in many short transactions, with a pause for the caller after each; what differs is mended, and
+    the texts are returned.
 
-    What is written meanwhile may be counted on one side alone. So a key that differs is counted once more, and told
-    if it differs by the very same amount again.
+    What is written meanwhile may be counted on one side alone. So a key that differs is counted once more, and
+    mended by that amount if it differs by the very same again: whatever is recorded meanwhile adds to both alike.
     """
     first = yield from _one_pass(reading)
     if not first:
@@ -114,6 +120,10 @@ def recount_in_turns(reading: Callable[[], AbstractContextManager[Tx]]) -> Gener
         for key, found in again.items()
         if key in first and found[0] + -found[1] == first[key][0] + -first[key][1]
     }
+    if lasting:
+        with writing() as tx:
+            for key, (is_, should) in lasting.items():
+                _apply_one(tx, key, should + -is_)
     return [_told(key, is_, should) for key, (is_, should) in lasting.items()]
 
 
@@ -245,21 +255,14 @@ def _apply(tx: Tx, before: Mapping[Key, _Amount], after: Mapping[Key, _Amount]) 
 def _apply_one(tx: Tx, key: Key, delta: _Amount) -> None:
     table = tables.usage
     hashed = place_hash(json.dumps(key))
-    changed = tx.changed(
-        update(table)
-        .where(
-            table.c.key_hash == hashed,
-            table.c.bytes + delta.bytes >= 0,
-            table.c.files + delta.files >= 0,
-            table.c.scans + delta.scans >= 0,
-        )
-        .values(bytes=table.c.bytes + delta.bytes, files=table.c.files + delta.files, scans=table.c.scans + delta.scans)
-    )
-    if changed:
-        return
-    if min(delta.bytes, delta.files, delta.scans) < 0:
-        raise IntegrityError(
-            f"the usage of {key} would become negative", hint="tomovault catalogue check; a recount mends it"
-        )
-    names = dict(zip(GROUPINGS, key, strict=True))
-    tx.run(insert(table).values(key_hash=hashed, bytes=delta.bytes, files=delta.files, scans=delta.scans, **names))
+    kept = tx.first(select(table).where(table.c.key_hash == hashed))
+    wanted = delta if kept is None else delta + _Amount(kept.bytes, kept.files, kept.scans)
+    amount = _Amount(max(0, wanted.bytes), max(0, wanted.files), max(0, wanted.scans))
+    if amount != wanted:  # a sum that went wrong must not refuse a fact: the next recount mends it
+        log.error("usage has drifted", key=key, would_be=_words(wanted))
+    values = {"bytes": amount.bytes, "files": amount.files, "scans": amount.scans}
+    if kept is not None:
+        tx.run(update(table).where(table.c.key_hash == hashed).values(**values))
+    else:
+        names = dict(zip(GROUPINGS, key, strict=True))
+        tx.run(insert(table).values(key_hash=hashed, **values, **names))

@@ -12,6 +12,7 @@ import structlog
 
 from tomovault.catalog.unclaimed import drop_vanished, list_without_scan
 from tomovault.catalog.work import confirmed_missing, record_vanished
+from tomovault.core.errors import Transient
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
 from tomovault.vault.vault import Vault
@@ -94,8 +95,7 @@ class Lookout:
                 looks = [s for s in changed if self._note(tx, area, s, now)]
                 looks += [s for s in again if s not in looks]
                 queued = self._queue(tx, area, looks, now)
-                for candidate in gone:
-                    record_vanished(tx, area, candidate, now)
+                gone = [candidate for candidate in gone if self._vanish(tx, area, candidate, now)]
             for seen in changed:
                 self._noted[seen.candidate] = (seen.snapshot, seen.settled)
                 self._told_missing.discard(seen.candidate)
@@ -151,6 +151,18 @@ class Lookout:
             drop_vanished(tx, area, [candidate for candidate in vanished if candidate in without])
             nothing = confirmed_missing(tx, area) | without
         self.to_forget.extend((area, candidate) for candidate in vanished if candidate in nothing)
+
+    def _vanish(self, tx: Any, area: str, candidate: Candidate, now: datetime) -> bool:
+        """Whether it is recorded that a candidate vanished: one's defect stops no other, and is told at each sweep."""
+        try:
+            with tx.set_apart():
+                record_vanished(tx, area, candidate, now)
+        except Transient:
+            raise
+        except Exception:
+            log.exception("what vanished cannot be recorded", area=area, folder=candidate.folder, key=candidate.key)
+            return False
+        return True
 
     def _note(self, tx: Any, area: str, seen: Seen, now: datetime) -> bool:
         """Whether the candidate should be looked into now."""

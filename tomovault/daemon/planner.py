@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from tomovault.core.errors import Refused
+from tomovault.core.errors import Refused, Transient
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.replica import Form, ProductKind, TierClass
@@ -30,6 +30,9 @@ _MADE_AT = {Stage.PREVIEWED: ProductKind.PREVIEW, Stage.RECONSTRUCTED: ProductKi
 
 #: A removal that the law refused after its hold is looked at again so often.
 _REFUSED_AGAIN = timedelta(hours=6)
+
+#: A scan that could not be planned is tried again so often, unless something new is known of it before.
+_FAILED_AGAIN = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,32 @@ class Planner:
             due = catalogue.list_due(tx, now, limit, skip_areas=self._resting)
             areas: dict[str, AreaFacts] = {}
             for scan_id in due:
-                scan = catalogue.known(tx, scan_id)
-                if scan.area not in self._vault.site.areas:
-                    catalogue.set_next_due(tx, scan_id, None)
-                    continue
-                if scan.area not in areas:
-                    areas[scan.area] = self._vault.area_facts(tx, scan.area)
-                self._plan_scan(tx, self._vault.view(scan, areas[scan.area], now), areas[scan.area], now)
+                try:
+                    with tx.set_apart():
+                        self._plan_known(tx, scan_id, areas, now)
+                    self.alarms.pop(f"scan {scan_id}", None)
+                except Transient:
+                    raise
+                except Exception as problem:  # one scan's defect must not end the daemon
+                    log.exception("a scan cannot be planned", scan=scan_id)
+                    self._put_off(tx, scan_id, problem, now)
         return len(due)
+
+    def _plan_known(self, tx: Any, scan_id: str, areas: dict[str, AreaFacts], now: datetime) -> None:
+        """The scan is planned, with the facts of its area; one of an area that is left rests."""
+        scan = self._vault.catalogue.known(tx, scan_id)
+        if scan.area not in self._vault.site.areas:
+            self._vault.catalogue.set_next_due(tx, scan_id, None)
+            return
+        if scan.area not in areas:
+            areas[scan.area] = self._vault.area_facts(tx, scan.area)
+        self._plan_scan(tx, self._vault.view(scan, areas[scan.area], now), areas[scan.area], now)
+
+    def _put_off(self, tx: Any, scan_id: str, problem: Exception, now: datetime) -> None:
+        """The others go on; what is wrong with this scan is told, and it is tried again later."""
+        area = self._vault.catalogue.area_of(tx, scan_id)
+        self.alarms[f"scan {scan_id}"] = Alarm(area, f"scan {scan_id} cannot be planned: {problem}")
+        self._vault.catalogue.set_next_due(tx, scan_id, now + _FAILED_AGAIN)
 
     def _plan_scan(self, tx: Any, view: View, area: AreaFacts, now: datetime) -> None:
         scan = view.scan

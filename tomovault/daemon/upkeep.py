@@ -106,7 +106,7 @@ class Upkeep:
         return queued
 
     def _count_on(self) -> None:
-        """One more turn of the recount that is under way, if one is; what differs is told at its end.
+        """One more turn of the recount that is under way, if one is; what differed is told at its end.
 
         One that met a busy catalogue is given up until the next night: Transient is raised.
         """
@@ -120,7 +120,7 @@ class Upkeep:
         except StopIteration as over:
             differences = over.value
         for difference in differences:
-            log.error("usage differs from a recount", difference=difference)
+            log.error("usage differed from a recount and was mended", difference=difference)
 
     def export_head(self) -> None:
         """The head of the audit log stands outside the catalogue, too (law 9)."""
