@@ -7,7 +7,37 @@ from tomovault.core.known import JobStatus
 from tomovault.core.record import Outcome, PutBack, Removed, Result
 from tomovault.core.replica import Form
 from tomovault.daemon.planner import Planner
+from tomovault.daemon.room_maker import RoomMaker
 from tomovault.vault.pages import explain_page, scan_line
+
+
+class Plans:
+    """A planner and a maker of room, each asked until nothing is left to do."""
+
+    def __init__(self, town):
+        self.town = town
+        self.planner, self.room = Planner(town.vault), RoomMaker(town.vault)
+        self.plan_scans = self.planner.plan_scans
+
+    def brake(self, reason, resting):
+        self.planner.brake(reason, resting)
+        self.room.brake(reason, resting)
+
+    @property
+    def alarms(self):
+        return {**self.planner.alarms, **self.room.alarms}
+
+    def plan_room(self, now):
+        """How many removals were queued."""
+        before = self._prunes()
+        self.room.ask()
+        while self.room.turn(now):
+            pass
+        return self._prunes() - before
+
+    def _prunes(self):
+        with self.town.vault.catalogue.reading() as tx:
+            return sum(job.action == "prune" for job in self.town.vault.catalogue.list_jobs(tx))
 
 
 def _plan(town, planner, now=None):
@@ -22,7 +52,7 @@ def full(town):
     scan = town.scan("one")
     town.room()
     town.change(quarantine={"hold": "1d", "limit": "1GB"})
-    return scan, Planner(town.vault)
+    return scan, Plans(town)
 
 
 def test_a_preview_that_failed_is_not_tried_again_for_a_copy_on_tape(town):
@@ -146,7 +176,7 @@ def test_an_area_at_rest_loses_nothing(town, full):
 def test_prune_off_over_the_mark_is_an_alarm(town, full):
     scan, _ = full
     town.room(prune="off")
-    planner = Planner(town.vault)
+    planner = Plans(town)
     _plan(town, planner)
     assert "`prune` is off" in planner.alarms["inhouse"].text
     assert town.known(scan).permits == ()

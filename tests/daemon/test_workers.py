@@ -22,6 +22,7 @@ class Foreman:
         self.jobs = list(jobs)
         self.reaped, self.abandoned = [], []
         self.problem = None
+        self.taken_over = ()
         #: The next job of this action waits, as the real foreman lets it wait, at the head of the line.
         self.without_memory = ""
 
@@ -42,6 +43,9 @@ class Foreman:
             raise self.problem
         self.reaped.append(running)
         return Result(Outcome.SUCCEEDED)
+
+    def has(self, running):
+        return running.claimed.place not in self.taken_over
 
     def abandon(self, running):
         self.abandoned.append(running)
@@ -112,6 +116,16 @@ def test_a_stop_abandons_what_runs(workers):
     made.stop()
     assert len(foreman.abandoned) == 2
     assert made.running == []
+
+
+def test_a_late_lease_ends_only_what_others_took_over(workers):
+    made, foreman = workers(Job("pack"), Job("inspect", "away"))
+    _launch_all(made)
+    assert made.stop_lost() == 0
+    foreman.taken_over = ("away",)
+    assert made.stop_lost() == 1
+    assert [r.claimed.action for r in foreman.abandoned] == ["inspect"]
+    assert [r.claimed.action for r in made.running] == ["pack"]
 
 
 def test_small_work_does_not_wait_behind_a_job_that_waits_for_memory(workers):

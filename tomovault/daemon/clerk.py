@@ -23,6 +23,7 @@ from tomovault.daemon.clock import WallClock
 from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
 from tomovault.daemon.planner import Planner
+from tomovault.daemon.room_maker import RoomMaker
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.daemon.workers import REMOVALS, Workers
 from tomovault.vault.area_formats import formats_of
@@ -65,6 +66,7 @@ class Clerk:
         self.foreman = Foreman(vault, self.holder)
         self.workers = Workers(self.foreman, vault.site)
         self.planner = Planner(vault)
+        self.room_maker = RoomMaker(vault)
         self.lookout = Lookout(vault)
         self.upkeep = Upkeep(vault)
         self._lead = Lead(vault, self.holder)
@@ -158,8 +160,8 @@ class Clerk:
             self._stop.set()
             return False
         if self._lead.lapsed:
-            log.warning("the lease ran out before it was renewed; running jobs are ended")
-            self.workers.stop()
+            ended = self.workers.stop_lost()
+            log.warning("the lease ran out before it was renewed", jobs_taken_over=ended)
         if self.vault.shared:
             self._look_round()
         self._forget_taken_away()
@@ -220,7 +222,7 @@ class Clerk:
         looks = self._unfinished is not None or not self._looks.empty()
         if self.workers.running or looks or not all(map(self._is_at_rest, self.watches)):
             return False
-        return not (self._room_due and self._lead.leads)
+        return not self._lead.leads or (self.room_maker.over and not self._room_due)
 
     def _is_at_rest(self, area: str) -> bool:
         """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""
@@ -256,12 +258,12 @@ class Clerk:
         return planned
 
     def make_room(self, now: datetime) -> int:
-        """Removals were queued where an area is too full, if something changed since the last look."""
-        if not self._room_due:
-            return 0
-        self._room_due = False
+        """One short turn was taken at removals where an area is too full, if something changed since the last look."""
+        if self._room_due:
+            self._room_due = False
+            self.room_maker.ask()
         self.brake()
-        return self.planner.plan_room(now)
+        return self.room_maker.turn(now)
 
     def launch(self, now: datetime) -> int:
         """One more job runs, if one may."""
@@ -320,8 +322,10 @@ class Clerk:
     # --- brakes --------------------------------------------------------------------------------------
 
     def brake(self) -> None:
-        """The planner permits nothing to go after a jump of the clock, nor from an area that rests or was not seen."""
-        self.planner.brake(self._jumped, self._resting_areas() | self._unseen())
+        """Nothing is permitted to go after a jump of the clock, nor from an area that rests or was not seen."""
+        resting = self._resting_areas() | self._unseen()
+        self.planner.brake(self._jumped, resting)
+        self.room_maker.brake(self._jumped, resting)
 
     def _unseen(self) -> frozenset[str]:
         return frozenset(area for area in self.watches if not self.lookout.swept.get(area))
@@ -394,7 +398,7 @@ class Clerk:
                 "absent": self._absent,
                 "trouble": self.lookout.trouble,
                 "unsettled": self.lookout.unsettled,
-                "alarms": [asdict(a) for a in self.planner.alarms.values()],
+                "alarms": [asdict(a) for told in (self.planner, self.room_maker) for a in told.alarms.values()],
                 "running": [
                     {"job": r.claimed.id, "action": r.claimed.action, "scan": r.scan_name, "place": r.claimed.place}
                     for r in self.workers.running

@@ -1,4 +1,4 @@
-"""Reading facts and deciding: which job is due for which scan, and which replica must make room."""
+"""Reading facts and deciding: which job is due for which scan, and which removal goes on after its hold."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
-from tomovault.policy.decide import AreaFacts, bytes_to_free, next_look
+from tomovault.policy.decide import AreaFacts, next_look
 from tomovault.vault.following import follow_files
-from tomovault.vault.removals import grant, regrant
-from tomovault.vault.room import Room, choose_room
+from tomovault.vault.removals import regrant
 from tomovault.vault.vault import Vault, View
 
 log = structlog.get_logger(__name__)
@@ -44,12 +43,11 @@ class Alarm:
 
 
 class Planner:
-    """Queues what is due. Holds no state but the alarms of the last look at each area."""
+    """Queues what is due. Holds no state but the alarms of the last look at each scan."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self.alarms: dict[str, Alarm] = {}
-        self._draining: set[str] = set()
         self._braked = ""
         self._resting: frozenset[str] = frozenset()
 
@@ -167,58 +165,6 @@ class Planner:
         if by_policy is not None:
             dates.append(by_policy)
         return min((d for d in dates if d > now), default=None)
-
-    # --- watermarks --------------------------------------------------------------------------------
-
-    def plan_room(self, now: datetime) -> int:
-        """In each area over its high mark, removals down to the low mark are queued; returns how many."""
-        return sum(self._plan_room(area, now) for area in self._vault.site.areas)
-
-    def _plan_room(self, area: str, now: datetime) -> int:
-        catalogue = self._vault.catalogue
-        with catalogue.reading() as tx:
-            facts = self._vault.area_facts(tx, area, draining=area in self._draining)
-        wanted = bytes_to_free(facts)
-        if wanted <= 0:
-            self._draining.discard(area)
-            self.alarms.pop(area, None)
-            return 0
-        if not facts.prune_on:
-            self.alarms[area] = Alarm(
-                area, f"over its high mark ({facts.used_fraction:.0%}); `prune` is off for this area"
-            )
-            return 0
-        self._draining.add(area)
-        if area in self._resting:
-            return 0
-        if self._braked:
-            text = f"over its high mark ({facts.used_fraction:.0%}), but nothing is removed: {self._braked}"
-            self.alarms[area] = Alarm(area, text)
-            return 0
-        with catalogue.writing() as tx:
-            room = choose_room(self._vault, tx, facts, now)
-            granted = self._grant_all(tx, room, now)
-        if room.full:
-            text = f"over its high mark ({facts.used_fraction:.0%}) and {room.full}: pruning waits for its hold"
-            self.alarms[area] = Alarm(area, text)
-        elif granted:
-            self.alarms.pop(area, None)
-        elif not facts.quarantine_bytes:
-            why = "; ".join(sorted(set(room.reasons.values()))[:3]) or "no scan is there to prune"
-            self.alarms[area] = Alarm(area, f"over its high mark ({facts.used_fraction:.0%}) and nothing may go: {why}")
-        return granted
-
-    def _grant_all(self, tx: Any, room: Room, now: datetime) -> int:
-        granted = 0
-        for going in room.going:
-            scan = self._vault.catalogue.known(tx, going.choice.scan)
-            try:
-                grant(self._vault, tx, scan, going.choice.replica, rule=going.rule, now=now)
-            except Refused as refusal:
-                room.reasons[going.choice.replica] = f"{scan.name}: {refusal.message}"
-            else:
-                granted += 1
-        return granted
 
 
 def _is_to_go(scan: KnownScan, permit: Permit, now: datetime) -> bool:

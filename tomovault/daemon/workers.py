@@ -87,6 +87,14 @@ class Workers:
             free |= RECONSTRUCTION
         return free
 
+    def stop_lost(self) -> int:
+        """No job runs here that was taken over by others or cancelled; returns how many were ended."""
+        lost = [running for running in self.running if not self._foreman.has(running)]
+        for running in lost:
+            self._foreman.abandon(running)
+            self.running.remove(running)
+        return len(lost)
+
     def stop(self) -> None:
         """No job runs; what was not finished is queued again."""
         for running in self.running:

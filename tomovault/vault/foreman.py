@@ -178,6 +178,11 @@ class Foreman:
             shutil.rmtree(running.process.folder, ignore_errors=True)
         return result
 
+    def has(self, running: Running) -> bool:
+        """Whether the job is still this holder's, under the claim that it was started with (law 7)."""
+        with self.vault.catalogue.reading() as tx:
+            return self.vault.catalogue.token_is_current(tx, running.claimed.id, running.claimed.token)
+
     def abandon(self, running: Running) -> None:
         """The process is over and the job is as if it had not been tried."""
         running.process.stop()

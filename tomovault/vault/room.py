@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from tomovault.catalog.work import list_granted, list_removable
+from tomovault.core.errors import Transient
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.life import Stage, Status, may_go
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
@@ -25,6 +29,8 @@ from tomovault.policy.document import Rule
 from tomovault.vault.removals import failed_before
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.vault import Vault, View
+
+log = structlog.get_logger(__name__)
 
 #: Scans that are looked at together: what is known of them is in memory.
 _AT_ONCE = 50
@@ -52,22 +58,41 @@ class Room:
 
 
 def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> Room:
-    """The replicas that would go now: down to the low mark, within the brakes of law 5.
+    """As `look_for_room`, all at once and in one transaction."""
+    steps = look_for_room(vault, lambda: nullcontext(tx), facts, now)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            room: Room = end.value
+            return room
+
+
+def look_for_room(
+    vault: Vault, reading: Callable[[], AbstractContextManager[Any]], facts: AreaFacts, now: datetime
+) -> Generator[None, None, Room]:
+    """The replicas that would go now: down to the low mark, within the brakes of law 5. An area may have very many
+    scans, so there is a pause for the caller after each short step.
 
     The quarantine takes no more once it is full. Of one rule, no more bytes and files are on their way into it than
     its `limits` say; the next follow when those are there.
     """
-    room = Room()
     wanted = bytes_to_free(facts)
     if wanted <= 0:
-        return room
-    rules: dict[str, tuple[Rule, int]] = {}
-    choices = _enough(vault, tx, replace(facts, draining=True), now, wanted, room.reasons, rules)
-    under_way = _under_way(tx, facts.name)
+        return Room()
+    search = _Search(vault, replace(facts, draining=True), now, wanted)
+    yield from search.steps(reading)
+    with reading() as tx:
+        under_way = _under_way(tx, facts.name)
+    return _within_brakes(vault, facts, search, under_way)
+
+
+def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: Counter[tuple[str, str]]) -> Room:
+    room = Room(reasons=search.reasons)
     most = vault.site.quarantine.limit_of(facts.quota_bytes)
     waiting = facts.quarantine_bytes
-    for choice in choose_for_watermark(choices, bytes_to_free=wanted):
-        rule, files = rules[choice.replica]
+    for choice in choose_for_watermark(search.choices, bytes_to_free=search.wanted):
+        rule, files = search.rules[choice.replica]
         cited = vault.policy_of(facts.name).cite(rule)
         if waiting >= most:
             room.full = f"the quarantine is full ({show_bytes(waiting)} of {show_bytes(most)})"
@@ -95,61 +120,96 @@ def _under_way(tx: Any, area: str) -> Counter[tuple[str, str]]:
     return count
 
 
-def _enough(
-    vault: Vault,
-    tx: Any,
-    facts: AreaFacts,
-    now: datetime,
-    wanted: int,
-    reasons: dict[str, str],
-    rules: dict[str, tuple[Rule, int]],
-) -> list[PruneChoice]:
-    """The replicas that may go, looked for only until they are enough: an area may have very many scans.
+@dataclass
+class _Search:
+    """The replicas that may go, looked for only until they are enough.
 
     The order is that of `choose_for_watermark`, so what is not looked at would not be chosen.
     """
-    choices: list[PruneChoice] = []
-    looked_at: set[str] = set()
-    for form in (Form.FILES, Form.PACKAGE):
-        ids = list_removable(tx, facts.name, form)
-        passed: set[str] = set()
-        for start in range(0, len(ids), _AT_ONCE):
-            if sum(c.bytes for c in choices if c.form is Form.FILES or c.scan in passed) >= wanted:
-                return choices
-            batch = ids[start : start + _AT_ONCE]
-            new = vault.catalogue.known_many(tx, [i for i in batch if i not in looked_at])
-            choices += _eligible(vault, new, facts, now, reasons, rules)
-            looked_at.update(batch)
-            passed.update(batch if form is Form.PACKAGE else ())
-    return choices
 
+    vault: Vault
+    facts: AreaFacts
+    now: datetime
+    wanted: int
+    choices: list[PruneChoice] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, tuple[Rule, int]] = field(default_factory=dict)
 
-def _eligible(
-    vault: Vault,
-    scans: Sequence[KnownScan],
-    facts: AreaFacts,
-    now: datetime,
-    reasons: dict[str, str],
-    rules: dict[str, tuple[Rule, int]],
-) -> list[PruneChoice]:
-    choices = []
-    for scan in scans:
+    def steps(self, reading: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+        """The search goes on by some scans, in a transaction of their own, before each pause."""
+        looked_at: set[str] = set()
+        for form in (Form.FILES, Form.PACKAGE):
+            with reading() as tx:
+                ids = list_removable(tx, self.facts.name, form)
+            passed: set[str] = set()
+            for start in range(0, len(ids), _AT_ONCE):
+                if sum(c.bytes for c in self.choices if c.form is Form.FILES or c.scan in passed) >= self.wanted:
+                    return
+                batch = ids[start : start + _AT_ONCE]
+                with reading() as tx:
+                    new = self._known(tx, [i for i in batch if i not in looked_at])
+                for scan in new:
+                    self._look_at(scan)
+                looked_at.update(batch)
+                passed.update(batch if form is Form.PACKAGE else ())
+                yield
+
+    def _known(self, tx: Any, ids: Sequence[str]) -> list[KnownScan]:
+        """What is known of the scans; one that cannot be read stays, and stops no other."""
+        catalogue = self.vault.catalogue
+        try:
+            return list(catalogue.known_many(tx, ids))
+        except Transient:
+            raise
+        except Exception:
+            if len(ids) > 1:
+                return [scan for one in ids for scan in self._known(tx, [one])]
+            log.exception("a scan cannot be read", scan=ids[0])
+            self.reasons[ids[0]] = f"{ids[0]}: it cannot be read"
+            return []
+
+    def _look_at(self, scan: KnownScan) -> None:
+        """What of a scan may go is chosen from; why the rest stays is told."""
+        try:
+            self._choose_from(scan)
+        except Exception as problem:
+            log.exception("a scan cannot be weighed", scan=scan.id)
+            self.reasons[scan.id] = f"{scan.name}: it cannot be weighed: {problem}"
+
+    def _choose_from(self, scan: KnownScan) -> None:
+        vault, facts, now = self.vault, self.facts, self.now
         view = vault.view(scan, facts, now)
         for replica in scan.replicas_of(ProductKind.ORIGINAL):
-            if replica.tier != facts.name or replica.state not in (ReplicaState.VERIFIED, ReplicaState.PRESENT):
+            if not _is_here(replica, facts):
                 continue
             rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
             reason = _why_it_stays(vault, view, replica, rule, facts, now)
             if reason or rule is None:
-                reasons[replica.id] = f"{scan.name}: {reason}"
+                self.reasons[replica.id] = f"{scan.name}: {reason}"
                 continue
             product = scan.product(ProductKind.ORIGINAL)
             files = product.files if product is not None and replica.form is Form.FILES else 1
-            rules[replica.id] = (rule, files)
-            choices.append(
+            self.rules[replica.id] = (rule, files)
+            self.choices.append(
                 PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
             )
-    return choices
+
+
+def _is_here(replica: Replica, facts: AreaFacts) -> bool:
+    return replica.tier == facts.name and replica.state in (ReplicaState.VERIFIED, ReplicaState.PRESENT)
+
+
+def why_not_now(vault: Vault, scan: KnownScan, going: Going, facts: AreaFacts, now: datetime) -> str:
+    """'' if what would go when it was looked for would go still, as its scan is known now."""
+    facts = replace(facts, draining=True)
+    replica = next((r for r in scan.replicas if r.id == going.choice.replica and _is_here(r, facts)), None)
+    if replica is None:
+        return f"{scan.name}: it is not as it was a moment ago"
+    rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
+    if rule != going.rule:
+        return f"{scan.name}: no longer by the rule {going.rule.name}"
+    reason = _why_it_stays(vault, vault.view(scan, facts, now), replica, rule, facts, now)
+    return f"{scan.name}: {reason}" if reason else ""
 
 
 def _why_it_stays(

@@ -1,0 +1,170 @@
+"""Room is made in short turns, none of which holds the catalogue for long."""
+
+import contextlib
+
+import pytest
+
+from tomovault.core.errors import Transient
+from tomovault.core.replica import Form
+from tomovault.daemon import room_maker
+from tomovault.daemon.room_maker import RoomMaker
+from tomovault.vault import room
+
+
+@pytest.fixture
+def crowd(town, monkeypatch):
+    """Called for the scans of an area over its mark, and a maker that looks at two of them at a time."""
+    monkeypatch.setattr(room, "_AT_ONCE", 2)
+    monkeypatch.setattr(room_maker, "_GRANTED_AT_ONCE", 2)
+
+    def make(count, **more):
+        scans = [town.scan(f"scan{number}", **more) for number in range(count)]
+        town.room()
+        town.change(quarantine={"hold": "1d", "limit": "1GB"})
+        return scans, RoomMaker(town.vault)
+
+    return make
+
+
+def turns(maker, now):
+    count = 0
+    while maker.turn(now):
+        count += 1
+        assert count < 1000
+    return count
+
+
+def granted(town, scans):
+    return [scan for scan in scans if town.jobs(scan, "prune")]
+
+
+def watch_writing(town, monkeypatch):
+    """How many transactions wrote since."""
+    count, real = [0], town.vault.catalogue.writing
+
+    @contextlib.contextmanager
+    def writing():
+        count[0] += 1
+        with real() as tx:
+            yield tx
+
+    monkeypatch.setattr(town.vault.catalogue, "writing", writing)
+    return count
+
+
+def test_many_scans_of_which_none_may_go_are_looked_at_in_turns_that_write_nothing(town, crowd, monkeypatch):
+    _, maker = crowd(9, copies=0)
+    most, known_many = [0], town.vault.catalogue.known_many
+
+    def count(tx, ids):
+        most[0] = max(most[0], len(ids))
+        return known_many(tx, ids)
+
+    monkeypatch.setattr(town.vault.catalogue, "known_many", count)
+    writes = watch_writing(town, monkeypatch)
+    maker.ask()
+    assert turns(maker, town.now) >= 9 // 2
+    assert most[0] <= 2
+    assert writes == [0]
+    assert "nothing may go" in maker.alarms["inhouse"].text
+    assert maker.over
+
+
+def test_permits_are_granted_a_few_at_a_time(town, crowd, monkeypatch):
+    scans, maker = crowd(7)
+    writes = watch_writing(town, monkeypatch)
+    maker.ask()
+    turns(maker, town.now)
+    done = granted(town, scans)
+    assert done == scans[: len(done)], "the oldest go first"
+    assert len(done) > 4
+    assert writes[0] >= len(done) // 2
+    assert "inhouse" not in maker.alarms
+
+
+def test_what_changed_since_it_was_chosen_stays(town, crowd):
+    scans, maker = crowd(5)
+    maker.ask()
+    assert maker.turn(town.now)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(
+            tx, "restore", scans[0], {"to": "/x"}, dedup_key="r", rule="anna", now=town.now, place="inhouse"
+        )
+    turns(maker, town.now)
+    assert granted(town, scans)
+    assert scans[0] not in granted(town, scans)
+
+
+def test_a_brake_ends_a_look_that_is_under_way(town, crowd):
+    scans, maker = crowd(5)
+    maker.ask()
+    assert maker.turn(town.now)
+    maker.brake("the clock jumped by +9000 h", frozenset())
+    assert turns(maker, town.now) == 0
+    assert "the clock jumped" in maker.alarms["inhouse"].text
+    assert (granted(town, scans), maker.over) == ([], True)
+
+
+def test_a_busy_catalogue_begins_a_look_anew(town, crowd, monkeypatch):
+    scans, maker = crowd(5)
+    maker.ask()
+    maker.turn(town.now)
+    with monkeypatch.context() as broken:
+        broken.setattr(town.vault.catalogue, "known_many", _raise(Transient("the database is locked")))
+        with pytest.raises(Transient):
+            maker.turn(town.now)
+    assert not maker.over
+    turns(maker, town.now)
+    assert granted(town, scans)
+
+
+def _raise(problem):
+    def fail(*_given, **_more):
+        raise problem
+
+    return fail
+
+
+def test_a_scan_that_cannot_be_read_stays_and_the_others_go(town, crowd, monkeypatch):
+    scans, maker = crowd(5)
+    real = town.vault.catalogue.known_many
+
+    def known_many(tx, ids):
+        if scans[0] in ids:
+            raise ValueError("no JSON")
+        return real(tx, ids)
+
+    monkeypatch.setattr(town.vault.catalogue, "known_many", known_many)
+    maker.ask()
+    turns(maker, town.now)
+    done = granted(town, scans)
+    assert done
+    assert scans[0] not in done
+    assert town.replica(scans[0], Form.FILES).state.value == "verified"
+
+
+def test_an_area_that_breaks_is_told_and_the_daemon_goes_on(town, crowd, monkeypatch):
+    scans, maker = crowd(3)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(town.vault), "area_facts", _raise(RuntimeError("a defect")))
+        maker.ask()
+        assert maker.turn(town.now) == 0
+    assert "a defect" in maker.alarms["inhouse"].text
+    maker.ask()
+    assert maker.turn(town.now) == 0, "it rests"
+    maker._rests_until.clear()
+    turns(maker, town.now)
+    assert granted(town, scans)
+    assert maker.alarms == {}
+
+
+def test_after_a_long_look_in_vain_the_area_rests(town, crowd, monkeypatch):
+    _, maker = crowd(3, copies=0)
+    monkeypatch.setattr(room_maker, "_SHORT_S", 0.0)
+    maker.ask()
+    assert turns(maker, town.now) > 0
+    maker.ask()
+    assert maker.turn(town.now) == 0
+    assert not maker.over, "it is not forgotten"
+    maker._rests_until.clear()
+    assert turns(maker, town.now) > 0

@@ -1,0 +1,192 @@
+"""Watermarks: in an area over its high mark, removals down to the low mark are queued, in short turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from tomovault.core.errors import Refused, Transient
+from tomovault.daemon.planner import Alarm
+from tomovault.policy.decide import AreaFacts, bytes_to_free
+from tomovault.vault.removals import grant
+from tomovault.vault.room import Going, Room, look_for_room, why_not_now
+from tomovault.vault.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+#: Permits that one turn grants: each is a few milliseconds of the catalogue's one writer.
+_GRANTED_AT_ONCE = 10
+
+#: After a look at an area the next waits for so many times as long as that one took, so that an area with very many
+#: scans of which none may go does not keep the catalogue busy; but never for longer than this.
+_REST = {"granted": 1.0, "nothing": 20.0}
+_LONGEST_REST_S = 600.0
+
+#: A look at an area that broke is tried again after so long.
+_BROKEN_REST_S = 600.0
+
+#: Looks that are shorter need no rest.
+_SHORT_S = 5.0
+
+
+@dataclass
+class _Look:
+    """A look at an area that is under way; each step of it is short, and it ends with what was granted."""
+
+    area: str
+    steps: Generator[None, None, int]
+    took_s: float = 0.0
+
+
+class RoomMaker:
+    """Knows which areas are to be looked at, and is in the middle of one look at most."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self.alarms: dict[str, Alarm] = {}
+        self._due: dict[str, None] = {}
+        self._look: _Look | None = None
+        self._rests_until: dict[str, float] = {}
+        self._draining: set[str] = set()
+        self._now = datetime.now(UTC)
+        self._braked = ""
+        self._resting: frozenset[str] = frozenset()
+
+    def brake(self, reason: str, resting: frozenset[str]) -> None:
+        """While there is a reason, no removal is permitted anywhere; in areas that rest, none either (laws 3, 5)."""
+        self._braked = reason
+        self._resting = resting
+
+    def ask(self) -> None:
+        """Every area is to be looked at, since something changed; one that is being looked at, once more."""
+        self._due |= dict.fromkeys(self._vault.site.areas)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing was asked for that was not done."""
+        return self._look is None and not self._due
+
+    def turn(self, now: datetime) -> int:
+        """One short turn of a look was taken, if one is under way or due: returns how many.
+
+        Raises Transient where the catalogue is busy: that look begins anew.
+        """
+        if self._look is not None and (self._braked or self._look.area in self._resting):
+            self._due[self._look.area] = None  # a look that begins anew tells why nothing goes
+            self._look = None
+        while look := self._look or self._begin(now):
+            self._look = look
+            if self._step(look, now):
+                return 1
+        return 0
+
+    def _begin(self, now: datetime) -> _Look | None:
+        ready = [area for area in self._due if self._rests_until.get(area, 0.0) <= time.monotonic()]
+        if not ready:
+            return None
+        del self._due[ready[0]]
+        return _Look(ready[0], self._make_room(ready[0], now))
+
+    def _step(self, look: _Look, now: datetime) -> bool:
+        """Whether the look goes on after one more step of it."""
+        self._now = now
+        began = time.monotonic()
+        try:
+            next(look.steps)
+            look.took_s += time.monotonic() - began
+        except StopIteration as end:
+            look.took_s += time.monotonic() - began
+            self._end(look, int(end.value))
+            return False
+        except Transient:
+            self._look = None
+            self._due[look.area] = None
+            raise
+        except Exception as problem:  # what is wrong with one area must not end the daemon
+            log.exception("room cannot be made", area=look.area)
+            self.alarms[look.area] = Alarm(look.area, f"no room can be made: {problem}")
+            self._rests_until[look.area] = time.monotonic() + _BROKEN_REST_S
+            self._look = None
+            return False
+        return True
+
+    def _end(self, look: _Look, granted: int) -> None:
+        if look.took_s > _SHORT_S:
+            rest = _REST["granted" if granted else "nothing"] * look.took_s
+            self._rests_until[look.area] = time.monotonic() + min(rest, _LONGEST_REST_S)
+        self._look = None
+
+    def _make_room(self, area: str, now: datetime) -> Generator[None, None, int]:
+        """Removals are queued, with a pause for the caller after each short step; returns how many."""
+        facts = self._over_its_mark(area)
+        if facts is None or self._stays_as_it_is(facts):
+            return 0
+        room = yield from look_for_room(self._vault, self._vault.catalogue.reading, facts, now)
+        granted = 0
+        for batch in _batches(room.going):
+            with self._vault.catalogue.writing() as tx:
+                granted += self._grant(tx, batch, room, facts)
+            yield
+        self._tell(facts, room, granted)
+        return granted
+
+    def _over_its_mark(self, area: str) -> AreaFacts | None:
+        """The facts of an area over its mark; None for one with room enough."""
+        with self._vault.catalogue.reading() as tx:
+            facts = self._vault.area_facts(tx, area, draining=area in self._draining)
+        if bytes_to_free(facts) > 0:
+            return facts
+        self._draining.discard(area)
+        self.alarms.pop(area, None)
+        return None
+
+    def _stays_as_it_is(self, facts: AreaFacts) -> bool:
+        """Whether nothing may go from the area now, whatever its scans are; why is told."""
+        over = f"over its high mark ({facts.used_fraction:.0%})"
+        if not facts.prune_on:
+            self.alarms[facts.name] = Alarm(facts.name, f"{over}; `prune` is off for this area")
+            return True
+        self._draining.add(facts.name)
+        if facts.name in self._resting:
+            return True
+        if self._braked:
+            self.alarms[facts.name] = Alarm(facts.name, f"{over}, but nothing is removed: {self._braked}")
+            return True
+        return False
+
+    def _grant(self, tx: Any, batch: list[Going], room: Room, facts: AreaFacts) -> int:
+        """Permits were given, each on what is known of its scan now; returns how many."""
+        granted = 0
+        for going in batch:
+            scan = self._vault.catalogue.known(tx, going.choice.scan)
+            reason = why_not_now(self._vault, scan, going, facts, self._now)
+            if not reason:
+                try:
+                    grant(self._vault, tx, scan, going.choice.replica, rule=going.rule, now=self._now)
+                except Refused as refusal:
+                    reason = f"{scan.name}: {refusal.message}"
+                else:
+                    granted += 1
+            if reason:
+                room.reasons[going.choice.replica] = reason
+        return granted
+
+    def _tell(self, facts: AreaFacts, room: Room, granted: int) -> None:
+        over = f"over its high mark ({facts.used_fraction:.0%})"
+        if room.full:
+            self.alarms[facts.name] = Alarm(facts.name, f"{over} and {room.full}: pruning waits for its hold")
+        elif granted:
+            self.alarms.pop(facts.name, None)
+        elif not facts.quarantine_bytes:
+            why = "; ".join(sorted(set(room.reasons.values()))[:3]) or "no scan is there to prune"
+            self.alarms[facts.name] = Alarm(facts.name, f"{over} and nothing may go: {why}")
+
+
+def _batches(going: list[Going]) -> Iterator[list[Going]]:
+    for start in range(0, len(going), _GRANTED_AT_ONCE):
+        yield going[start : start + _GRANTED_AT_ONCE]
