@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -64,6 +65,26 @@ def test_a_job_that_does_not_listen_is_killed(tmp_path, monkeypatch):
         time.sleep(0.02)
     job.stop(patience_s=0.2)
     assert job.ended_how() == "was ended by SIGKILL"
+
+
+class Hung:
+    """A process that hangs in the kernel: no signal reaches it."""
+
+    pid = 2**22 + 1  # nobody's
+
+    def poll(self):
+        return None
+
+    def wait(self, timeout=None):
+        assert timeout is not None, "this would wait for ever"
+        time.sleep(timeout)
+        raise subprocess.TimeoutExpired("job", timeout)
+
+
+def test_a_job_that_hangs_in_the_kernel_is_left_to_it(tmp_path):
+    began = time.monotonic()
+    assert not local.LocalJob(tmp_path, Hung()).stop(patience_s=0.05)
+    assert time.monotonic() - began < 5
 
 
 def test_no_child_takes_locks_or_many_threads():

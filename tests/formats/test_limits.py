@@ -76,6 +76,28 @@ def test_a_child_that_fails_leaves_files_whole(child, edf_folder):
     assert LimitedFormats().layout(report) == Layout()
 
 
+def test_a_child_that_hangs_in_the_kernel_is_left_to_it(child, monkeypatch):
+    """Its file server does not answer, so that no signal reaches it."""
+    hung = []
+
+    class Hung(subprocess.Popen):
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            hung.append(self)
+
+        def wait(self, timeout=None):
+            assert timeout is not None, "this would wait for ever"
+            raise subprocess.TimeoutExpired("child", timeout)
+
+    child("import time; time.sleep(60)")
+    monkeypatch.setattr(limits.subprocess, "Popen", Hung)
+    with pytest.raises(UserError, match=r"longer than 0\.5 s"):
+        LimitedFormats(Limits(wall_s=0.5)).inspect(ANY, settled=True)
+    assert all(stream.closed for stream in (hung[0].stdin, hung[0].stdout, hung[0].stderr))
+    os.waitpid(hung[0].pid, 0)
+    hung[0].returncode = -signal.SIGKILL
+
+
 def test_grandchildren_die_with_it(child, tmp_path):
     mark = tmp_path / "pid"
     child(

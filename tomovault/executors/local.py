@@ -47,10 +47,14 @@ class LocalJob:
                 return f"was ended by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
 
-    def stop(self, *, patience_s: float = 5.0) -> None:
-        """The process is over: asked first, killed after `patience_s`."""
+    def stop(self, *, patience_s: float = 5.0) -> bool:
+        """Whether the process is over: asked first, killed after `patience_s`.
+
+        One that hangs in the kernel, on a file server that does not answer, is left to it after as long again: it
+        ends as soon as that lets it go, and until then no other process can carry out its job.
+        """
         if not self.running():
-            return
+            return True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         try:
@@ -58,7 +62,9 @@ class LocalJob:
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience_s)
+        return not self.running()
 
 
 def start_job(folder: Path) -> LocalJob:

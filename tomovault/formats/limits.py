@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -146,14 +147,15 @@ class LimitedFormats:
             env=_environment(),
             start_new_session=True,
         )
-        with child:
-            try:
-                out, said = _exchange(child, request, time.monotonic() + self._limits.wall_s, self._limits)
-                code = child.wait(_REAP_S)
-            except subprocess.TimeoutExpired:
-                raise _ChildFailed("did not end") from None
-            finally:
-                _kill_group(child)
+        # Not `with child`, which waits without end for one that hangs in the file system.
+        try:
+            out, said = _exchange(child, request, time.monotonic() + self._limits.wall_s, self._limits)
+            code = child.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            raise _ChildFailed("did not end") from None
+        finally:
+            _kill_group(child)
+            _close_pipes(child)
         if code == 0:
             return out
         raise _ChildFailed(_obituary(code, said))
@@ -219,6 +221,13 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
         child.wait(_REAP_S)
     except subprocess.TimeoutExpired:
         return
+
+
+def _close_pipes(child: subprocess.Popen[bytes]) -> None:
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
 
 def _obituary(code: int, said: str) -> str:

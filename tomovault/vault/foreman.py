@@ -184,8 +184,9 @@ class Foreman:
             return self.vault.catalogue.token_is_current(tx, running.claimed.id, running.claimed.token)
 
     def abandon(self, running: Running) -> None:
-        """The process is over and the job is as if it had not been tried."""
-        running.process.stop()
+        """The process is over, or has been killed and hangs, and the job is as if it had not been tried."""
+        if not running.process.stop():
+            log.warning("a job's process hangs in the kernel and is left to it", job=running.claimed.id)
         self._memory.pop(running.claimed.attempt, None)
         result = read_result(running.process.folder)
         status = JobStatus.TODO
