@@ -1,11 +1,19 @@
+import os
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 
+from tomovault.catalog import tables
+from tomovault.daemon import clerk as clerk_module
+from tomovault.daemon import gauges
 from tomovault.daemon.clerk import Clerk
 from tomovault.vault.fellows import watch_lease
+from tomovault.vault.setting_up import set_up_area
+from tomovault.vault.telling import last_told
 from tomovault.vault.vault import Vault
 
 
@@ -153,3 +161,52 @@ def test_room_is_looked_at_again_after_a_job_that_ended_before_it_began(town, em
     assert clerk.launch(datetime.now(UTC)) == 1
     assert clerk.workers.running == []
     assert clerk._room_due
+
+
+def test_a_file_server_that_hangs_stops_no_other_area(town, employ, monkeypatch):
+    """How full its area is cannot be asked: it is called silent and rests, and the rest of the site goes on."""
+    other = town.base / "other"
+    other.mkdir()
+    set_up_area(town.folder, "other", str(other))
+    town.change(areas={"inhouse": {"policy": "standard"}})
+    real, path, let_go = os.statvfs, str(town.area), threading.Event()
+
+    def statvfs(asked):
+        if str(asked) == path:
+            let_go.wait(60)
+        return real(asked)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(gauges, "_FIRST_S", 0.1)
+    monkeypatch.setattr(clerk_module, "SLOW_S", 0.05)
+    monkeypatch.setattr(clerk_module, "SILENT_S", 0.2)
+    there, elsewhere = town.scan("one", copies=0), town.scan("two", copies=0)
+    with town.vault.catalogue.writing() as tx:
+        tx.run(update(tables.scan).where(tables.scan.c.id == elsewhere).values(area="other"))
+        for scan, place in ((there, "inhouse"), (elsewhere, "other")):
+            town.vault.catalogue.queue_job(
+                tx, "prune", scan, {"permit": "none"}, dedup_key=scan, rule="r", now=town.now, place=place
+            )
+    (town.area / "more").mkdir()  # an empty area would rest for another reason
+    clerk, stop = employ(town.vault)
+    worker = threading.Thread(target=clerk.run, kwargs={"until_idle": False})
+    worker.start()
+    try:
+        until = time.monotonic() + 30
+        while [j.status.value for j in town.jobs(elsewhere, "prune")] != ["succeeded"]:
+            assert time.monotonic() < until, "the daemon hangs"
+            time.sleep(0.05)
+        while "inhouse" not in last_told(town.vault).get("absent", {}):
+            assert time.monotonic() < until, "nobody is told"
+            time.sleep(0.05)
+        assert "does not answer" in last_told(town.vault)["absent"]["inhouse"]
+        assert [j.status.value for j in town.jobs(there, "prune")] == ["todo"]
+        let_go.set()
+        while [j.status.value for j in town.jobs(there, "prune")] != ["succeeded"]:
+            assert time.monotonic() < until, "it does not come back"
+            time.sleep(0.05)
+    finally:
+        let_go.set()
+        stop.set()
+        worker.join(30)
+    assert not worker.is_alive()

@@ -158,6 +158,26 @@ def test_an_area_that_breaks_is_told_and_the_daemon_goes_on(town, crowd, monkeyp
     assert maker.alarms == {}
 
 
+def test_room_is_made_by_figures_that_are_not_older_than_the_question(town, crowd):
+    """By those of before a removal, more would go than must."""
+    scans, maker = crowd(3)
+    measured = []
+    maker._is_measured = lambda area: area in measured
+    maker.ask()
+    assert (maker.turn(town.now), maker.over) == (0, False)
+    measured.append("inhouse")
+    turns(maker, town.now)
+    assert granted(town, scans)
+
+
+def test_an_area_that_rests_waits_for_no_figures(town, crowd):
+    _, maker = crowd(2)
+    maker._is_measured = lambda _area: False
+    maker.brake("", frozenset({"inhouse"}))
+    maker.ask()
+    assert (maker.turn(town.now), maker.over) == (0, True)
+
+
 def test_after_a_long_look_in_vain_the_area_rests(town, crowd, monkeypatch):
     _, maker = crowd(3, copies=0)
     monkeypatch.setattr(room_maker, "_SHORT_S", 0.0)

@@ -91,6 +91,13 @@ def test_where_work_is_stopped_people_get_their_data(workers):
     assert "prune" not in [r.claimed.action for r in made.running]
 
 
+def test_jobs_that_hang_in_an_absent_area_take_no_others_turn(workers, town):
+    most = max(1, town.vault.site.jobs.cpus)
+    made, _ = workers(*[Job("pack", "away") for _ in range(most)], Job("pack"))
+    assert _launch_all(made) == ["pack"] * most
+    assert _launch_all(made, absent=frozenset({"away"})) == ["pack"] * (most + 1)
+
+
 def test_removals_can_be_held_back(workers):
     made, _ = workers(Job("prune"), Job("empty_quarantine"), Job("undo_prune"))
     assert _launch_all(made, without=REMOVALS) == ["undo_prune"]

@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from tomovault.core.errors import Transient
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
 from tomovault.daemon.clock import WallClock
+from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
 from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
 from tomovault.daemon.planner import Planner
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 _TICK_S = 0.1
 #: A job that waits longer than this before its next try does not keep `--until-idle` (contract).
 _IDLE_PATIENCE_S = 60.0
+
+_SILENT = "its file server does not answer"
 
 
 class Clerk:
@@ -66,7 +69,8 @@ class Clerk:
         self.foreman = Foreman(vault, self.holder)
         self.workers = Workers(self.foreman, vault.site)
         self.planner = Planner(vault)
-        self.room_maker = RoomMaker(vault)
+        self._gauges = Gauges()
+        self.room_maker = RoomMaker(vault, self._gauges.is_fresh)
         self.lookout = Lookout(vault)
         self.upkeep = Upkeep(vault)
         self._lead = Lead(vault, self.holder)
@@ -107,6 +111,7 @@ class Clerk:
             ending.callback(self.workers.stop)
             ending.callback(self._stop_watches)
             ending.callback(self._stop_timers)
+            ending.enter_context(self._measured())
             self._take_place()
             self._status("running")
             self._work(until_idle)
@@ -124,6 +129,18 @@ class Clerk:
             self._room_due = True
         self.start_watches()
         self.foreman.leads = leads
+
+    @contextlib.contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Meanwhile nothing here waits for a file server to say how full it is."""
+        measure = self.vault.space_of
+        self._gauges.start(self.vault.site.areas.values())
+        self.vault.space_of = self._gauges.space_of
+        try:
+            yield
+        finally:
+            self.vault.space_of, self.vault.silent = measure, frozenset()
+            self._gauges.stop()
 
     def _stop_timers(self) -> None:
         if self._timers is not None:
@@ -164,6 +181,7 @@ class Clerk:
             log.warning("the lease ran out before it was renewed", jobs_taken_over=ended)
         if self.vault.shared:
             self._look_round()
+        self._listen()
         self._forget_taken_away()
         self._jumped = self._clock.look(now)
         self.brake()
@@ -176,6 +194,17 @@ class Clerk:
                 return True
         self._still = self._is_still()
         return False
+
+    def _listen(self) -> None:
+        """Areas whose file servers do not answer rest until they do."""
+        silent = self._gauges.silent(SILENT_S)
+        if silent == self.vault.silent:
+            return
+        for area in sorted(silent - self.vault.silent):
+            log.error("area is silent", area=area, reason=_SILENT)
+        self._room_due = True
+        self.vault.silent = silent
+        self._status("running")
 
     def _look_round(self) -> None:
         """The other daemons know how this one is, and this one how they are; a leader that is gone is replaced, and
@@ -226,7 +255,7 @@ class Clerk:
 
     def _is_at_rest(self, area: str) -> bool:
         """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""
-        if area in self._absent or area in self.lookout.stopped:
+        if area in self._absent or area in self.vault.silent or area in self.lookout.stopped:
             return True
         if self.lookout.swept.get(area, 0) > self._at_rest_since.get(area, 0):
             return self.lookout.unsettled.get(area, 0) == 0
@@ -261,13 +290,16 @@ class Clerk:
         """One short turn was taken at removals where an area is too full, if something changed since the last look."""
         if self._room_due:
             self._room_due = False
+            if self.room_maker.over:
+                self._gauges.ask()
             self.room_maker.ask()
         self.brake()
         return self.room_maker.turn(now)
 
     def launch(self, now: datetime) -> int:
         """One more job runs, if one may."""
-        absent, stopped = frozenset(self._absent) | self._left, frozenset(self.lookout.stopped)
+        absent = frozenset(self._absent) | self._left | self._gauges.silent(SLOW_S)
+        stopped = frozenset(self.lookout.stopped)
         before = len(self.workers.running)
         claimed = self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
         if claimed and len(self.workers.running) == before:
@@ -305,6 +337,8 @@ class Clerk:
 
     def _job_ended(self, running: Running, result: Result) -> None:
         self._room_due = True
+        if running.claimed.action in REMOVALS:
+            self._gauges.ask()  # what is gone is no longer to be counted
         for record in result.records:
             if type(record).__name__ == "Quarantined" and running.claimed.scan is not None:
                 self._taken_away.append(running.claimed.scan)
@@ -336,8 +370,8 @@ class Clerk:
         return self._resting_here() | elsewhere
 
     def _resting_here(self) -> frozenset[str]:
-        """Areas that are absent, not in the site's file any more, or with too much missing."""
-        return frozenset(self._absent) | self._left | frozenset(self.lookout.stopped)
+        """Areas that are absent or silent, not in the site's file any more, or with too much missing."""
+        return frozenset(self._absent) | self.vault.silent | self._left | frozenset(self.lookout.stopped)
 
     def _braked_actions(self) -> frozenset[str]:
         return REMOVALS if self._clock.problem else frozenset()
@@ -395,7 +429,7 @@ class Clerk:
                 "leads": self._lead.leads,
                 "pid": os.getpid(),
                 "at": datetime.now(UTC).isoformat(),
-                "absent": self._absent,
+                "absent": {**self._absent, **dict.fromkeys(self.vault.silent, _SILENT)},
                 "trouble": self.lookout.trouble,
                 "unsettled": self.lookout.unsettled,
                 "alarms": [asdict(a) for told in (self.planner, self.room_maker) for a in told.alarms.values()],

@@ -59,7 +59,7 @@ class Workers:
 
         Nothing is done in absent areas, and only what people ask for in those where work is stopped.
         """
-        actions = self._free_actions() - without
+        actions = self._free_actions(absent) - without
         job = None
         # Small work is asked for by itself: a heavy job at the head of the line may be waiting for memory.
         for kind in (actions & (LIGHT | TRANSFERS), actions - LIGHT - TRANSFERS):
@@ -74,8 +74,9 @@ class Workers:
             self.running.append(running)
         return 1
 
-    def _free_actions(self) -> frozenset[str]:
-        counts = Counter(_kind(r.claimed.action) for r in self.running)
+    def _free_actions(self, absent: frozenset[str]) -> frozenset[str]:
+        """What may be begun. Jobs in absent areas hang in the kernel, as a rule: they take no other's turn."""
+        counts = Counter(_kind(r.claimed.action) for r in self.running if r.claimed.place not in absent)
         free: frozenset[str] = frozenset()
         if counts["light"] < max(1, self._jobs.cpus // 2):
             free |= LIGHT

@@ -80,7 +80,7 @@ def _floor_at(request: Request, target: str) -> int:
     here = os.stat(_existing(os.path.realpath(target))).st_dev
     floors = [0]
     for area in request.vault.site.areas.values():
-        for place in (area.path, area.vault):
+        for place in (area.path, area.vault) if area.name not in request.vault.silent else ():
             if os.stat(_existing(place)).st_dev == here:
                 floors.append(area.floor)
     return max(floors)

@@ -23,7 +23,7 @@ from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdu
 from tomovault.vault.plugins import is_installed
 from tomovault.vault.site import Site, load_site
 from tomovault.vault.whose import whose
-from tomovault.watch.area import AreaIdentity
+from tomovault.watch.area import AreaIdentity, Space, disk_space
 
 if TYPE_CHECKING:
     from tomovault.catalog.areas import Area as RecordedArea
@@ -54,6 +54,10 @@ class Vault:
     def __init__(self, site: Site, catalogue: Catalogue) -> None:
         self.site = site
         self.catalogue = catalogue
+        #: The room on an area's file system; a daemon has it measured elsewhere, since a file server may hang.
+        self.space_of: Callable[[Area], Space | None] = _measured_space
+        #: Areas whose file servers are known not to answer: they are asked nothing.
+        self.silent: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, folder: Path, *, upgrade: bool = True) -> Vault:
@@ -243,7 +247,7 @@ class Vault:
         used, quarantine = area_bytes(tx, area)
         quota = conf.quota
         if quota is None:
-            quota, used = _by_file_system(conf, used)
+            quota, used = _by_file_system(self.space_of(conf), used)
         return AreaFacts(
             name=area,
             tier_class=TierClass(conf.tier_class),
@@ -374,10 +378,11 @@ def word_of(host: str) -> str:
     return "".join(c if c.isalnum() or c in "-." else "-" for c in host)[:60]
 
 
-def _by_file_system(conf: Area, used: int) -> tuple[int, int]:
-    from tomovault.watch.area import disk_space
+def _measured_space(area: Area) -> Space | None:
+    return disk_space(area.path)
 
-    space = disk_space(conf.path)
+
+def _by_file_system(space: Space | None, used: int) -> tuple[int, int]:
     if space is None:
         return 0, used
     return space.total, max(used, space.total - space.free)
