@@ -6,6 +6,7 @@ from sqlalchemy import update
 from tomovault.catalog import tables
 from tomovault.catalog import usage as roll_up
 from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import TierClass
 from tomovault.daemon import upkeep
 from tomovault.daemon.upkeep import Upkeep
@@ -20,12 +21,62 @@ def care(town):
 def test_copies_that_cannot_be_re_read_do_not_stand_before_the_rest(town, care, monkeypatch):
     """Each turn of a day takes up other copies than the turns before it."""
     scan = town.scan("one", copies=2)
-    monkeypatch.setattr(upkeep, "_OVERDUE_AT_ONCE", 1)
+    monkeypatch.setattr(upkeep, "_UNFINISHED", 1)
     monkeypatch.setattr(type(town.vault), "verified_within", lambda *_: dict.fromkeys(TierClass, timedelta(0)))
-    turns = [care.queue_overdue() for _ in range(5)]
+    turns = []
+    for _ in range(5):
+        turns.append(care.queue_overdue(["inhouse"]))
+        if turns[-1]:
+            town.finish("verify", Result(Outcome.FAILED, error="it cannot be read"))
     assert turns == [1, 1, 1, 0, 0]
     read = [j.order["replicas"][0] for j in town.jobs(scan, "verify")]
     assert len(set(read)) == 3
+
+
+def test_as_many_old_copies_are_read_as_there_is_time_for(town, care, monkeypatch):
+    """A few wait at a time; as soon as some are over others are queued, and not once an hour."""
+    scans = [town.scan(f"scan{n}", copies=2) for n in range(3)]
+    monkeypatch.setattr(upkeep, "_UNFINISHED", 2)
+    monkeypatch.setattr(type(town.vault), "verified_within", lambda *_: dict.fromkeys(TierClass, timedelta(0)))
+    care.ask("overdue")
+    assert care.take()[0] == 2
+    for _ in range(3):
+        care.ask("behind")
+        assert care.take()[0] == 0, "no more wait than that"
+    taken = 2
+    while True:
+        town.finish("verify", Result(Outcome.FAILED, error="it cannot be read"))
+        care.ask("behind")
+        more = care.take()[0]
+        taken += more
+        if not more:
+            break
+        assert more == 1
+    assert taken == 9 == len([j for scan in scans for j in town.jobs(scan, "verify")])
+
+
+def test_an_area_without_old_copies_is_not_looked_at_each_minute(town, care, monkeypatch):
+    town.scan("one")
+    care.ask("overdue")
+    care.take()
+    monkeypatch.setattr(town.vault, "overdue", None)
+    care.ask("behind")
+    assert care.take() == (0, False)
+
+
+def test_what_met_a_busy_catalogue_is_due_still(town, care, monkeypatch):
+    def busy(*_given, **_more):
+        raise Transient("the database is locked")
+
+    town.scan("one")
+    monkeypatch.setattr(type(town.vault), "verified_within", lambda *_: dict.fromkeys(TierClass, timedelta(0)))
+    care.ask("room")
+    care.ask("overdue")
+    with monkeypatch.context() as locked:
+        locked.setattr(town.vault.catalogue, "queue_job", busy)
+        with pytest.raises(Transient):
+            care.take()
+    assert care.take() == (3, True)
 
 
 def test_a_long_look_for_old_copies_goes_on_in_the_next_turn(town, monkeypatch):
@@ -78,7 +129,7 @@ def test_the_timers_ask_for_overdue_copies_at_once(town, care):
     timers = care.start()
     try:
         assert care.take() == (0, False)
-        assert {job.id for job in timers.get_jobs()} == {"overdue", "room", "nightly"}
+        assert {job.id for job in timers.get_jobs()} == {"overdue", "behind", "room", "nightly"}
     finally:
         timers.shutdown(wait=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -333,6 +333,16 @@ def asked_since(tx: Tx, action: str, rule: str, since: datetime) -> frozenset[st
         job.c.action == action, job.c.rule == rule, or_(job.c.queued_at >= since, unfinished)
     )
     return frozenset(replica for row in tx.rows(query) for replica in row.order.get("replicas", ()))
+
+
+def unfinished_by_place(tx: Tx, action: str, rule: str) -> Counter[str]:
+    """How many jobs of an action and a rule are not over yet, by the area or tier that they are for."""
+    job = tables.job
+    unfinished = job.c.status.in_([JobStatus.TODO.value, JobStatus.DOING.value])
+    query = select(job.c.place, func.count().label("number")).where(
+        job.c.action == action, job.c.rule == rule, unfinished
+    )
+    return Counter({row.place: int(row.number) for row in tx.rows(query.group_by(job.c.place))})
 
 
 def shared_paths(tx: Tx, scan_id: str) -> frozenset[str]:

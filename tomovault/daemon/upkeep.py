@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Sequence
 from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import Late, asked_since
-from tomovault.core.errors import TomovaultError
+from tomovault.catalog.work import Late, asked_since, unfinished_by_place
+from tomovault.core.errors import TomovaultError, Transient
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
 
-#: Old copies of an area that one turn of the timer queues for a re-read.
-_OVERDUE_AT_ONCE = 20
+#: Re-reads of old copies of an area that wait or run at a time; as some end, others are queued. Few, since what else
+#: is to be done there waits behind them.
+_UNFINISHED = 10
 
 
 class Upkeep:
@@ -27,6 +28,7 @@ class Upkeep:
         self._due: queue.Queue[str] = queue.Queue()
         self._counting: Generator[None, None, list[str]] | None = None
         self._looked_at: dict[str, Late] = {}
+        self._behind: set[str] = set()
 
     def start(self) -> BackgroundScheduler:
         """Timers run; old copies are looked for at once, too, for a daemon that never lives for an hour."""
@@ -34,6 +36,7 @@ class Upkeep:
             timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
         )
         timers.add_job(self.ask, "interval", args=["overdue"], hours=1, id="overdue")
+        timers.add_job(self.ask, "interval", args=["behind"], minutes=1, id="behind")
         timers.add_job(self.ask, "interval", args=["room"], minutes=1, id="room")
         timers.add_job(self.ask, "cron", args=["nightly"], hour=3, id="nightly")
         timers.start()
@@ -41,18 +44,19 @@ class Upkeep:
         return timers
 
     def ask(self, name: str) -> None:
-        """`overdue`, `room` or `nightly` is due now."""
+        """`overdue`, `behind`, `room` or `nightly` is due now."""
         self._due.put(name)
 
     def take(self) -> tuple[int, bool]:
         """What is due was done: (jobs queued, whether the room of the areas should be looked at).
 
-        A recount of the usage, and a long look for old copies, go on by one short transaction each time.
+        A recount of the usage, and a long look for old copies, go on by one short transaction each time. Where the
+        catalogue is busy, Transient is raised, and what was due is due still.
         """
         queued, room = 0, False
         self._count_on()
         if self._looked_at:
-            queued += self.queue_overdue()
+            queued += self.queue_overdue(self._looked_at)
         while True:
             try:
                 name = self._due.get_nowait()
@@ -60,35 +64,59 @@ class Upkeep:
                 return queued, room
             if name == "room":
                 room = True
-            elif name == "overdue":
-                queued += self.queue_overdue()
-            elif name == "nightly":
-                if self._counting is None:
-                    self._counting = self._vault.catalogue.recount_in_turns()
-                self.export_head()
+                continue
+            try:
+                queued += self._do(name)
+            except Transient:
+                self._due.put(name)
+                if room:
+                    self._due.put("room")
+                raise
 
-    def queue_overdue(self) -> int:
-        """Copies whose last re-read is getting too old are queued for one.
+    def _do(self, name: str) -> int:
+        """What a timer stands for was done; returns how many jobs were queued."""
+        if name == "overdue":
+            return self.queue_overdue(self._vault.site.areas)
+        if name == "behind":
+            return self.queue_overdue(self._behind)
+        if self._counting is None:
+            self._counting = self._vault.catalogue.recount_in_turns()
+        self.export_head()
+        return 0
 
-        Where so many have to be looked at that it would take a while, the next turn goes on.
+    def queue_overdue(self, areas: Collection[str]) -> int:
+        """Copies whose last re-read is getting too old are queued for one, a few at a time; returns how many.
+
+        An area with more of them is looked at again soon. Where so many have to be looked at that it would take a
+        while, the next turn goes on.
         """
+        if not areas:
+            return 0
         now = datetime.now(UTC)
         catalogue = self._vault.catalogue
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         overdue: list[tuple[str, str, str]] = []
         with catalogue.reading() as tx:
             asked = asked_since(tx, "verify", "scrub", midnight)
-            begun, self._looked_at = self._looked_at, {}
-            for area in begun or self._vault.site.areas:
-                found, after = self._vault.overdue(
-                    tx, area, now, limit=_OVERDUE_AT_ONCE, skip=asked, after=begun.get(area)
-                )
+            waiting = unfinished_by_place(tx, "verify", "scrub")
+            looked_at, behind = dict(self._looked_at), set(self._behind)
+            for area in areas:
+                begun, free = looked_at.pop(area, None), max(0, _UNFINISHED - waiting[area])
+                behind.add(area)
+                if free == 0:
+                    continue
+                found, after = self._vault.overdue(tx, area, now, limit=free, skip=asked, after=begun)
                 overdue += [(area, late.scan, late.replica) for late in found]
-                if after is not None and len(found) < _OVERDUE_AT_ONCE:
-                    self._looked_at[area] = after
-        if not overdue:
-            return 0
-        queued = 0
+                if len(found) < free:
+                    behind.discard(area)
+                    if after is not None:
+                        looked_at[area] = after
+        queued = self._queue(overdue, now) if overdue else 0
+        self._looked_at, self._behind = looked_at, behind
+        return queued
+
+    def _queue(self, overdue: Sequence[tuple[str, str, str]], now: datetime) -> int:
+        catalogue, queued = self._vault.catalogue, 0
         with catalogue.writing() as tx:
             for area, scan_id, replica_id in overdue:
                 job = catalogue.queue_job(
