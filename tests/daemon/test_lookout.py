@@ -143,14 +143,29 @@ def test_a_large_sweep_is_noted_in_parts(town, monkeypatch):
     seen = tuple(Seen(Candidate("edf", str(town.area / f"s{n}"), ""), "snap", True, 60.0, 1, 1) for n in range(10))
     sweep = Sweep(seen, (), (), 1, 1, 0.1, changed=seen)
     lookout = Lookout(town.vault)
+    compared = []
+    whole = lookout._noted
+    lookout._noted = type("Noted", (dict,), {"get": lambda self, key: compared.append(key) or dict.get(self, key)})(
+        whole
+    )
     parts = [lookout.take("inhouse", sweep, town.now)]
     while lookout.more:
         assert not lookout.swept.get("inhouse"), "an area that was not noted whole was not seen"
         parts.append(lookout.take("inhouse", sweep, town.now))
     assert parts == [4, 4, 2]
+    assert len(compared) == 10, "each was compared once, not at each part"
     assert lookout.swept["inhouse"] == 1
     with town.vault.catalogue.reading() as tx:
         orders = [j.order for j in town.vault.catalogue.list_jobs(tx)]
     assert sorted(look["candidate"]["folder"] for o in orders for look in o["looks"]) == sorted(
         s.candidate.folder for s in seen
     )
+
+
+def test_an_area_that_stands_still_is_looked_up_without_writing(town, monkeypatch):
+    """It is swept again and again, and commands must be able to write meanwhile."""
+    look = Candidate("edf", str(town.area / "one"), "")
+    lookout = Lookout(town.vault)
+    monkeypatch.setattr(town.vault.catalogue, "writing", None)
+    lookout.take("inhouse", Sweep((), (look,), (), 1, 1, 0.1, stopped="1 of 1 scans are missing"), town.now)
+    assert lookout.to_forget == []

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
-from tomovault.catalog.candidates import CONFIRMED, candidate_hash, list_candidates
+from tomovault.catalog.candidates import CONFIRMED, candidate_hash
 from tomovault.catalog.elsewhere import record_copies_vanished
 from tomovault.catalog.jobs import ClaimedJob
 from tomovault.catalog.joins import NOT_FOUND, follow_lost, was_not_found
@@ -147,23 +147,35 @@ def list_inspected(tx: Tx, area: str) -> list[tuple[Candidate, str]]:
 
     Those whose scans were all pruned by us are left out, since their absence says nothing.
     """
-    taken_away = list_taken_away(tx, area)
+    table = tables.candidate
+    away = _taken_away(tx, area)
     return [
-        (e.candidate, e.inspected_snapshot)
-        for e in list_candidates(tx, area)
-        if e.inspected_snapshot is not None and e.inspected_settled and e.candidate not in taken_away
+        (_candidate(row), row.inspected_snapshot)
+        for row in _candidates(tx, area, table.c.inspected_snapshot.is_not(None), table.c.inspected_settled)
+        if row.key_hash not in away
     ]
 
 
 def list_taken_away(tx: Tx, area: str) -> frozenset[Candidate]:
     """Candidates whose scans' files were all moved away by us, or are leaving: that they are not there is no loss."""
-    states = _states_by_candidate(tx, area)
-    away = set()
-    for entry in list_candidates(tx, area):
-        found = states.get(candidate_hash(area, entry.candidate))
-        if found and not found - _TAKEN_AWAY:
-            away.add(entry.candidate)
-    return frozenset(away)
+    away = _taken_away(tx, area)
+    return frozenset(_candidate(row) for row in _candidates(tx, area) if row.key_hash in away)
+
+
+def _taken_away(tx: Tx, area: str) -> frozenset[str]:
+    return frozenset(key for key, states in _states_by_candidate(tx, area).items() if not states - _TAKEN_AWAY)
+
+
+def _candidates(tx: Tx, area: str, *where: ColumnElement[bool]) -> Sequence[Row[Any]]:
+    """Candidates of an area, oldest first: what a watch needs of them, since there may be very many."""
+    table = tables.candidate
+    columns = (table.c[name] for name in ("key_hash", "format", "folder", "key", "metadata_folder"))
+    query = select(*columns, table.c.inspected_snapshot).where(table.c.area == area, *where)
+    return tx.rows(query.order_by(table.c.first_seen_at, table.c.key_hash))
+
+
+def _candidate(row: Row[Any]) -> Candidate:
+    return Candidate(row.format, row.folder, row.key, row.metadata_folder)
 
 
 def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
@@ -245,7 +257,9 @@ def confirm_missing(tx: Tx, area: str, candidate: Candidate, by: str, now: datet
 
 def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
     """Candidates that a person said are gone, and that were not seen since."""
-    return frozenset(e.candidate for e in list_candidates(tx, area) if e.confirmed_missing)
+    table = tables.candidate
+    confirmed = (table.c.inspected_snapshot.is_(None), table.c.problem.like(f"{CONFIRMED}%"))
+    return frozenset(_candidate(row) for row in _candidates(tx, area, *confirmed))
 
 
 def list_removable(tx: Tx, area: str, form: Form) -> list[str]:

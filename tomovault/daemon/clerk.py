@@ -385,7 +385,6 @@ class Clerk:
         catalogue = self.vault.catalogue
         with catalogue.reading() as tx:
             recorded = {a.name: a for a in catalogue.list_areas(tx)}
-            known = {name: list_inspected(tx, name) for name in recorded}
             self._left = self.vault.left_areas(tx)
         for name in sorted(self._left):
             log.warning("area is in the catalogue but not in tomovault.yaml; its jobs wait", area=name)
@@ -401,11 +400,13 @@ class Clerk:
                 continue
             row = recorded[name]
             identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)
+            with catalogue.reading() as tx:
+                known = list_inspected(tx, name)
             watch = AreaWatch(
                 area,
                 identity,
                 formats_of(area),
-                known[name],
+                known,
                 poll_s=self.vault.site.watch.poll_s,
                 quiet_s=self.vault.site.watch.quiet_s,
                 looks=self._looks,

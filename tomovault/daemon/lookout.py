@@ -63,6 +63,7 @@ class Lookout:
         self.to_forget: list[tuple[str, Candidate]] = []
         self.swept: dict[str, int] = {}
         self.more = False
+        self._left: tuple[Sweep, list[Seen]] | None = None
 
     def take(self, area: str, sweep: Sweep, now: datetime) -> int:
         """The sweep is noted, or a part of it: then `more` is True and the same sweep is to be given again. Returns
@@ -82,14 +83,17 @@ class Lookout:
         if sweep.unreadable:
             path, reason = sweep.unreadable[0]
             self.trouble[area] = f"{len(sweep.unreadable)} places cannot be read, first {path}: {reason}"
-        changed = [s for s in sweep.seen if self._noted.get(s.candidate) != (s.snapshot, s.settled)]
-        gone = [c for c, sweeps in sweep.absent if sweeps >= _SWEEPS_TO_BELIEVE and c not in self._told_missing]
+        changed = self._changed(sweep)
+        left = changed[_AT_ONCE:]
+        self.more = bool(left)
         queued = 0
         self._ask_catalogue(area, now, at_once=any(s.settled for s in changed))
-        again = self._due_again(area, sweep, now)
-        if len(changed) > _AT_ONCE:
-            changed, gone, again = changed[:_AT_ONCE], [], []
-            self.more = True
+        gone, again = [], []
+        if self.more:
+            changed = changed[:_AT_ONCE]
+        else:
+            gone = [c for c, sweeps in sweep.absent if sweeps >= _SWEEPS_TO_BELIEVE and c not in self._told_missing]
+            again = self._due_again(area, sweep, now)
         if changed or gone or again:
             with self._vault.catalogue.writing() as tx:
                 looks = [s for s in changed if self._note(tx, area, s, now)]
@@ -106,9 +110,16 @@ class Lookout:
             for candidate in gone:
                 self._told_missing.add(candidate)
                 self._noted.pop(candidate, None)
+        self._left = (sweep, left) if self.more else None
         if not self.more:
             self.swept[area] = self.swept.get(area, 0) + 1
         return queued
+
+    def _changed(self, sweep: Sweep) -> list[Seen]:
+        """What the sweep saw and was not noted yet; of one that was noted in part, what was left then."""
+        if self._left is not None and self._left[0] is sweep:
+            return self._left[1]
+        return [s for s in sweep.seen if self._noted.get(s.candidate) != (s.snapshot, s.settled)]
 
     def _ask_catalogue(self, area: str, now: datetime, *, at_once: bool) -> None:
         """What was not believed is known again; quiet areas are asked about now and then only."""
@@ -146,10 +157,13 @@ class Lookout:
 
     def _take_confirmed(self, area: str, vanished: Sequence[Candidate]) -> None:
         """What a person confirmed as gone, and what held no scan, need not be missed any longer."""
-        with self._vault.catalogue.writing() as tx:
+        with self._vault.catalogue.reading() as tx:
             without = list_without_scan(tx, area)
-            drop_vanished(tx, area, [candidate for candidate in vanished if candidate in without])
             nothing = confirmed_missing(tx, area) | without
+        no_scans = [candidate for candidate in vanished if candidate in without]
+        if no_scans:
+            with self._vault.catalogue.writing() as tx:
+                drop_vanished(tx, area, no_scans)
         self.to_forget.extend((area, candidate) for candidate in vanished if candidate in nothing)
 
     def _vanish(self, tx: Any, area: str, candidate: Candidate, now: datetime) -> bool:
