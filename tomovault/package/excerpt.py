@@ -13,6 +13,7 @@ from tomovault.core.ports import Checkpoint, Progress, Throttle
 from tomovault.package.container import check_space, write_problems
 from tomovault.package.manifest import FrameRecord
 from tomovault.package.names import check_job, check_stem, temp_path
+from tomovault.package.place import place_entry
 from tomovault.package.rebuild import describe_frame
 from tomovault.package.restore import Restored
 from tomovault.package.store import ChunkStore
@@ -47,7 +48,7 @@ def write_excerpt(
     name = check_stem(f"{manifest.stem}.{label}") + ".nx"
     target, temporary = os.path.join(target_dir, name), temp_path(target_dir, name, job)
     if os.path.lexists(target) and not overwrite:
-        raise Refused(f"{target} is there already", by="restore never overwrites unless asked to")
+        raise _in_the_way(target)
     before = store.read_bytes
     length = group.shape[0] * group.shape[1] * np.dtype(group.dtype).itemsize
     buffer = bytearray(length)
@@ -75,7 +76,7 @@ def write_excerpt(
                     )
                     data[position] = np.frombuffer(buffer, dtype=group.dtype).reshape(group.shape)
                     progress((position + 1) * length, len(records) * length)
-            _place(temporary, target, target_dir)
+            _place(temporary, target, overwrite=overwrite)
     except BaseException:
         if os.path.lexists(temporary):
             os.unlink(temporary)
@@ -84,12 +85,26 @@ def write_excerpt(
     return Restored((name,), (), len(records) * length, store.read_bytes - before)
 
 
-def _place(temporary: str, target: str, folder: str) -> None:
-    for path in (temporary, None):
-        if path is None:
-            os.rename(temporary, target)
-        handle = os.open(folder if path is None else path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _place(temporary: str, target: str, *, overwrite: bool) -> None:
+    """The file is on disk under its name, and so is the name. Raises Refused where something else came there."""
+    _sync(temporary)
+    folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place_entry(folder, os.path.basename(temporary), os.path.basename(target), overwrite=overwrite)
+        os.fsync(folder)
+    except FileExistsError as there:
+        raise _in_the_way(target) from there
+    finally:
+        os.close(folder)
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _in_the_way(target: str) -> Refused:
+    return Refused(f"{target} is there already", by="restore never overwrites unless asked to")

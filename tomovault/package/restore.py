@@ -19,6 +19,7 @@ from tomovault.core.ports import Checkpoint, Progress, Throttle
 from tomovault.package.container import check_space, start_writeback
 from tomovault.package.manifest import PackedFile
 from tomovault.package.names import PART, check_job
+from tomovault.package.place import place_entry
 from tomovault.package.rebuild import Rebuilder
 from tomovault.package.store import ChunkStore
 from tomovault.package.tree import TargetTree, shown, split_path
@@ -61,7 +62,8 @@ def restore_files(
     Nothing outside `target_dir` is touched and no link in it is followed.
 
     Raises Refused for a different file in the way (unless `overwrite`) or a link, and NoSpace if what is to be
-    written would leave less than `floor_bytes` free, before anything is written;
+    written would leave less than `floor_bytes` free, before anything is written; Refused, too, for one that came
+    into the way meanwhile, which is left as it is, Transient for one that also went again;
     IntegrityError naming file and frame if the package is damaged: then the other files are all restored.
     """
     check_job(job)
@@ -123,6 +125,7 @@ class _Restorer:
         self._notes: dict[str, int] = {}
         self._damage: list[IntegrityError] = []
         self._written: list[str] = []
+        self._kept: list[str] = []
         self._syncing: deque[tuple[_Open, Future[None]]] = deque()
         self._count = 0
         self._done = 0
@@ -132,8 +135,9 @@ class _Restorer:
         self._checkpoint("restore.begin")
         for parts in {split_path(f.meta.path)[:-1] for f in chosen}:
             self._sweep(parts)
-        kept = [f.meta.path for f in chosen if self._stands(f)]
-        missing = [f for f in chosen if f.meta.path not in set(kept)]
+        self._kept = [f.meta.path for f in chosen if self._stands(f)]
+        kept = set(self._kept)
+        missing = [f for f in chosen if f.meta.path not in kept]
         total = sum(f.meta.size for f in missing)
         there = {f.meta.path for f in chosen}
         by_path = {f.meta.path: f for f in self._store.manifest.contents.files}
@@ -150,7 +154,7 @@ class _Restorer:
         if whole:
             check_space(os.path.join(self._tree.root, "."), floor_bytes, sum(f.meta.size for f in whole))
         self._write_whole(whole, threads, total)
-        stands = {*kept, *self._written}
+        stands = {*self._kept, *self._written}
         for file in hard:
             if file.meta.hardlink_of in stands:
                 self._link_hard(file)
@@ -166,7 +170,7 @@ class _Restorer:
             )
         return Restored(
             paths=tuple(self._written),
-            kept=tuple(kept),
+            kept=tuple(self._kept),
             bytes=self._done,
             read_bytes=self._store.read_bytes - before,
             notes=tuple(f"{text} ({count} files)" for text, count in self._notes.items()),
@@ -289,18 +293,37 @@ class _Restorer:
         entry, future = self._syncing[0]
         with _problems(entry.file.meta.path):
             future.result()
-            self._checkpoint("restore.file")
-            folder = self._tree.folder(entry.parts[:-1])
-            os.rename(entry.temporary, entry.parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
+        self._checkpoint("restore.file")
+        self._place(entry.file, entry.parts, entry.temporary)
         self._syncing.popleft()
         os.close(entry.handle)
-        self._tree.touched.add(entry.parts[:-1])
-        self._written.append(entry.file.meta.path)
+
+    def _place(self, file: PackedFile, parts: tuple[str, ...], temporary: str) -> None:
+        """The file stands under its name: that which was written, or one with the same bytes that came meanwhile."""
+        folder, path = self._tree.folder(parts[:-1]), file.meta.path
+        with _problems(path):
+            try:
+                place_entry(folder, temporary, parts[-1], overwrite=self._overwrite)
+                in_the_way = False
+            except FileExistsError:
+                in_the_way = True
+        if not in_the_way:
+            self._written.append(path)
+            self._tree.touched.add(parts[:-1])
+        elif self._stands(file):
+            self._remove(temporary, folder)
+            self._kept.append(path)
+        else:
+            raise Transient(f"{shown(path)} came and went while it was restored")
 
     def _discard(self, entry: _Open) -> None:
         os.close(entry.handle)
+        self._remove(entry.temporary, self._tree.folder(entry.parts[:-1]))
+
+    @staticmethod
+    def _remove(temporary: str, folder: int) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(entry.temporary, dir_fd=self._tree.folder(entry.parts[:-1]))
+            os.unlink(temporary, dir_fd=folder)
 
     def _dress(self, handle: int, meta: ManifestFile) -> None:
         """Owner, attributes, mode and times, in this order: each may undo those after it."""
@@ -354,16 +377,11 @@ class _Restorer:
         self._place_link(file, parts, temporary)
 
     def _place_link(self, file: PackedFile, parts: tuple[str, ...], temporary: str) -> None:
-        folder = self._tree.folder(parts[:-1])
         try:
-            with _problems(file.meta.path):
-                os.rename(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
+            self._place(file, parts, temporary)
         finally:
             # After a success nothing has that name; a rename of two names of one file does nothing and leaves it.
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=folder)
-        self._tree.touched.add(parts[:-1])
-        self._written.append(file.meta.path)
+            self._remove(temporary, self._tree.folder(parts[:-1]))
 
 
 @contextlib.contextmanager
