@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.core.layout import FrameKind
@@ -20,6 +19,7 @@ from tomovault.core.ports import Action, Bench, Placed, Throttle
 from tomovault.core.record import Checked, GivenBack, GivenFile, Outcome, Record, Result, Stored, Unfinished
 from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
+from tomovault.tiers.copying import copy_stored
 from tomovault.tiers.ground import Ground, exists, hash_below, parts_below, split
 from tomovault.tiers.quarantine import leave_note
 from tomovault.tiers.recall import recall
@@ -417,7 +417,7 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
                 raise UserError(f"{Path(wanted.target, name)} exists", hint="--overwrite replaces it")
         _mark([MarkedFile(name, -1, 0, "") for name in names.values()], wanted, bench)
         for file, name in names.items():
-            _copy_below(fd, file, name, throttle, bench.job)
+            copy_stored(file, fd, name, throttle=throttle, job=bench.job)
         os.fsync(fd)
         times = {name: os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns for name in names.values()}
     size = sum(f.size for f in files)
@@ -426,44 +426,6 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
         return given
     made = [GivenFile(name, file.size, file.sha256, times[name]) for file, name in names.items()]
     return _made(given, made, wanted, bench)
-
-
-def _copy_below(fd: int, file: StoredFile, name: str, throttle: Throttle, job: str) -> None:
-    """The file stands under its name in the open folder, synced, with the digest that it was stored with.
-
-    Neither the name nor the temporary one is followed where it is a link. Raises IntegrityError for another digest.
-    """
-    temporary = f".{name}.{job}"
-    digest = hashlib.sha256()
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=fd)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with (
-            _source(file.location) as read,
-            os.fdopen(os.open(temporary, flags, 0o666, dir_fd=fd), "wb") as write,
-        ):
-            while block := read.read(1 << 20):
-                throttle.spend(len(block))
-                digest.update(block)
-                write.write(block)
-            write.flush()
-            os.fsync(write.fileno())
-        if digest.hexdigest() != file.sha256:
-            raise IntegrityError(f"{file.location} does not have the digest it was stored with")
-        os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=fd)
-        raise
-
-
-def _source(path: str) -> BinaryIO:
-    """A file of ours to read. Raises IntegrityError where it is not there."""
-    try:
-        return Path(path).open("rb")
-    except FileNotFoundError as missing:
-        raise IntegrityError(f"{path} is not there") from missing
 
 
 def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, derived: bool = False) -> GivenBack:
