@@ -13,6 +13,7 @@ from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.mark import MARK, read_mark
 from tomovault.core.record import Outcome, Stored
 from tomovault.core.wire import to_plain
+from tomovault.tiers import ground
 
 
 @pytest.fixture
@@ -156,6 +157,23 @@ def test_a_copy_of_a_file_that_fails_leaves_nothing(give, packed, bench, monkeyp
     with pytest.raises(OSError, match="No space"):
         give(target, whole=False, product="volume")
     assert [p.name for p in target.iterdir()] == [MARK]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["renameat2", "without"])
+def test_what_appears_while_a_product_is_copied_is_left(give, packed, bench, monkeypatch, at_once):
+    target = packed.area / "volume"
+
+    class Appear:
+        def spend(self, _count):
+            (target / "scan.tomo.h5").write_text("mine")
+
+    monkeypatch.setattr(bench, "throttle", lambda _place: Appear())
+    if not at_once:
+        monkeypatch.setattr(ground, "_RENAME_NOREPLACE", 1 << 20)
+    with pytest.raises(UserError, match="exists"):
+        give(target, whole=False, product="volume")
+    assert (target / "scan.tomo.h5").read_text() == "mine"
+    assert sorted(p.name for p in target.iterdir()) == sorted([MARK, "scan.tomo.h5"])
 
 
 def test_a_damaged_file_of_ours_leaves_nothing(give, packed):

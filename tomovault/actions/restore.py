@@ -414,10 +414,13 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
     with Ground(wanted.target) as ground, ground.folder(()) as fd:
         for name in names.values():
             if exists(fd, name) and not wanted.overwrite:
-                raise UserError(f"{Path(wanted.target, name)} exists", hint="--overwrite replaces it")
+                raise _in_the_way(wanted, name)
         _mark([MarkedFile(name, -1, 0, "") for name in names.values()], wanted, bench)
         for file, name in names.items():
-            copy_stored(file, fd, name, throttle=throttle, job=bench.job)
+            try:
+                copy_stored(file, fd, name, overwrite=wanted.overwrite, throttle=throttle, job=bench.job)
+            except FileExistsError as there:
+                raise _in_the_way(wanted, name) from there
         os.fsync(fd)
         times = {name: os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns for name in names.values()}
     size = sum(f.size for f in files)
@@ -426,6 +429,10 @@ def _give_copy(files: Sequence[StoredFile], source: Source, wanted: Order, bench
         return given
     made = [GivenFile(name, file.size, file.sha256, times[name]) for file, name in names.items()]
     return _made(given, made, wanted, bench)
+
+
+def _in_the_way(wanted: Order, name: str) -> UserError:
+    return UserError(f"{Path(wanted.target, name)} exists", hint="--overwrite replaces it")
 
 
 def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, derived: bool = False) -> GivenBack:

@@ -11,13 +11,14 @@ from typing import BinaryIO
 from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Throttle
 from tomovault.core.replica import StoredFile
+from tomovault.tiers.ground import move
 
 
-def copy_stored(file: StoredFile, folder: int, name: str, *, throttle: Throttle, job: str) -> None:
+def copy_stored(file: StoredFile, folder: int, name: str, *, overwrite: bool, throttle: Throttle, job: str) -> None:
     """The file stands under `name` in the open folder, synced, with the digest that it was stored with.
 
-    Neither the name nor the temporary one is followed where it is a link. Raises IntegrityError for another digest;
-    what was written half is removed again.
+    Neither the name nor the temporary one is followed where it is a link. Raises IntegrityError for another digest,
+    FileExistsError rather than replace what is there, unless `overwrite`; what was written is removed again then.
     """
     temporary = f".{name}.{job}"
     digest = hashlib.sha256()
@@ -36,7 +37,10 @@ def copy_stored(file: StoredFile, folder: int, name: str, *, throttle: Throttle,
             os.fsync(write.fileno())
         if digest.hexdigest() != file.sha256:
             raise IntegrityError(f"{file.location} does not have the digest it was stored with")
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        if overwrite:
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            move(folder, folder, temporary, name)
     except BaseException:
         _remove(temporary, folder)
         raise

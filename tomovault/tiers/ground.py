@@ -130,22 +130,24 @@ def exists(fd: int, name: str) -> bool:
     return True
 
 
-def move(source: int, target: int, name: str) -> None:
-    """The entry is in the folder `target` now. Raises FileExistsError rather than replace what is there.
+def move(source: int, target: int, name: str, as_name: str = "") -> None:
+    """The entry is in the folder `target` now, under its name or another one.
+
+    Raises FileExistsError rather than replace what is there.
 
     renameat2(2) decides that in one step. Where the file system lacks it (NFS), a look comes before the rename;
     a hard link would not do, since the kernel refuses one to a file of another owner.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    raw = os.fsencode(name)
-    if libc.renameat2(source, raw, target, raw, _RENAME_NOREPLACE) == 0:
+    final = as_name or name
+    if libc.renameat2(source, os.fsencode(name), target, os.fsencode(final), _RENAME_NOREPLACE) == 0:
         return
     code = ctypes.get_errno()
     if code not in _NO_SUCH_CALL:
         raise OSError(code, os.strerror(code), name)
-    if exists(target, name):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+    if exists(target, final):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), final)
+    os.rename(name, final, src_dir_fd=source, dst_dir_fd=target)
 
 
 def hash_below(
