@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from tomovault.actions.restore import Restore
-from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Refused, TomovaultError, Transient, UserError
+from tomovault.core.errors import (
+    AreaAbsent,
+    IntegrityError,
+    NoSpace,
+    NotYet,
+    Refused,
+    TomovaultError,
+    Transient,
+    UserError,
+)
 from tomovault.core.record import Checked, GivenBack, Outcome, Stored, Unfinished
 from tomovault.core.wire import to_plain
 
@@ -102,19 +111,63 @@ def test_with_every_copy_damaged_all_are_recorded(restore, packed, bench):
     assert "no copy could be read" in result.error
 
 
-def test_to_its_old_place_the_files_are_a_replica_again(restore, packed, bench):
+@pytest.fixture
+def at_home(packed, bench):
+    """What an order says of a restore to the place where the scan was written; its files are not there now."""
     for name in packed.names:
         (packed.root / name).unlink()
-    (packed.root / "TOMOVAULT-README.txt").write_text("gone")
-    home = {
-        "area": "inhouse",
-        "area_path": str(packed.area),
-        "domain": "d",
-        "bytes": 6004,
-        "pinned_until": to_plain(bench.now() + timedelta(days=3)),
-        "readme": "",
+    return {
+        "target": packed.root,
+        "watched": {
+            "area": "inhouse",
+            "path": str(packed.area),
+            "identity": to_plain(packed.identity),
+            "domain": "d",
+        },
+        "home": {"bytes": 6004, "pinned_until": to_plain(bench.now() + timedelta(days=3)), "readme": ""},
     }
-    again, given = restore(target=packed.root, home=home).records
+
+
+@pytest.fixture
+def unmount(packed):
+    """Called to take the area away; an empty folder is where it was."""
+
+    def go():
+        packed.area.rename(packed.area.with_name("unmounted"))
+        packed.area.mkdir()
+
+    return go
+
+
+@pytest.mark.parametrize("part", [{}, {"files": ["f1*"]}, {"product": "volume"}], ids=["whole", "part", "volume"])
+def test_nothing_is_written_below_a_mount_point_where_the_area_was(restore, packed, bench, at_home, unmount, part):
+    unmount()
+    home = None if part else at_home["home"]
+    for source in ("disk", "tape0"):
+        with pytest.raises(AreaAbsent, match="not mounted"):
+            restore(sources=(source,), **{**at_home, "home": home, **part})
+    assert list(packed.area.iterdir()) == []
+    assert "recall.staged" not in bench.names, "no tape moves for it"
+
+
+@pytest.mark.parametrize("step", ["recall.placed", "restore.begin"])
+def test_an_area_that_goes_before_anything_is_written(restore, packed, bench, at_home, unmount, step):
+    bench.checkpoint = lambda name: unmount() if name == step else None
+    with pytest.raises(AreaAbsent):
+        restore(sources=("tape0",), **at_home)
+    assert list(packed.area.iterdir()) == []
+
+
+def test_an_area_that_goes_while_it_is_written_to_has_no_replica(restore, packed, bench, at_home, unmount):
+    bench.checkpoint = lambda name: unmount() if name == "restore.synced" else None
+    with pytest.raises(AreaAbsent):
+        restore(**at_home)
+    assert list(packed.area.iterdir()) == []
+
+
+def test_to_its_old_place_the_files_are_a_replica_again(restore, packed, at_home):
+    (packed.root / "TOMOVAULT-README.txt").write_text("gone")
+    again, given = restore(**at_home).records
     assert given.original_place
     assert (again.form, again.location, again.verified_at) == ("files", str(packed.root), None)
     assert again.pinned_until is not None

@@ -30,15 +30,7 @@ def give(packed, bench):
             "files": to_plain(packed.files),
             "on_disk": True,
         }
-        elsewhere = {
-            "area": "inhouse",
-            "area_path": str(packed.area),
-            "identity": to_plain(packed.identity),
-            "domain": "d",
-            "scan": "s1",
-            "bytes": 6004,
-            "whole": whole,
-        }
+        watched = {"area": "inhouse", "path": str(packed.area), "identity": to_plain(packed.identity), "domain": "d"}
         order = {
             "scan_name": "scan",
             "root": str(packed.root),
@@ -46,7 +38,8 @@ def give(packed, bench):
             "digest": packed.digest,
             "sources": [source],
             "target": str(target),
-            "elsewhere": elsewhere,
+            "watched": watched,
+            "elsewhere": {"scan": "s1", "bytes": 6004, "whole": whole},
         }
         return Restore().perform({**order, **more}, bench)
 
@@ -116,17 +109,9 @@ def test_no_link_is_followed_on_the_way_to_the_target(give, packed, tmp_path):
 
 def test_nothing_is_written_where_the_area_is_another(give, packed):
     identity = to_plain(replace(packed.identity, uuid="00000000-0000-0000-0000-000000000000"))
-    elsewhere = {
-        "area": "inhouse",
-        "area_path": str(packed.area),
-        "identity": identity,
-        "domain": "d",
-        "scan": "s1",
-        "bytes": 6004,
-        "whole": True,
-    }
+    watched = {"area": "inhouse", "path": str(packed.area), "identity": identity, "domain": "d"}
     with pytest.raises(AreaAbsent):
-        give(packed.area / "x", elsewhere=elsewhere)
+        give(packed.area / "x", watched=watched)
     assert not (packed.area / "x").exists()
 
 

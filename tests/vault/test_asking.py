@@ -5,7 +5,8 @@ import pytest
 
 from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import JobStatus
-from tomovault.core.record import GivenBack, Outcome, Result
+from tomovault.core.record import GivenBack, Made, Outcome, Result, Stored
+from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.vault import asking
 from tomovault.vault.asking import Answer, ask, find_scan, raise_if_failed, wait_for
 
@@ -131,6 +132,34 @@ def test_only_a_whole_original_at_its_old_place_is_a_replica_again(town):
         assert home(to=str(town.folder / "elsewhere")) is None
         assert home(to=old, frames=[0, 1]) is None
         assert home(to=old, files=["*.edf"]) is None
+
+
+@pytest.mark.parametrize("wish", [{}, {"files": ["*.edf"]}, {"product": "volume"}], ids=["whole", "part", "volume"])
+@pytest.mark.parametrize("place", ["one", "other"])
+def test_an_area_that_is_restored_into_is_named_by_its_marker(town, wish, place):
+    from tomovault.vault.orders import build_order
+    from tomovault.vault.requests import Request
+
+    scan = town.scan("one")
+    catalogue = town.vault.catalogue
+    if "product" in wish:
+        made = Made(ProductKind.VOLUME, "f" * 64, 400, 1, manifest="{}")
+        there = StoredFile("v", 400, "f" * 64)
+        stored = Stored(
+            *(ProductKind.VOLUME, "f" * 64, Form.PACKAGE, "inhouse", "d", "v", (there,), 400, "f" * 64),
+            *(town.now, town.now),
+        )
+        with catalogue.writing() as tx:
+            catalogue.apply_records(tx, [made, stored], town.now, scan_id=scan)
+    with catalogue.reading() as tx:
+        asked = {"to": str(town.area / place), **wish}
+        order = build_order("restore", Request(town.vault, tx, catalogue.known(tx, scan), asked, town.now, "anna"))
+        outside = {**asked, "to": str(town.base / "out")}
+        away = build_order("restore", Request(town.vault, tx, catalogue.known(tx, scan), outside, town.now, "anna"))
+    assert order["watched"]["identity"]["uuid"]
+    assert (order["watched"]["area"], order["watched"]["path"]) == ("inhouse", str(town.area))
+    assert (order["elsewhere"] is None) == (place == "one")
+    assert (away["watched"], away["elsewhere"], away["home"]) == (None, None, None)
 
 
 def test_what_is_in_quarantine_is_put_back_not_restored_over(town, wish):

@@ -53,15 +53,24 @@ class Recall:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """The area that the target is in. It is recognised before a tape moves for it, before anything is written there
+    and before that is recorded: an empty folder under a mount point is not the area (law 3).
+    """
+
+    area: str
+    path: str
+    identity: AreaIdentity
+    domain: str
+
+
+@dataclass(frozen=True)
 class Home:
     """The target is where the scan was written: what is restored whole is a replica again, held until then.
 
     `readme` is what the text file about pruned scans says from then on, nothing if it is empty.
     """
 
-    area: str
-    area_path: str
-    domain: str
     bytes: int
     pinned_until: datetime
     readme: str
@@ -73,10 +82,6 @@ class Elsewhere:
     the `whole` original it is one more replica.
     """
 
-    area: str
-    area_path: str
-    identity: AreaIdentity
-    domain: str
     scan: str
     bytes: int
     whole: bool
@@ -86,7 +91,7 @@ class Elsewhere:
 class Order:
     """What is asked for, and the copies to try in order. A selection is at most one of the four kinds.
 
-    `floor_bytes` stay free where the target lies.
+    `floor_bytes` stay free where the target lies. `home` and `elsewhere` are of a target that is `watched`.
     """
 
     scan_name: str
@@ -96,6 +101,7 @@ class Order:
     sources: tuple[Source, ...]
     target: str
     recall: Recall | None = None
+    watched: Watched | None = None
     home: Home | None = None
     elsewhere: Elsewhere | None = None
     files: tuple[str, ...] = ()
@@ -115,7 +121,8 @@ class Restore:
 
         A copy that turns out damaged is recorded so and the next one is tried; with none left the data is damaged.
         One whose folder is not there is passed over. Raises Unfinished with what was recorded where another trouble
-        than a copy's ends it, Transient where the target goes away, NotYet while a tape is on its way.
+        than a copy's ends it, Transient where the target goes away or its area is not there, NotYet while a tape is on
+        its way.
         """
         wanted = from_plain(Order, dict(order))
         if not wanted.sources:
@@ -164,28 +171,31 @@ def _is_absent(source: Source) -> bool:
 
 
 def _make_target(wanted: Order) -> None:
-    target, elsewhere = wanted.target, wanted.elsewhere
+    target, watched = wanted.target, wanted.watched
     try:
-        if elsewhere is None:
+        if watched is None:
             os.makedirs(target, exist_ok=True)
             return
-        check_area(elsewhere.area_path, elsewhere.identity)
-        with (
-            Ground(elsewhere.area_path) as ground,
-            ground.folder(parts_below(elsewhere.area_path, target), create=0o777),
-        ):
+        _check_watched(wanted)
+        with Ground(watched.path) as ground, ground.folder(parts_below(watched.path, target), create=0o777):
             pass
     except OSError as problem:
         raise UserError(f"{target}: {problem.strerror}", hint="choose a folder that can be written") from problem
 
 
+def _check_watched(wanted: Order) -> None:
+    """Raises AreaAbsent where the target is in an area that is not there."""
+    if wanted.watched is not None:
+        check_area(wanted.watched.path, wanted.watched.identity)
+
+
 def _mark(files: Sequence[MarkedFile], wanted: Order, bench: Bench) -> None:
     """Before a file stands under its name in a watched area it is on the mark of its folder (law 3)."""
-    elsewhere = wanted.elsewhere
-    if elsewhere is None:
+    watched, elsewhere = wanted.watched, wanted.elsewhere
+    if watched is None or elsewhere is None:
         return
     marked = Marked(
-        area=elsewhere.identity.uuid or "",
+        area=watched.identity.uuid or "",
         scan=elsewhere.scan,
         digest=wanted.digest,
         whole=elsewhere.whole,
@@ -193,7 +203,7 @@ def _mark(files: Sequence[MarkedFile], wanted: Order, bench: Bench) -> None:
         at=bench.now().isoformat(),
         files=tuple(files),
     )
-    leave_mark(elsewhere.area_path, wanted.target, marked, bench.checkpoint)
+    leave_mark(watched.path, wanted.target, marked, bench.checkpoint)
 
 
 def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
@@ -215,13 +225,15 @@ def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
 
 def _give(files: Sequence[StoredFile], source: Source, wanted: Order, bench: Bench) -> tuple[Record, ...]:
     bench.checkpoint("restore.begin")
+    _check_watched(wanted)
     with _reached(wanted.target):
         if wanted.product is ProductKind.ORIGINAL:
             given = _give_original(files, source, wanted, bench)
         else:
             given = _give_copy(files, source, wanted, bench)
-        if wanted.home is not None:
-            leave_note(wanted.home.area_path, wanted.root, wanted.home.readme, bench.job, bench.checkpoint)
+        _check_watched(wanted)
+        if wanted.watched is not None and wanted.home is not None:
+            leave_note(wanted.watched.path, wanted.root, wanted.home.readme, bench.job, bench.checkpoint)
     bench.checkpoint("restore.done")
     again = _replica_again(wanted, bench.now())
     return (given,) if again is None else (again, given)
@@ -243,15 +255,15 @@ def _replica_again(wanted: Order, now: datetime) -> Stored | None:
 
     Hashed on the way, but not re-read from the disk: present, until a verify has read them (law 2).
     """
-    place = wanted.home or wanted.elsewhere
-    if place is None or (isinstance(place, Elsewhere) and not place.whole):
+    watched, place = wanted.watched, wanted.home or wanted.elsewhere
+    if watched is None or place is None or (isinstance(place, Elsewhere) and not place.whole):
         return None
     return Stored(
         kind=ProductKind.ORIGINAL,
         digest=wanted.digest,
         form=Form.FILES,
-        tier=place.area,
-        domain=place.domain,
+        tier=watched.area,
+        domain=watched.domain,
         location=wanted.root if isinstance(place, Home) else wanted.target,
         files=(),
         bytes=place.bytes,
@@ -369,7 +381,7 @@ def _made(given: GivenBack, files: Sequence[GivenFile], wanted: Order, bench: Be
 
 def _reread(wanted: Order, path: str, bench: Bench) -> GivenFile:
     """A file below the target that was just made there."""
-    place = bench.throttle(wanted.elsewhere.area if wanted.elsewhere is not None else "")
+    place = bench.throttle(wanted.watched.area if wanted.watched is not None else "")
     parts, name = split(path)
     with Ground(wanted.target) as ground, ground.folder(parts) as fd:
         digest, state = hash_below(fd, name, place)

@@ -49,14 +49,14 @@ def order_restore(request: Request) -> dict[str, Any]:
         for r in good
     ]
     frames = wish.get("frames")
-    elsewhere = _elsewhere(request, product)
+    watched = _watched(request)
     return {
         "scan_name": scan.name,
         "root": scan.root,
         "product": kind.value,
         "digest": product.digest,
         "sources": sources,
-        "target": _target(request, elsewhere),
+        "target": _target(request, watched),
         "recall": {
             "area": scan.area,
             "domain": vault.domain_of(scan.area, _existing(vault.site.areas[scan.area].vault)),
@@ -65,8 +65,9 @@ def order_restore(request: Request) -> dict[str, Any]:
             "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
             "keep": disk_package(vault, scan, kind) is None,
         },
+        "watched": watched,
         "home": _home(request, product),
-        "elsewhere": elsewhere,
+        "elsewhere": _elsewhere(request, product) if watched else None,
         "files": list(wish.get("files", ())),
         "frames": list(frames) if frames else None,
         "kind": wish.get("kind"),
@@ -121,44 +122,46 @@ def _home(request: Request, product: Product) -> dict[str, Any] | None:
             hint=f"tomovault prune undo {scan.id} puts them back",
         )
     return {
-        "area": scan.area,
-        "area_path": str(area.path),
-        "domain": vault.domain_of(scan.area, area.path),
         "bytes": product.bytes,
         "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
         "readme": note_about(pruned_beside(request), request.now),
     }
 
 
-def _elsewhere(request: Request, product: Product) -> dict[str, Any] | None:
-    """Where a target is in a watched area, and not the scan's own place; the target as the walker names it."""
-    vault, scan, wish = request.vault, request.scan, request.wish
-    target = os.path.realpath(str(wish["to"]))
-    if target == os.path.realpath(scan.root):
-        return None
-    partly = any(wish.get(key) for key in ("files", "frames", "kind"))
-    for area in vault.site.areas.values():
+def _watched(request: Request) -> dict[str, Any] | None:
+    """The watched area that the target is in, and by what it is recognised; the scan's own one goes first."""
+    vault, target = request.vault, os.path.realpath(str(request.wish["to"]))
+    for area in sorted(vault.site.areas.values(), key=lambda area: area.name != request.scan.area):
         watched = os.path.realpath(str(area.path))
-        if os.path.commonpath([watched, target]) != watched:
-            continue
-        return {
-            "area": area.name,
-            "area_path": str(area.path),
-            "identity": to_plain(vault.identity_of(request.tx, area.name)),
-            "domain": vault.domain_of(area.name, area.path),
-            "scan": scan.id,
-            "bytes": product.bytes,
-            "whole": product.kind is ProductKind.ORIGINAL and not partly,
-        }
+        if os.path.commonpath([watched, target]) == watched:
+            return {
+                "area": area.name,
+                "path": str(area.path),
+                "identity": to_plain(vault.identity_of(request.tx, area.name)),
+                "domain": vault.domain_of(area.name, area.path),
+            }
     return None
 
 
-def _target(request: Request, elsewhere: dict[str, Any] | None) -> str:
+def _elsewhere(request: Request, product: Product) -> dict[str, Any] | None:
+    """What is put into a watched area, where that is not the scan's own place."""
+    scan, wish = request.scan, request.wish
+    if os.path.realpath(str(wish["to"])) == os.path.realpath(scan.root):
+        return None
+    partly = any(wish.get(key) for key in ("files", "frames", "kind"))
+    return {
+        "scan": scan.id,
+        "bytes": product.bytes,
+        "whole": product.kind is ProductKind.ORIGINAL and not partly,
+    }
+
+
+def _target(request: Request, watched: dict[str, Any] | None) -> str:
     """The target; in an area it is below the area's path as that is configured, with no link on the way."""
     target = str(request.wish["to"])
-    if elsewhere is None:
+    if watched is None:
         return target
-    area = elsewhere["area_path"]
+    area = watched["path"]
     return os.path.normpath(os.path.join(area, os.path.relpath(os.path.realpath(target), os.path.realpath(area))))
 
 
