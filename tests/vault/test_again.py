@@ -51,7 +51,7 @@ def _again(town, job):
 def test_a_removal_that_stopped_in_its_second_phase_goes_on(town, stuck):
     scan, job, permit = stuck
     _again(town, job)
-    with town.vault.catalogue.reading() as tx:
+    with town.vault.catalogue.writing() as tx:
         known = town.vault.catalogue.known(tx, scan)
         order = build_order("empty_quarantine", Request(town.vault, tx, known, {"permit": permit}, town.now, "r"))
     assert order["permit"] == permit

@@ -1,16 +1,17 @@
 import json
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Made, Outcome, Quarantined, Removed, Result
+from tomovault.core.record import Checked, Made, Outcome, Quarantined, Removed, Result
 from tomovault.core.replica import Form, ProductKind
 from tomovault.vault import foreman as foremen
 from tomovault.vault.foreman import Foreman, read_result
 from tomovault.vault.job import result_of_failure, result_to_plain
-from tomovault.vault.removals import grant
+from tomovault.vault.removals import grant, regrant
 from tomovault.vault.vault import Vault
 
 
@@ -53,6 +54,42 @@ def test_a_moot_removal_is_taken_back_too(town, foreman, permit):
     assert town.jobs(scan, "prune")[0].status is JobStatus.SUCCEEDED
     assert "pinned" in town.jobs(scan, "prune")[0].error
     assert len(town.jobs(scan, "undo_prune")) == 1
+
+
+def test_the_bytes_stay_where_a_copy_went_bad_since_the_second_look(town, foreman, permit):
+    """The job waited for its turn meanwhile; what comes of it is looked at again once something is known."""
+    scan, name = permit
+    town.quarantine(scan)
+    catalogue = town.vault.catalogue
+    copies = [r.id for r in town.known(scan).replicas if r.tier == "tape"]
+    with catalogue.writing() as tx:
+        known = catalogue.known(tx, scan)
+        regrant(town.vault, tx, known, known.permits[0], town.now + timedelta(days=15))
+        bad = [Checked(replica, ok=False, at=town.now, reason="another digest") for replica in copies]
+        catalogue.apply_records(tx, bad, town.now)
+        wish = {"permit": name}
+        catalogue.queue_job(tx, "empty_quarantine", scan, wish, dedup_key="e", rule="r", now=town.now, place="inhouse")
+    assert foreman.start(_claim(foreman, town, "empty_quarantine")) is None
+    (job,) = town.jobs(scan, "empty_quarantine")
+    assert (job.status, "law 4" in job.error) == (JobStatus.SUCCEEDED, True)
+    assert town.known(scan).permits[0].phase.value == "leaving"
+    with catalogue.reading() as tx:
+        assert scan in catalogue.list_due(tx, town.now + timedelta(minutes=1), 9)
+
+
+def test_a_removal_names_the_copies_that_it_relies_on_when_it_begins(town, foreman, permit, monkeypatch):
+    scan, _ = permit
+    monkeypatch.setattr(foremen, "start_job", lambda folder: SimpleNamespace(folder=folder))
+    before = {c["verified_at"] for c in town.known(scan).permits[0].relied_on}
+    copies = [r.id for r in town.known(scan).replicas if r.tier == "tape"]
+    later = town.now + timedelta(minutes=5)
+    with town.vault.catalogue.writing() as tx:
+        again = [Checked(replica, ok=True, at=later, reason="") for replica in copies]
+        town.vault.catalogue.apply_records(tx, again, later)
+    monkeypatch.setattr(foremen, "datetime", SimpleNamespace(now=lambda _zone: later + timedelta(minutes=1)))
+    assert foreman.start(_claim(foreman, town, "prune")) is not None
+    after = {c["verified_at"] for c in town.known(scan).permits[0].relied_on}
+    assert after != before
 
 
 def test_a_removal_that_is_tried_again_keeps_its_permit(town, foreman, permit):

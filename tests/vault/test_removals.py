@@ -6,7 +6,7 @@ import pytest
 
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Outcome, PutBack, Result
+from tomovault.core.record import Checked, Outcome, PutBack, Result
 from tomovault.core.replica import Form
 from tomovault.vault.orders import build_order
 from tomovault.vault.removals import grant, regrant
@@ -44,7 +44,7 @@ def _second_look(town, scan, permit, now):
 
 def _order(town, scan, action, permit, now=None):
     catalogue = town.vault.catalogue
-    with catalogue.reading() as tx:
+    with catalogue.writing() as tx:
         request = Request(town.vault, tx, catalogue.known(tx, scan), {"permit": permit}, now or town.now, "rule")
         return build_order(action, request)
 
@@ -119,6 +119,56 @@ def test_what_changed_during_the_hold_refuses_the_second_look(town, going, chang
         _second_look(town, scan, permit, when)
     assert refused.value.by == by
     assert town.known(scan).permits[0].phase.value == "quarantined"
+
+
+def _forbid(town, _scan):
+    town.policy(("rules:\n", "rules:\n  - {name: no, do: forbid, with: {actions: [prune]}}\n"))
+
+
+def _spoil(town, scan):
+    """Both copies in the archive were re-read and are bad."""
+    copies = [r.id for r in town.known(scan).replicas if r.tier == "tape"]
+    with town.vault.catalogue.writing() as tx:
+        bad = [Checked(replica, ok=False, at=town.now, reason="another digest") for replica in copies]
+        town.vault.catalogue.apply_records(tx, bad, town.now)
+
+
+@pytest.mark.parametrize("action", ["prune", "empty_quarantine"])
+@pytest.mark.parametrize(
+    ("change", "days", "why"),
+    [
+        (_spoil, 0, "law 4"),
+        (lambda _town, _scan: None, 500, "law 4"),
+        (lambda town, _: town.room(prune="off"), 0, "prune is off"),
+        (_forbid, 0, "policy"),
+    ],
+    ids=["suspect", "overdue", "off", "forbidden"],
+)
+def test_what_changed_while_a_removal_waited_for_its_turn_stops_it(town, going, action, change, days, why):
+    """Between the look and the hour when its job is claimed there may be days: tapes, a daemon that was off."""
+    scan, permit = going
+    if action == "empty_quarantine":
+        town.quarantine(scan)
+        _second_look(town, scan, permit, town.now + timedelta(days=15))
+    phase = town.known(scan).permits[0].phase
+    change(town, scan)
+    with pytest.raises(Moot, match=why):
+        _order(town, scan, action, permit, town.now + timedelta(days=days))
+    assert town.known(scan).permits[0].phase is phase
+
+
+def test_a_removal_relies_on_the_copies_that_are_good_when_it_begins(town):
+    scan = town.scan("one", copies=3)
+    town.room()
+    permit = _grant(town, scan).id
+    town.quarantine(scan)
+    _second_look(town, scan, permit, town.now + timedelta(days=15))
+    first = next(r.id for r in town.known(scan).replicas if r.tier == "tape")
+    assert first in [c["replica"] for c in town.known(scan).permits[0].relied_on]
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.apply_records(tx, [Checked(first, ok=False, at=town.now, reason="bad")], town.now)
+    assert _order(town, scan, "empty_quarantine", permit)["permit"] == permit
+    assert first not in [c["replica"] for c in town.known(scan).permits[0].relied_on]
 
 
 def test_a_rule_of_a_newer_version_still_carries_the_permit(town, going):

@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 #: Actions whose order is complete when they are queued.
 _READY_MADE = frozenset({"inspect"})
 
+#: Actions whose order is an intent to remove: what it relies on is recorded in the transaction that it is made in.
+_REMOVALS = frozenset({"prune", "empty_quarantine"})
+
 
 @dataclass
 class Running:
@@ -156,7 +159,7 @@ class Foreman:
         if claimed.action in _READY_MADE:
             return dict(claimed.order), claimed.place
         catalogue = self.vault.catalogue
-        with catalogue.reading() as tx:
+        with catalogue.writing() if claimed.action in _REMOVALS else catalogue.reading() as tx:
             if claimed.scan is None:
                 raise Moot("it belongs to no scan")
             scan = catalogue.known(tx, claimed.scan)

@@ -14,19 +14,15 @@ from tomovault.core.errors import Refused, Transient
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.core.wire import to_plain
+from tomovault.vault.removals import regrant
 from tomovault.vault.requests import Moot, Request, stored_files
 
 
 def order_prune(request: Request) -> dict[str, Any]:
-    """Phase one under a permit. Moot where a pin came or prune was switched off since it was granted."""
+    """Phase one under a permit. Moot where it would not be granted now."""
     permit, replica = find_permit(request)
     vault, scan = request.vault, request.scan
-    if permit.phase is not RemovalPhase.GRANTED:
-        raise Moot(f"its permit is {permit.phase}")
-    if pin := scan.pinned_by(request.now):
-        raise Moot(f"pinned by {pin} since it was permitted")
-    if not vault.site.areas[scan.area].prune:
-        raise Moot(f"prune is off for area {scan.area} since it was permitted")
+    _ask_again(request, permit, RemovalPhase.GRANTED)
     of_files = replica.form is Form.FILES
     return {
         "permit": permit.id,
@@ -47,6 +43,20 @@ def find_permit(request: Request) -> tuple[Permit, Replica]:
         if permit.id == request.wish["permit"]:
             return permit, next(r for r in request.scan.replicas if r.id == permit.replica)
     raise Moot("its permit is not known any more")
+
+
+def _ask_again(request: Request, permit: Permit, phase: RemovalPhase) -> None:
+    """The permit is in that phase, and names the copies that its removal relies on now.
+
+    A job may have waited for days since it was queued: what was true then is asked once more, in the transaction that
+    records the intent. Raises Moot where the law, a pin, the policy or a switch says no now; nothing is changed then.
+    """
+    if permit.phase is not phase:
+        raise Moot(f"its permit is {permit.phase}")
+    try:
+        regrant(request.vault, request.tx, request.scan, permit, request.now)
+    except Refused as refusal:
+        raise Moot(f"not permitted any more: {refusal.message} ({refusal.by})") from refusal
 
 
 def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, Any]:
@@ -91,12 +101,9 @@ def _at_work(scan: KnownScan, action: str, permit: str, *statuses: JobStatus) ->
 
 
 def order_empty_quarantine(request: Request) -> dict[str, Any]:
-    """Phase two, under a permit that was granted again. Moot where a pin came since."""
+    """Phase two, under a permit that was granted again. Moot where it would not be granted now."""
     permit, replica = find_permit(request)
-    if permit.phase is not RemovalPhase.LEAVING:
-        raise Moot(f"its permit is {permit.phase}")
-    if pin := request.scan.pinned_by(request.now):
-        raise Moot(f"pinned by {pin} since the second look")
+    _ask_again(request, permit, RemovalPhase.LEAVING)
     return {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
 
 
