@@ -19,6 +19,17 @@ def log(catalogue, now):
     return catalogue
 
 
+def test_what_was_written_around_a_moment(log, now):
+    def around(microseconds):
+        with log.reading() as tx:
+            return log.find_audit_around(tx, now + timedelta(microseconds=microseconds))
+
+    third, fourth = now + timedelta(microseconds=2), now + timedelta(microseconds=3)
+    assert around(2) == (third, fourth)
+    assert around(-1) == (None, now)
+    assert around(9) == (now + timedelta(microseconds=4), None)
+
+
 def _unguarded(tx, statement):
     """As someone with the database's own rights would: past the guard."""
     if tx.sqlite:

@@ -1,6 +1,7 @@
 """Clocks that jump by years: a date that cannot be believed counts for nothing, and is made new by a re-read."""
 
 import contextlib
+import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
@@ -77,5 +78,33 @@ def test_a_hold_from_the_future_holds(new_site, digests):
         db.execute("UPDATE permit SET hold_until = replace(hold_until, substr(hold_until, 1, 4), '2099')")
     site.live()
     assert site.ask("prune", "list")["quarantine"]
+    site.ask("prune", "undo", "bone_")
+    assert digests(root) == before
+
+
+@pytest.mark.parametrize("vouched", ["no", "yes"])
+def test_a_clock_that_is_ahead_when_the_daemon_starts_ends_no_hold(new_site, digests, tmp_path, vouched):
+    """As after a power cut that the machine's clock did not survive: by its date the hold is over for long."""
+    asked = tmp_path / "bin" / "timedatectl"
+    asked.parent.mkdir()
+    asked.write_text(f"#!/bin/sh\necho {vouched}\n")
+    asked.chmod(0o755)
+    site = new_site("edf", settings={"quarantine": {"hold": "1d", "limit": "1GB"}})
+    root = site.write("edf", "bone_")
+    before = digests(root)
+    site.live()
+    site.pruned("bone_")
+    site.live()
+    with contextlib.closing(sqlite3.connect(site.folder / "catalogue.db")) as db, db:
+        db.execute("DROP TRIGGER audit_no_update")
+        db.execute("UPDATE audit SET at = replace(at, substr(at, 1, 4), substr(at, 1, 4) - 1)")
+        db.execute("UPDATE permit SET hold_until = replace(hold_until, substr(hold_until, 1, 4), '2020')")
+        db.execute("UPDATE scan SET next_due_at = replace(next_due_at, substr(next_due_at, 1, 4), '2020')")
+    site.live(env={**os.environ, "PATH": f"{asked.parent}:{os.environ['PATH']}"})
+    if vouched == "yes":
+        assert site.show("bone_")["stages"]["pruned"] == "done"
+        assert site.ask("prune", "list")["quarantine"] == []
+        return
+    assert ("empty_quarantine", "succeeded") not in site.actions()
     site.ask("prune", "undo", "bone_")
     assert digests(root) == before

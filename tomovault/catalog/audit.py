@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from tomovault.catalog.columns import canonical_json
 from tomovault.catalog.tables import audit
@@ -64,6 +64,13 @@ def list_audit(tx: Tx, scan: str | None = None, limit: int = 100) -> list[AuditR
     if scan is not None:
         query = query.where(audit.c.scan_id == scan)
     return [AuditRow(r.seq, r.at, r.actor, r.op, r.scan_id, json.loads(r.body), r.hash) for r in tx.rows(query)]
+
+
+def find_audit_around(tx: Tx, moment: datetime) -> tuple[datetime | None, datetime | None]:
+    """When the last row until `moment` was written, and the first one after it; None where there is none."""
+    before = tx.value(select(func.max(audit.c.at)).where(audit.c.at <= moment))
+    after = tx.value(select(func.min(audit.c.at)).where(audit.c.at > moment))
+    return before, after
 
 
 def verify_audit(tx: Tx, exported: tuple[int, str] | None = None) -> AuditState:

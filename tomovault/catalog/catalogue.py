@@ -203,6 +203,7 @@ class Catalogue:
 
     add_audit = staticmethod(audit.add_audit)
     list_audit = staticmethod(audit.list_audit)
+    find_audit_around = staticmethod(audit.find_audit_around)
     verify_audit = staticmethod(audit.verify_audit)
     export_head = staticmethod(audit.export_head)
     read_exported = staticmethod(audit.read_exported)

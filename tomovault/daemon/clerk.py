@@ -19,7 +19,7 @@ from tomovault.catalog.work import has_work_before, list_inspected
 from tomovault.core.errors import Transient
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
-from tomovault.daemon.clock import WallClock
+from tomovault.daemon.clock import WallClock, find_silence
 from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
 from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
@@ -102,7 +102,8 @@ class Clerk:
 
         Raises Transient, naming the holder, where another daemon has the place of this one (see `Lead.join`).
         """
-        self._clock = WallClock(datetime.now(UTC), newest=self._lead.join())
+        newest, now = self._lead.join(), datetime.now(UTC)
+        self._clock = WallClock(now, newest=newest, silence=find_silence(self.vault, now))
         self.foreman.leads = False
         with contextlib.ExitStack() as ending:
             ending.callback(self._status, "stopped")
