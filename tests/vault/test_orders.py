@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from tomovault.core.errors import Refused
+from tomovault.core.errors import Refused, UserError
 from tomovault.core.life import Stage, Status
-from tomovault.core.record import Stored
+from tomovault.core.record import Checked, Stored
 from tomovault.core.replica import Form, ProductKind
 from tomovault.vault.orders import build_order
 from tomovault.vault.removals import grant
@@ -133,3 +133,26 @@ def test_what_is_made_or_given_back_leaves_the_floor_of_the_area(town):
     assert _ask(town, scan, "preview")["floor_bytes"] == 12_000
     assert _ask(town, scan, "restore", to=str(town.base / "new" / "deep"))["floor_bytes"] == 12_000
     assert _ask(town, scan, "restore", to="/proc")["floor_bytes"] == 0
+
+
+def test_what_is_recalled_stays_only_where_there_is_room_for_it(town):
+    scan = town.scan("one")
+    _spoil(town, scan)
+    wish = {"to": str(town.base / "new")}
+    assert _ask(town, scan, "restore", **wish)["recall"]["keep"]
+    town.room(quota="1kB", high="50%", low="20%")
+    assert not _ask(town, scan, "restore", **wish)["recall"]["keep"], "it is given back, and takes up no room here"
+
+
+def test_without_a_package_one_is_told_where_the_files_are(town):
+    scan = town.scan("one")
+    _spoil(town, scan)
+    with pytest.raises(UserError, match="its files are in") as caught:
+        _ask(town, scan, "restore", to=str(town.base / "new"), **{"from": "inhouse"})
+    assert "nearest good copy" in caught.value.hint
+
+
+def _spoil(town, scan):
+    bad = Checked(town.replica(scan, Form.PACKAGE).id, ok=False, at=town.now, reason="other bytes")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.apply_records(tx, [bad], town.now, scan_id=scan)

@@ -32,8 +32,7 @@ def order_restore(request: Request) -> dict[str, Any]:
             raise UserError(f"there is no tier {only!r}")
         good = [r for r in good if r.tier == only]
     if not good:
-        where = f" on {only}" if only else ""
-        raise UserError(f"{scan.name}: no good copy of its {kind}{where} is known")
+        raise _no_copy(request, kind)
     good.sort(key=lambda r: (r.tier_class is TierClass.ARCHIVE, r.tier != scan.area))
     _refuse_target(request, kind)
     sources = [
@@ -63,7 +62,7 @@ def order_restore(request: Request) -> dict[str, Any]:
             "folder": str(vault.vault_folder(scan)),
             "floor_bytes": vault.site.areas[scan.area].floor,
             "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
-            "keep": disk_package(vault, scan, kind) is None,
+            "keep": disk_package(vault, scan, kind) is None and _has_room(request, product.bytes),
         },
         "watched": watched,
         "home": _home(request, product),
@@ -74,6 +73,26 @@ def order_restore(request: Request) -> dict[str, Any]:
         "overwrite": bool(wish.get("overwrite", False)),
         "floor_bytes": _floor_at(request, str(wish["to"])),
     }
+
+
+def _no_copy(request: Request, kind: ProductKind) -> UserError:
+    """Why nothing can be given back, and where its files stand, if they do."""
+    scan, only = request.scan, request.wish.get("from")
+    where = f" on {only}" if only else ""
+    standing = (ReplicaState.PRESENT, ReplicaState.VERIFIED)
+    files = [r for r in scan.replicas_of(kind, Form.FILES) if r.state in standing and only in (None, r.tier)]
+    there = f"; its files are in {files[0].location}" if files else ""
+    elsewhere = any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind, Form.PACKAGE))
+    return UserError(
+        f"{scan.name}: no good package of its {kind}{where} is known{there}",
+        hint="without --from the nearest good copy is taken" if elsewhere else f"tomovault scan show {scan.id}",
+    )
+
+
+def _has_room(request: Request, count: int) -> bool:
+    """Whether the scan's area may keep so many bytes more that it did not ask for: below its high mark (law 13)."""
+    facts = request.vault.area_facts(request.tx, request.scan.area)
+    return not facts.quota_bytes or facts.used_fraction + count / facts.quota_bytes < facts.high
 
 
 def _floor_at(request: Request, target: str) -> int:
