@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from tomovault.core.errors import NoScan
 from tomovault.core.layout import FrameKind
 from tomovault.core.scan import FileRole, FrameCounts, Verdict
 from tomovault.formats import family
@@ -413,3 +414,12 @@ def test_a_local_disk_has_its_texts_on_the_server(listing):
     seen = listing("/lbsram/data/id19/scan_", ["scan_0000.edf"])
     (found,) = family.load("edf").recognise(seen)
     assert found.metadata_folder == "/data/id19/scan_"
+
+
+def test_images_that_were_compressed_one_by_one_are_told(edf_folder):
+    scan = edf_folder()
+    scan.info()
+    for index in range(10):
+        scan.put(f"scan_{index:04d}.edf.gz", b"\x1f\x8b")
+    with pytest.raises(NoScan, match=r"10 of its images were compressed one by one \(scan_0000.edf.gz\)"):
+        scan.report()

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import ClassVar
 
-from tomovault.core.errors import UserError
+from tomovault.core.errors import NoScan, UserError
 from tomovault.core.layout import Layout
 from tomovault.core.ports import Format, Listing
 from tomovault.core.scan import Candidate, FileRole, FileState, ScanFile, ScanReport
@@ -24,6 +24,9 @@ from tomovault.formats.scan_folder import ScanFolder
 
 #: Larger files beside the frames are data of another kind, and are left out with a warning.
 LARGEST_SIDE_FILE = 256 * 1024 * 1024
+
+#: Images that somebody compressed afterwards.
+_COMPRESSED = (".edf.gz", ".edf.bz2", ".edf.xz", ".edf.zst")
 
 #: ESRF's name for the fast disk of a detector computer, as a part of the path.
 _LOCAL_DISK = "lbsram"
@@ -63,6 +66,12 @@ class EdfSeries:
             folder = stack.enter_context(ScanFolder(candidate.folder))
             metadata = _open_metadata(stack, candidate)
             series = set_aside_leftovers(read_series(folder, candidate.key, settled=settled, metadata=metadata))
+            compressed = [name for name in folder.states if name.lower().endswith(_COMPRESSED)]
+        if not series.frames and compressed:
+            raise NoScan(
+                f"{len(compressed)} of its images were compressed one by one ({compressed[0]}), which is not read as a "
+                "series; `folders:` of the area in tomovault.yaml keeps such a folder as it is"
+            )
         if not series.frames:
             return []
         return [_report(candidate, series, settled=settled)]
