@@ -318,7 +318,11 @@ def _pin_recalled(tx: Tx, scan_id: str, stored: Stored) -> None:
 
 
 def record_checked(tx: Tx, checked: Checked, now: datetime) -> None:
-    """A replica was re-read: `verified_at` is set, or it is suspect. One that is leaving keeps that state."""
+    """A replica was re-read: `verified_at` is set, or it is suspect. One that is leaving keeps that state.
+
+    Files that are leaving are moved away one by one, also while they are read: to miss some of them says nothing bad of
+    the others, and where the removal is taken back they count as not re-read.
+    """
     row = _replica(tx, checked.replica)
     if row.state == ReplicaState.GONE:
         add_audit(tx, ACTOR, "gone replica checked", {"checked": checked}, now, scan=row.scan_id)
@@ -331,7 +335,8 @@ def record_checked(tx: Tx, checked: Checked, now: datetime) -> None:
     if values:
         tx.run(update(tables.replica).where(tables.replica.c.id == row.id).values(**values))
     if leaving:
-        _remember_state(tx, row.id, after)
+        moving = row.form == Form.FILES and not checked.ok
+        _remember_state(tx, row.id, ReplicaState.PRESENT if moving else after)
     if not checked.ok or row.state == ReplicaState.SUSPECT:
         op = "replica verified again" if checked.ok else "replica suspect"
         add_audit(tx, ACTOR, op, {"checked": checked, "tier": row.tier}, now, scan=row.scan_id)
@@ -349,11 +354,12 @@ def record_missing(tx: Tx, replica_id: str, reason: str, now: datetime) -> None:
 
 
 def _remember_state(tx: Tx, replica_id: str, state: ReplicaState) -> None:
-    """What a replica under removal returns to, should the removal be taken back."""
+    """What a replica under removal returns to, should the removal be taken back. A suspect one is not just unread."""
     permit = tables.permit
+    known = () if state is not ReplicaState.PRESENT else (permit.c.state_before != ReplicaState.SUSPECT.value,)
     tx.run(
         update(permit)
-        .where(permit.c.replica_id == replica_id, permit.c.phase.in_(("granted", "quarantined", "leaving")))
+        .where(permit.c.replica_id == replica_id, permit.c.phase.in_(("granted", "quarantined", "leaving")), *known)
         .values(state_before=state.value)
     )
 
