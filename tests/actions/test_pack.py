@@ -1,3 +1,4 @@
+import errno
 import os
 from types import SimpleNamespace
 
@@ -6,7 +7,7 @@ import pytest
 from tomovault.actions import pack
 from tomovault.actions.pack import Pack, Twin, is_same
 from tomovault.core.errors import IntegrityError, SourceChanged
-from tomovault.core.record import Made, Recognised, Stored
+from tomovault.core.record import Made, Outcome, Recognised, Stored
 from tomovault.core.replica import Form
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
@@ -65,6 +66,18 @@ def test_the_package_the_files_and_the_product_are_told_with_one_digest(series, 
     assert package.bytes == sum(os.path.getsize(file.location) for file in package.files)
     assert sorted(f.path for f in PackageReader.open(package.location).files()) == sorted(os.listdir(series.root))
     assert "pack.verify" in bench.names
+
+
+def test_what_could_not_be_read_of_the_files_is_told(series, bench, monkeypatch):
+    def refuse(_handle, _name):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    assert Pack().perform(series.order, bench).error == ""
+    monkeypatch.setattr(os, "listxattr", lambda _handle: ["security.acl"])
+    monkeypatch.setattr(os, "getxattr", refuse)
+    result = Pack().perform(series.order, bench)
+    assert result.outcome is Outcome.SUCCEEDED
+    assert result.error.startswith("the attribute security.acl could not be read")
 
 
 def test_a_scan_that_is_not_the_certified_one_is_not_packed(series, bench):

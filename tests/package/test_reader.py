@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import stat
 
@@ -76,6 +77,22 @@ def test_attributes_and_owners_come_back_where_permitted(bench, tmp_path, quiet)
     with PackageReader.open(written.files[0].location) as reader:
         reader.restore(str(tmp_path / "out"), job="r1", **quiet)
     assert os.getxattr(tmp_path / "out" / "a", "user.note") == b"\0bin"
+
+
+def test_an_attribute_that_cannot_be_read_hides_no_other_and_is_told(series, monkeypatch):
+    values = {"security.acl": None, "user.a": b"a", "user.gone": None, "user.z": b"z"}
+
+    def read(_handle, name):
+        if values[name] is None:
+            code = errno.ENODATA if name == "user.gone" else errno.EACCES
+            raise OSError(code, os.strerror(code))
+        return values[name]
+
+    monkeypatch.setattr(os, "listxattr", lambda _handle: list(values))
+    monkeypatch.setattr(os, "getxattr", read)
+    written = series.pack()
+    assert {tuple(n for n, _ in file.xattrs) for file in written.hashed} == {("user.a", "user.z")}
+    assert written.notes == (f"the attribute security.acl could not be read ({len(series.roles)} files)",)
 
 
 def test_an_owner_that_cannot_be_set_is_noted(series, opened, tmp_path, quiet, monkeypatch):

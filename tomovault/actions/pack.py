@@ -139,7 +139,7 @@ class Pack:
             written_at=written_at,
             verified_at=written_at,
         )
-        return Result(Outcome.SUCCEEDED, (made, package, files))
+        return Result(Outcome.SUCCEEDED, (made, package, files), error="; ".join(written.notes))
 
 
 def is_same(report: ScanReport, twin: Twin, throttle: Throttle, progress: Progress) -> bool:

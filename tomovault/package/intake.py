@@ -8,6 +8,7 @@ import grp
 import hashlib
 import os
 import pwd
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -23,12 +24,19 @@ _STEP = 4 << 20
 _AHEAD = 32 << 20
 _LITERAL_STEP = 1 << 20
 
+#: An extended attribute, or all of them, cannot be had here.
+_NOT_FOR_US = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA, errno.ENOSYS)
+
 
 class Intake:
-    """Reads files in order and hands their bytes to an encoder. `total` bytes were read so far."""
+    """Reads files in order and hands their bytes to an encoder. `total` bytes were read so far.
+
+    `unread_attributes` counts the files of which an extended attribute of that name could not be read.
+    """
 
     def __init__(self, tree: SourceTree, encoder: Encoder, throttle: Throttle) -> None:
         self.total = 0
+        self.unread_attributes: Counter[str] = Counter()
         self._tree = tree
         self._encoder = encoder
         self._throttle = throttle
@@ -74,7 +82,9 @@ class Intake:
                 else:
                     segments.append(self._literal(handle, cut, digest, state.path))
                 yield tuple(segments)
-            xattrs = _extended(handle)
+            xattrs, hidden = _extended(handle)
+            for name in hidden:
+                self.unread_attributes[name] += 1
             after = os.fstat(handle)
             check_unchanged(after, state)
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -188,13 +198,28 @@ def _group(number: int) -> str | None:
         return None
 
 
-def _extended(handle: int) -> tuple[tuple[str, str], ...]:
-    """Extended attributes in base64; none where the file system has none or hides them."""
-    found = []
+def _extended(handle: int) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Extended attributes in base64, and the names of those that cannot be read; none where the file system has none or
+    hides them all.
+    """
+    found, hidden = [], []
+    for name in _names_of_extended(handle):
+        try:
+            value = os.getxattr(handle, name)
+        except OSError as problem:
+            if problem.errno not in _NOT_FOR_US:
+                raise
+            if problem.errno != errno.ENODATA:  # else it was removed just now
+                hidden.append(name)
+        else:
+            found.append((name, base64.b64encode(value).decode("ascii")))
+    return tuple(found), tuple(hidden)
+
+
+def _names_of_extended(handle: int) -> list[str]:
     try:
-        for name in sorted(os.listxattr(handle)):
-            found.append((name, base64.b64encode(os.getxattr(handle, name)).decode("ascii")))
+        return sorted(os.listxattr(handle))
     except OSError as problem:
-        if problem.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA, errno.ENOSYS):
+        if problem.errno not in _NOT_FOR_US:
             raise
-    return tuple(found)
+        return []

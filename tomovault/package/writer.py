@@ -43,7 +43,8 @@ class Written:
     """A package that is complete, synced and in its place, but not yet re-read.
 
     `digest` is the product digest, `manifest` the text inside and beside it, `files` its parts (absolute paths),
-    `bytes` their sizes added up; `original_*` count what was packed, and `hashed` says what each file was.
+    `bytes` their sizes added up; `original_*` count what was packed, and `hashed` says what each file was. `notes` say
+    what of the files could not be read, and is not in the package.
     """
 
     digest: str
@@ -53,6 +54,7 @@ class Written:
     original_bytes: int
     original_files: int
     hashed: tuple[ManifestFile, ...]
+    notes: tuple[str, ...] = ()
 
 
 def write_package(
@@ -171,6 +173,10 @@ class _Packer:
             original_bytes=sum(m.size for m in hashed),
             original_files=len(hashed),
             hashed=hashed,
+            notes=tuple(
+                f"the attribute {name} could not be read ({count} files)"
+                for name, count in sorted(intake.unread_attributes.items())
+            ),
         )
 
     def _resume(self) -> Journal:
