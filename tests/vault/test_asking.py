@@ -1,8 +1,12 @@
 import threading
+import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
+from tomovault.catalog import tables
 from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import JobStatus
 from tomovault.core.record import GivenBack, Made, Outcome, Result, Stored
@@ -69,6 +73,57 @@ def test_waiting_sees_what_the_leader_did(town, wish, leading):
     timer.join()
     assert (answer.status, answer.given) == (JobStatus.SUCCEEDED, (given,))
     assert "waiting for the daemon" in told
+
+
+@pytest.fixture
+def pausing(town, wish):
+    """A job whose next try is hours away, on a site with a short lease; gives it, and who leads."""
+    job = ask(town.vault, "restore", town.scan("one"), wish, by="anna", wait=False).job
+    with town.vault.catalogue.writing() as tx:
+        tx.run(update(tables.job).where(tables.job.c.id == job).values(not_before=town.now + timedelta(hours=1)))
+    town.vault.site = replace(town.vault.site, lease_s=0.9)
+
+    def leader():
+        with town.vault.catalogue.reading() as tx:
+            return town.vault.catalogue.lease_holder(tx, asking.LEADER)
+
+    return job, leader
+
+
+def test_the_lead_is_kept_while_a_job_pauses(town, pausing):
+    job, leader = pausing
+    leaders, until = set(), time.monotonic() + 2.5
+
+    def look(word, *_):
+        leaders.add(leader())
+        if time.monotonic() > until:
+            asking._cancel(town.vault, job)
+
+    assert wait_for(town.vault, job, look).status is JobStatus.CANCELLED
+    assert len(leaders) == 1
+    assert None not in leaders
+
+
+def test_a_command_that_lost_the_lead_waits_for_whoever_has_it(town, pausing):
+    job, leader = pausing
+    words = []
+
+    def look(word, *_):
+        words.append(word)
+        with town.vault.catalogue.writing() as tx:
+            if len(words) == 1:
+                town.vault.catalogue.drop_lease(tx, asking.LEADER, leader())
+                assert town.vault.catalogue.take_lease(tx, asking.LEADER, "other-1-x", 600.0)
+        if word == "waiting for the daemon":
+            assert leader() == "other-1-x"
+            with town.vault.catalogue.reading() as tx:
+                assert town.vault.catalogue.read_job(tx, job).status is JobStatus.TODO
+            asking._cancel(town.vault, job)
+
+    assert wait_for(town.vault, job, look).status is JobStatus.CANCELLED
+    assert words[0] == "waiting for the next try"
+    assert words[-1] == "waiting for the daemon"
+    assert leader() == "other-1-x"
 
 
 def test_a_wrong_request_is_refused_before_it_is_queued(town, wish):

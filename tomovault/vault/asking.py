@@ -106,6 +106,8 @@ def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None], 
             if not _is_led(vault, holder) and take_lead(vault, holder):
                 try:
                     return _do_it_here(vault, job, holder, progress, keep=keep)
+                except _LeadLost:
+                    continue  # whoever leads now does it
                 finally:
                     with vault.catalogue.writing() as tx:
                         vault.catalogue.drop_lease(tx, LEADER, holder)
@@ -134,21 +136,48 @@ def take_lead(vault: Vault, holder: str) -> bool:
     return leads
 
 
+class _LeadLost(Exception):
+    """Another took the lead: this process does nothing more by itself."""
+
+
+class _Lead:
+    """The lead of this process, for as long as it is kept up."""
+
+    def __init__(self, vault: Vault, holder: str) -> None:
+        self._vault = vault
+        self._holder = holder
+        self._renewed_at = time.monotonic()
+
+    def keep(self) -> None:
+        """The lead is ours; the catalogue is asked every third of the lease. Raises _LeadLost."""
+        if time.monotonic() - self._renewed_at < self._vault.site.lease_s / 3:
+            return
+        self._renewed_at = time.monotonic()
+        with self._vault.catalogue.writing() as tx:
+            kept = self._vault.catalogue.renew_lease(tx, LEADER, self._holder, self._vault.site.lease_s)
+        if not kept:
+            raise _LeadLost
+
+
 def _do_it_here(
     vault: Vault, job: str, holder: str, progress: Callable[[str, int, int], None], *, keep: bool
 ) -> Answer:
-    """The job is over; interrupted, it is cancelled or to do again, and nothing of it is left half done."""
-    foreman = Foreman(vault, holder)
+    """The job is over; interrupted, it is cancelled or to do again, and nothing of it is left half done.
+
+    Raises _LeadLost where another took the lead meanwhile: the job is the other's.
+    """
+    foreman, lead = Foreman(vault, holder), _Lead(vault, holder)
     with _cancelled_unless(vault, job, keep):
         foreman.take_up_orphans()
         while (answer := _ended(vault, job)) is None:
             _refuse_elsewhere(vault, job)
+            lead.keep()
             claimed = foreman.claim(datetime.now(UTC), actions=None, only=job)
             if claimed is None:
                 progress("waiting for the next try", 0, 0)
                 time.sleep(_POLL_S)
             elif (running := foreman.start(claimed)) is not None:
-                _see_through(vault, foreman, running, progress)
+                _see_through(lead, foreman, running, progress)
     return answer
 
 
@@ -157,6 +186,8 @@ def _cancelled_unless(vault: Vault, job: str, keep: bool) -> Iterator[None]:
     """What ends this early cancels the job, unless it is to `keep` its place in the queue."""
     try:
         yield
+    except _LeadLost:
+        raise
     except BaseException:
         if not keep and _ended(vault, job) is None:
             _cancel(vault, job)
@@ -171,24 +202,20 @@ def _refuse_elsewhere(vault: Vault, job: str) -> None:
     raise Transient("the area belongs to another machine, where no daemon runs", hint="start `tomovault run` there")
 
 
-def _see_through(vault: Vault, foreman: Foreman, running: Running, progress: Callable[[str, int, int], None]) -> None:
+def _see_through(lead: _Lead, foreman: Foreman, running: Running, progress: Callable[[str, int, int], None]) -> None:
     try:
-        _watch(vault, running, foreman.holder, progress)
+        _watch(lead, running, progress)
     except BaseException:
         foreman.abandon(running)
         raise
     foreman.reap(running)
 
 
-def _watch(vault: Vault, running: Running, holder: str, progress: Callable[[str, int, int], None]) -> None:
-    renewed = time.monotonic()
+def _watch(lead: _Lead, running: Running, progress: Callable[[str, int, int], None]) -> None:
     while running.process.running():
         progress(running.claimed.action, *running.progress())
         time.sleep(0.05)
-        if time.monotonic() - renewed > vault.site.lease_s / 3:
-            renewed = time.monotonic()
-            with vault.catalogue.writing() as tx:
-                vault.catalogue.renew_lease(tx, LEADER, holder, vault.site.lease_s)
+        lead.keep()
 
 
 def _cancel(vault: Vault, job: str) -> None:
