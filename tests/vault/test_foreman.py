@@ -9,7 +9,7 @@ from tomovault.core.known import JobStatus
 from tomovault.core.record import Checked, Made, Outcome, Quarantined, Removed, Result
 from tomovault.core.replica import Form, ProductKind
 from tomovault.vault import foreman as foremen
-from tomovault.vault.foreman import Foreman, read_result
+from tomovault.vault.foreman import Foreman, Running, read_result
 from tomovault.vault.job import result_of_failure, result_to_plain
 from tomovault.vault.removals import grant, regrant
 from tomovault.vault.vault import Vault
@@ -257,3 +257,22 @@ def test_jobs_that_failed_are_counted_wherever_they_ended(town, foreman, permit)
     without = Foreman(Vault(replace(town.vault.site, areas={}), town.vault.catalogue), "here")
     without.start(_claim(without, town, "undo_prune"))
     assert without.failed == 1
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"done": null, "total": 1}'])
+def test_progress_that_cannot_be_read_ends_nothing(tmp_path, text):
+    """It is shown to a person, in the daemon's main loop."""
+    path = tmp_path / foremen.PROGRESS
+    path.mkdir() if text is None else path.write_text(text)
+    assert Running(None, SimpleNamespace(folder=tmp_path), "one", None).progress() == (0, 0)
+
+
+def test_whether_a_job_is_this_holders_still(town, foreman, permit):
+    claimed = _claim(foreman, town, "prune")
+    running = Running(claimed, None, "one", None)
+    assert foreman.has(running)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.requeue_orphans(tx, lambda _holder: False, town.now)
+    assert not foreman.has(running)
+    assert _claim(foreman, town, "prune").id == claimed.id
+    assert not foreman.has(running), "it is done anew, under another claim"

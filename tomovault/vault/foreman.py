@@ -48,12 +48,12 @@ class Running:
     started_at: datetime
 
     def progress(self) -> tuple[int, int]:
-        """(done, total) as last told; (0, 0) before anything was."""
+        """(done, total) as last told; (0, 0) before anything was, and where it cannot be read: it is for the eye."""
         try:
             told = json.loads((self.process.folder / PROGRESS).read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
+            return int(told["done"]), int(told["total"])
+        except (OSError, ValueError, KeyError, TypeError):
             return (0, 0)
-        return int(told["done"]), int(told["total"])
 
 
 class Foreman:
@@ -342,6 +342,6 @@ def result_from_plain(plain: Mapping[str, Any]) -> Result:
 def _tail(folder: Path) -> str:
     try:
         lines = (folder / "log.txt").read_text("utf-8", "replace").strip().splitlines()
-    except FileNotFoundError:
+    except OSError:
         return ""
     return lines[-1][:300] if lines else ""
