@@ -64,6 +64,15 @@ def test_an_area_without_old_copies_is_not_looked_at_each_minute(town, care, mon
     assert care.take() == (0, False)
 
 
+def test_an_area_whose_copies_cannot_be_looked_for_ends_nothing(town, care, monkeypatch):
+    def broken(*_given, **_more):
+        raise ValueError("no JSON")
+
+    monkeypatch.setattr(town.vault, "overdue", broken)
+    care.ask("overdue")
+    assert care.take() == (0, False)
+
+
 def test_what_met_a_busy_catalogue_is_due_still(town, care, monkeypatch):
     def busy(*_given, **_more):
         raise Transient("the database is locked")

@@ -1,6 +1,6 @@
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -31,8 +31,6 @@ def foreman(town, permit):
 
 
 def _claim(foreman, town, action):
-    from datetime import UTC, datetime
-
     return foreman.claim(datetime.now(UTC), actions=frozenset({action}))
 
 
@@ -276,3 +274,14 @@ def test_whether_a_job_is_this_holders_still(town, foreman, permit):
     assert not foreman.has(running)
     assert _claim(foreman, town, "prune").id == claimed.id
     assert not foreman.has(running), "it is done anew, under another claim"
+
+
+def test_a_scan_that_cannot_be_read_ends_its_job_alone(town, foreman, permit, monkeypatch):
+    def known(_tx, _scan):
+        raise ValueError("no JSON")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(town.vault.catalogue, "known", known)
+        claimed = foreman.claim(datetime.now(UTC), actions=frozenset({"prune"}))
+        with pytest.raises(ValueError, match="no JSON"):
+            foreman._order(claimed, town.now)

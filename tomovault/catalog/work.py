@@ -162,6 +162,17 @@ def list_taken_away(tx: Tx, area: str) -> frozenset[Candidate]:
     return frozenset(_candidate(row) for row in _candidates(tx, area) if row.key_hash in away)
 
 
+def candidate_of(tx: Tx, scan_id: str) -> tuple[str, Candidate] | None:
+    """(area, candidate) of a scan; None where its place is not known."""
+    table, scan = tables.candidate, tables.scan
+    row = tx.first(
+        select(table, scan.c.area.label("home"))
+        .join(scan, scan.c.candidate == table.c.key_hash)
+        .where(scan.c.id == scan_id)
+    )
+    return None if row is None else (row.home, _candidate(row))
+
+
 def _taken_away(tx: Tx, area: str) -> frozenset[str]:
     return frozenset(key for key, states in _states_by_candidate(tx, area).items() if not states - _TAKEN_AWAY)
 

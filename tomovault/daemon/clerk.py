@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import has_work_before, list_inspected
+from tomovault.catalog.work import candidate_of, has_work_before, list_inspected
 from tomovault.core.errors import Transient
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
@@ -349,9 +349,9 @@ class Clerk:
         """The watches miss nothing that we took away; where the catalogue is busy, they are told later."""
         while self._taken_away:
             with self.vault.catalogue.reading() as tx:
-                scan = self.vault.catalogue.known(tx, self._taken_away[0])
-            if scan.candidate is not None and scan.area in self.watches:
-                self.watches[scan.area].forget([scan.candidate])
+                place = candidate_of(tx, self._taken_away[0])
+            if place is not None and place[0] in self.watches:
+                self.watches[place[0]].forget([place[1]])
             del self._taken_away[0]
 
     # --- brakes --------------------------------------------------------------------------------------

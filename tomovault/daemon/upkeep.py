@@ -105,7 +105,13 @@ class Upkeep:
                 behind.add(area)
                 if free == 0:
                     continue
-                found, after = self._vault.overdue(tx, area, now, limit=free, skip=asked, after=begun)
+                try:
+                    found, after = self._vault.overdue(tx, area, now, limit=free, skip=asked, after=begun)
+                except Transient:
+                    raise
+                except Exception:  # what is wrong with one area must not end the daemon
+                    log.exception("old copies cannot be looked for", area=area)
+                    found, after = [], None
                 overdue += [(area, late.scan, late.replica) for late in found]
                 if len(found) < free:
                     behind.discard(area)

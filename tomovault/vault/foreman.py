@@ -14,7 +14,7 @@ import structlog
 
 from tomovault.catalog.work import Claim, last_attempts, list_claims
 from tomovault.core.errors import TomovaultError, Transient
-from tomovault.core.known import JobStatus, RemovalPhase
+from tomovault.core.known import JobStatus, KnownScan, RemovalPhase
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
@@ -95,7 +95,7 @@ class Foreman:
             )
             if waiting is None:
                 return None
-            needed = memory_of(waiting.action, catalogue.known(tx, waiting.scan) if waiting.scan else None)
+            needed = memory_of(waiting.action, self._known(tx, waiting.scan))
         holds_frames = needed > LIBRARIES_BYTES
         held = sum(self._memory.values())
         if holds_frames and held and held + needed > self.vault.site.jobs.memory_bytes:
@@ -108,6 +108,16 @@ class Foreman:
             self._memory[claimed.attempt] = needed if holds_frames else 0
             checkpoint("daemon.claimed")
         return claimed
+
+    def _known(self, tx: Any, scan: str | None) -> KnownScan | None:
+        """What is known of a job's scan; None, too, for one that cannot be read: no order can be made."""
+        try:
+            return self.vault.catalogue.known(tx, scan) if scan else None
+        except (Transient, OSError):
+            raise
+        except Exception:
+            log.exception("a scan cannot be read", scan=scan)
+            return None
 
     def start(self, claimed: ClaimedJob) -> Running | None:
         """The job's process runs, or None where it ended before it began (moot, refused, not now)."""
