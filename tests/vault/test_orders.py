@@ -135,15 +135,6 @@ def test_what_is_made_or_given_back_leaves_the_floor_of_the_area(town):
     assert _ask(town, scan, "restore", to="/proc")["floor_bytes"] == 0
 
 
-def test_what_is_recalled_stays_only_where_there_is_room_for_it(town):
-    scan = town.scan("one")
-    _spoil(town, scan)
-    wish = {"to": str(town.base / "new")}
-    assert _ask(town, scan, "restore", **wish)["recall"]["keep"]
-    town.room(quota="1kB", high="50%", low="20%")
-    assert not _ask(town, scan, "restore", **wish)["recall"]["keep"], "it is given back, and takes up no room here"
-
-
 def test_without_a_package_one_is_told_where_the_files_are(town):
     scan = town.scan("one")
     _spoil(town, scan)

@@ -62,7 +62,7 @@ def order_restore(request: Request) -> dict[str, Any]:
             "folder": str(vault.vault_folder(scan)),
             "floor_bytes": vault.site.areas[scan.area].floor,
             "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
-            "keep": disk_package(vault, scan, kind) is None and _has_room(request, product.bytes),
+            "keep": disk_package(vault, scan, kind) is None,
         },
         "watched": watched,
         "home": _home(request, product),
@@ -87,12 +87,6 @@ def _no_copy(request: Request, kind: ProductKind) -> UserError:
         f"{scan.name}: no good package of its {kind}{where} is known{there}",
         hint="without --from the nearest good copy is taken" if elsewhere else f"tomovault scan show {scan.id}",
     )
-
-
-def _has_room(request: Request, count: int) -> bool:
-    """Whether the scan's area may keep so many bytes more that it did not ask for: below its high mark (law 13)."""
-    facts = request.vault.area_facts(request.tx, request.scan.area)
-    return not facts.quota_bytes or facts.used_fraction + count / facts.quota_bytes < facts.high
 
 
 def _floor_at(request: Request, target: str) -> int:
