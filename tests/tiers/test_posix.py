@@ -45,8 +45,8 @@ def test_a_package_has_a_folder_with_its_manifest_beside(tier, put, parcel, root
 
 def test_the_domain_is_the_device_unless_said(tier, root):
     (domain,) = tier().domains()
-    assert domain.startswith("posix:")
-    assert len(domain) > len("posix:")
+    assert domain.startswith("disk:")
+    assert len(domain) > len("disk:")
     assert tier(domain="mirror").domains() == ("mirror",)
 
 

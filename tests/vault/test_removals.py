@@ -1,13 +1,14 @@
 """Permits: phase one, the second look after the hold, and what a person or a rule says meanwhile."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Checked, Outcome, PutBack, Result
-from tomovault.core.replica import Form
+from tomovault.core.record import Checked, Outcome, PutBack, Result, Stored
+from tomovault.core.replica import Form, ProductKind
 from tomovault.vault.orders import build_order
 from tomovault.vault.removals import grant, regrant
 from tomovault.vault.requests import Moot, Request
@@ -270,3 +271,38 @@ def test_a_failed_archiving_gives_no_hope(town, going):
     assert town.finish("archive", Result(Outcome.FAILED, error="no drive")) is JobStatus.FAILED
     with catalogue.writing() as tx:
         assert not archiving_hopeful(town.vault, tx, catalogue.known(tx, scan), town.now)
+
+
+@pytest.mark.parametrize(("domain", "together"), [(None, True), ("far", False)])
+def test_a_fast_area_and_a_server_tier_on_one_disk_are_one_failure_domain(town, tmp_path, domain, together):
+    """Whatever names were recorded: a disk had another name in an area than on a tier, and has one after a restart."""
+    scan = town.scan("one", copies=0)
+    (tmp_path / "server").mkdir()
+    named = {} if domain is None else {"domain": domain}
+    town.change(
+        areas={"inhouse": {"prune": "on", "quota": "1kB", "high": "50%", "low": "20%", "class": "fast"}},
+        tiers={"server": {"kind": "posix", "class": "server", "path": str(tmp_path / "server"), **named}},
+    )
+    town.vault.site = replace(town.vault.site, simulated=False)
+    package = town.replica(scan, Form.PACKAGE)
+    files = town.replica(scan, Form.FILES)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.record_tiers(tx)
+        copies = [
+            Stored(
+                *(ProductKind.ORIGINAL, package.digest, form, tier, name, location, (), 200),
+                *(package.sha256, town.now, town.now),
+            )
+            for form, tier, name, location in (
+                (Form.PACKAGE, "server", domain or "posix:/dev/vda", "server/one"),
+                (Form.FILES, "inhouse", "disk:0xfe00", files.location),
+                (Form.PACKAGE, "inhouse", "disk:0xfe01", package.location),
+            )
+        ]
+        town.vault.catalogue.apply_records(tx, copies, town.now, scan_id=scan)
+    if not together:
+        _grant(town, scan)
+        return
+    with pytest.raises(Refused) as refused:
+        _grant(town, scan)
+    assert refused.value.by == "law 4"

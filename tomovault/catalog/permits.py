@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,12 +31,17 @@ WITHIN: Mapping[TierClass, timedelta] = {
 _MAY_LEAVE = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
 
 
+def _as_recorded(replica: Replica) -> str:
+    return replica.domain
+
+
 @dataclass(frozen=True)
 class _Asked:
     removal_enabled: bool
     copies_asked: int
     within: Mapping[TierClass, timedelta]
     archiving_hopeful: bool
+    domain_now: Callable[[Replica], str]
     now: datetime
 
     def period(self, tier_class: TierClass) -> timedelta:
@@ -54,15 +59,17 @@ def grant_permit(
     rule: str,
     hold_until: datetime | None,
     archiving_hopeful: bool,
+    domain_now: Callable[[Replica], str] = _as_recorded,
     now: datetime,
 ) -> Permit:
     """Permit the removal of one replica: it is leaving, and the permit names the copies relied on.
 
     `within` is how recently a copy of a tier class must have been re-read (else WITHIN); `archiving_hopeful`
-    says that the archiving of a fast tier's scan is wanted and has not failed. Raises Refused with every
-    reason of law 4, or where the replica is gone, or leaving or in quarantine in part already.
+    says that the archiving of a fast tier's scan is wanted and has not failed; `domain_now` gives the failure
+    domain that a copy is in today, '' where that is not known. Raises Refused with every reason of law 4, or
+    where the replica is gone, or leaving or in quarantine in part already.
     """
-    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, now)
+    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, domain_now, now)
     scan = _lock(tx, scan_id)
     victim = _victim(scan, replica_id)
     if victim.state not in _MAY_LEAVE:
@@ -116,6 +123,7 @@ def regrant(
     copies_asked: int,
     within: Mapping[TierClass, timedelta],
     archiving_hopeful: bool,
+    domain_now: Callable[[Replica], str] = _as_recorded,
     now: datetime,
 ) -> Permit:
     """Evaluate an open permit again over fresh rows; it then names the copies relied on now.
@@ -137,7 +145,7 @@ def regrant(
             by="law 5",
             hint="move away what is in the way, then tomovault prune undo again",
         )
-    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, now)
+    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, domain_now, now)
     weighed = _weigh(scan, victim, asked)
     _refuse(weighed, scan)
     relied_on = [_relied(replica) for replica in weighed.relied_on]
@@ -185,6 +193,8 @@ def _named(reason: str) -> str:
 
 def _weigh(scan: KnownScan, victim: Replica, asked: _Asked) -> Weighed:
     """Raises UserError where the scan has no such product."""
+    scan = replace(scan, replicas=tuple(replace(r, domain=asked.domain_now(r)) for r in scan.replicas))
+    victim = _victim(scan, victim.id)
     if not any(p.digest == victim.digest and p.kind is victim.product for p in scan.products):
         raise UserError(f"replica {victim.id} is of no product of scan {scan.name}")
     return weigh_removal(

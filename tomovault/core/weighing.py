@@ -31,6 +31,9 @@ def weigh_removal(
 ) -> Weighed:
     """Count the copies that stay when the replica `victim` goes, each re-read no longer ago than its tier's `period`.
 
+    A copy whose failure domain is not known ('') is not counted, nor any as being in another one than a victim of
+    which it is not known.
+
     Of what we made the copies of the original are counted, since it can be made again from them, and beside them its
     own copies in other failure domains.
     """
@@ -40,12 +43,14 @@ def weigh_removal(
     original = scan.product(ProductKind.ORIGINAL)
     digest = victim.digest if as_original else original.digest if original is not None else ""
 
-    def counted(digest: str, *tier_classes: TierClass, lossless: bool, without_domain: str = "") -> list[Replica]:
+    def counted(
+        digest: str, *tier_classes: TierClass, lossless: bool, without_domain: str | None = None
+    ) -> list[Replica]:
         best: dict[str, Replica] = {}
         for replica in scan.replicas:
             if replica.digest != digest or replica.tier_class not in tier_classes or replica.id == victim.id:
                 continue
-            if replica.domain == without_domain or (lossless and not replica.lossless):
+            if not replica.domain or without_domain in (replica.domain, "") or (lossless and not replica.lossless):
                 continue
             if not replica.verified_within(period(replica.tier_class), now):
                 continue

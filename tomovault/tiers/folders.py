@@ -82,18 +82,3 @@ def free_on(fd: int) -> int | None:
     if not room.f_blocks or room.f_bavail > room.f_blocks:
         return None
     return room.f_bavail * room.f_frsize
-
-
-def device_source(device: int) -> str:
-    """What is mounted from where, for a device number; the number itself where that names no device."""
-    number = f"{os.major(device)}:{os.minor(device)}"
-    with (
-        contextlib.suppress(OSError),
-        open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines,
-    ):
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            if before.split()[2:3] == [number] and len(after.split()) > 1:
-                source = after.split()[1]
-                return source if source.startswith("/") or ":" in source else f"{source}-{number}"
-    return number

@@ -17,7 +17,8 @@ from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, T
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.blocks import deliver, open_regular, read_blocks, shown, source_blocks, translating
 from tomovault.tiers.bundle import checked_names
-from tomovault.tiers.folders import device_source, exists_in, folder_below, free_on, problem_of, size_in, write_new
+from tomovault.tiers.failure_domain import disk_domain
+from tomovault.tiers.folders import exists_in, folder_below, free_on, problem_of, size_in, write_new
 from tomovault.tiers.options import folder_option, size_option, text_option
 from tomovault.tiers.sidecar import SIDECAR, identity, read_sidecar, sidecar_text
 
@@ -40,11 +41,11 @@ class PosixTier:
         self._now = now
 
     def domains(self) -> Sequence[str]:
-        """One: the device that backs the folder. Raises Transient where the folder is absent."""
+        """One: the disk that the folder is on. Raises Transient where the folder is absent."""
         if self._domain:
             return (self._domain,)
-        with self._root() as root:
-            return (f"posix:{device_source(os.fstat(root).st_dev)}",)
+        with self._root(), translating(f"tier {self.name}"):
+            return (disk_domain(self._path),)
 
     # --- writing ---------------------------------------------------------------------------------
 

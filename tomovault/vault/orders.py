@@ -7,6 +7,7 @@ a law or a pin forbids it, Transient where it cannot be done now.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tomovault.core.replica import (
 )
 from tomovault.core.wire import to_plain
 from tomovault.policy.decide import Asks
+from tomovault.vault.domains import domain_now
 from tomovault.vault.move_orders import order_move
 from tomovault.vault.removal_orders import order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
@@ -196,7 +198,8 @@ def _archive(request: Request) -> dict[str, Any]:
     lacking = max(view.facts.archive_wanted, LEAST_COPIES) - view.facts.archive_copies
     if lacking <= 0:
         raise Moot("every copy is there")
-    held = good_domains(scan.replicas_of(ProductKind.ORIGINAL), TierClass.ARCHIVE)
+    copies = (replace(r, domain=domain_now(vault, request.tx, r)) for r in scan.replicas_of(ProductKind.ORIGINAL))
+    held = good_domains(copies, TierClass.ARCHIVE)
     free = {name: [d for d in open_tier(vault.site, name).domains() if d not in held] for name in tiers}
     left = {d for domains in free.values() for d in domains}
     if len(left) < lacking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from tomovault.core.errors import Refused
@@ -11,6 +12,7 @@ from tomovault.core.life import Stage
 from tomovault.core.replica import TierClass
 from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Rule
+from tomovault.vault.domains import domain_now
 from tomovault.vault.vault import Vault
 
 
@@ -37,6 +39,7 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
         rule=cited,
         hold_until=now + timedelta(seconds=vault.site.quarantine.hold_s),
         archiving_hopeful=archiving_hopeful(vault, tx, scan, now),
+        domain_now=partial(domain_now, vault, tx),
         now=now,
     )
     vault.catalogue.queue_job(
@@ -93,6 +96,7 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
         copies_asked=vault.asks(scan, facts, now).copies,
         within=_within(vault, scan, rule),
         archiving_hopeful=archiving_hopeful(vault, tx, scan, now),
+        domain_now=partial(domain_now, vault, tx),
         now=now,
     )
 

@@ -20,6 +20,7 @@ from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
 from tomovault.core.replica import ProductKind, TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
+from tomovault.tiers.failure_domain import disk_domain
 from tomovault.vault.plugins import is_installed
 from tomovault.vault.site import Site, load_site
 from tomovault.vault.whose import whose
@@ -215,7 +216,7 @@ class Vault:
         """The failure domain of a folder of an area: its backing device, or the area itself where simulated."""
         if self.site.simulated:
             return f"area:{area}"
-        return f"disk:{os.stat(path).st_dev:#x}"
+        return disk_domain(path)
 
     def vault_folder(self, scan: KnownScan) -> Path:
         """Where a scan's package, preview and volume are kept: the scan's place below its area, in the vault."""
