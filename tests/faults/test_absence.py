@@ -100,6 +100,26 @@ def test_an_area_unmounted_while_the_daemon_runs(site, until):
         assert _states(site) == known
 
 
+def test_a_vault_and_a_library_unmounted(site):
+    """No copy in them is bad, nothing is written below their mount points, and what needs them waits."""
+    known = _states(site)
+    vault, tape = site.base / "edf.vault", site.folder / "tape"
+    with _unmounted(vault, "empty"), _unmounted(tape, "empty"):
+        site.write("edf", "six_", seed=9)
+        site.live()
+        assert site.say("verify", "one_").code == 75
+        assert _states(site) == known
+        assert (list(vault.iterdir()), list(tape.iterdir())) == ([], [])
+        (waiting,) = site.ask("status")["waiting"]
+        assert (waiting["name"], waiting["action"]) == ("six_", "pack")
+        for told in (site.say("status").out, site.say("doctor").out):
+            assert "the vault of edf is absent" in told
+            assert "tier tape is absent" in told
+    assert site.ask("status")["absent_places"] == []
+    assert site.ask("verify", "one_")["bad"] == []
+    assert _states(site) == known
+
+
 def test_a_second_daemon_is_told_who_leads(site, until):
     with _daemon(site, until):
         said = site.refuse("run", "--until-idle", code=75)

@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from tomovault.tiers.place import MARKER
+
 
 def _fill(folder, leave):
     """The file system of a folder has only so many bytes left."""
@@ -34,7 +36,7 @@ def test_the_vault_is_full(new_site, mount, digests, tmp_path):
     assert failed["action"] == "pack"
     assert "space" in failed["error"] or "free" in failed["error"]
     assert "space" in str(site.show("bone_")["jobs"]) or "free" in str(site.show("bone_")["jobs"])
-    left = [p for p in vault.rglob("*") if p.is_file() and p != ballast]
+    left = [p for p in vault.rglob("*") if p.is_file() and p not in (ballast, vault / MARKER)]
     assert left == [], "nothing half written stays"
     assert digests(root) == before
     ballast.unlink()
@@ -142,11 +144,15 @@ def test_no_room_for_a_recall(new_site, mount, digests, tmp_path, size):
     site.live()
     site.pruned("bone_")
     site.live()
-    mount(tmp_path / "edf.vault", size)
+    vault = tmp_path / "edf.vault"
+    marker = (vault / MARKER).read_bytes()
+    mount(vault, size)
+    (vault / MARKER).parent.mkdir()
+    (vault / MARKER).write_bytes(marker)
     said = site.say("restore", "bone_", "--to", str(tmp_path / "back"), "--wait")
     if size == "20k":
         assert said.code == 75, said
-        assert not any(p.is_file() for p in (tmp_path / "edf.vault").rglob("*"))
+        assert [p for p in vault.rglob("*") if p.is_file()] == [vault / MARKER]
     else:
         assert said.code == 0, said
         assert digests(tmp_path / "back") == before

@@ -42,6 +42,7 @@ class Town:
         self.folder = base / "site"
         self.area = base / "inhouse"
         self.area.mkdir()
+        (base / "inhouse.vault").mkdir()
         self.folder.mkdir()
         if not url:
             shutil.copy(migrated, self.folder / "catalogue.db")

@@ -95,8 +95,12 @@ def test_everything_given(load, folder):
         "capacity": 10**9,
         "drives": 1,
         "load_s": 0.5,
+        "record": f"{folder}/places/tier-tape.json",
     }
-    assert (far.tier_class, dict(far.options)) == (TierClass.REMOTE, {"path": "/mnt/far"})
+    assert (far.tier_class, dict(far.options)) == (
+        TierClass.REMOTE,
+        {"path": "/mnt/far", "record": f"{folder}/places/tier-far.json"},
+    )
     assert (site.jobs.cpus, site.jobs.memory_bytes, site.jobs.reconstructions) == (2, 8 * 10**9, 2)
     assert (site.quarantine.hold_s, site.quarantine.limit_of(1)) == (0, 10**12)
     assert (site.guard.full_bps, site.guard.shrunk_bps) == (1e9, 5e8)

@@ -16,22 +16,32 @@ from tomovault.core.record import Checked, Outcome, Result
 from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.core.wire import from_plain
 from tomovault.tiers.ground import Ground, hash_below, parts_below, split
+from tomovault.tiers.place import Place, check_place
 from tomovault.watch.area import AreaIdentity, check_area
 
 
 @dataclass(frozen=True)
 class Area:
-    """The area that a replica on disk is in."""
+    """The area that a replica on disk is in, and its vault."""
 
     name: str
     path: str
     identity: AreaIdentity
+    vault: Place | None = None
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Why something is not there, and what to do."""
+
+    message: str
+    hint: str
 
 
 @dataclass(frozen=True)
 class Target:
     """One replica to re-read: in an area, or else by its tier. `manifest` is the path of its product's manifest
-    text ('' if it has none).
+    text ('' if it has none). `absent` says why its place was not there when the order was made.
     """
 
     replica: str
@@ -44,6 +54,7 @@ class Target:
     digest: str
     files: tuple[StoredFile, ...]
     manifest: str
+    absent: Absence | None = None
 
 
 @dataclass(frozen=True)
@@ -69,18 +80,13 @@ class Verify:
         for done, target in enumerate(wanted.targets):
             bench.progress(done, len(wanted.targets))
             try:
-                if target.area is not None:
-                    check_area(target.area.path, target.area.identity)
-                problem = _problem_of(target, wanted.threads, bench)
-            except IntegrityError as damage:
-                problem = damage.message
-            except FileNotFoundError as missing:
-                problem = f"not found: {os.fspath(missing.filename or target.location)}"
+                _check_there(target)
+                problem = _told_of(target, wanted.threads, bench)
+                if problem:
+                    _check_there(target)  # what was unmounted meanwhile is not damaged
             except TomovaultError as other:
                 unreached.append(other)
                 continue
-            except OSError as other:
-                problem = f"cannot be read: {other.strerror or other}"
             grown = problem.startswith("grown: ")
             records.append(Checked(target.replica, not problem or grown, bench.now(), problem))
         if unreached:
@@ -88,6 +94,28 @@ class Verify:
             told = f"{len(unreached)} of {len(wanted.targets)} copies cannot be re-read now: {first.message}"
             return Result(Outcome.TRANSIENT, tuple(records), error=told, hint=first.hint)
         return Result(Outcome.SUCCEEDED, tuple(records))
+
+
+def _check_there(target: Target) -> None:
+    """Raises Transient where the area, its vault or the tier's folder is absent."""
+    if target.absent is not None:
+        raise Transient(target.absent.message, hint=target.absent.hint)
+    if target.area is None:
+        return
+    check_area(target.area.path, target.area.identity)
+    if target.form is Form.PACKAGE and target.area.vault is not None:
+        check_place(target.area.vault)
+
+
+def _told_of(target: Target, threads: int, bench: Bench) -> str:
+    try:
+        return _problem_of(target, threads, bench)
+    except IntegrityError as damage:
+        return damage.message
+    except FileNotFoundError as missing:
+        return f"not found: {os.fspath(missing.filename or target.location)}"
+    except OSError as other:
+        return f"cannot be read: {other.strerror or other}"
 
 
 def _problem_of(target: Target, threads: int, bench: Bench) -> str:

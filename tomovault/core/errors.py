@@ -53,13 +53,25 @@ class Transient(TomovaultError):
 
 
 class NotYet(Transient):
-    """Something else has to come first, such as a tape to its drive; to wait for it uses up no attempt of a job."""
+    """Something else has to come first, such as a tape to its drive; to wait for it uses up no attempt of a job. It is
+    looked at again `PAUSE_S` seconds later, or as soon as any job that is tried again.
+    """
+
+    PAUSE_S: ClassVar[float] = 0.0
 
 
 class NoRoomYet(NotYet):
     """A server is too full for what is to be copied there; it is looked at again every `PAUSE_S` seconds."""
 
     #: Longer than a daemon that runs until it is idle waits for.
+    PAUSE_S: ClassVar[float] = 90.0
+
+
+class PlaceAbsent(NotYet):
+    """A vault, or the folder of a tier, has not the marker that was recorded: nothing in it is damaged for that, and
+    nothing is written there.
+    """
+
     PAUSE_S: ClassVar[float] = 90.0
 
 

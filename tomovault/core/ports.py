@@ -146,7 +146,8 @@ class Tier(Protocol):
     """A named place for packages. Staging is always separate from fetching and takes a batch.
 
     A plug-in's class also has `OPTIONS`, the keys that it understands in the site's file, and `TIER_CLASS`, its
-    class unless the file says another.
+    class unless the file says another. Where it has `MARKED = True` it keeps its copies in the folder `path`; it is
+    given `record`, and does nothing in a folder without the marker that is recorded there.
     """
 
     name: str

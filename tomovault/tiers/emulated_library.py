@@ -46,7 +46,8 @@ from tomovault.tiers.drive import Drive, Robot, timing_of
 from tomovault.tiers.faults import Faults
 from tomovault.tiers.label import write_label
 from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, mark_suspect
-from tomovault.tiers.options import count_option, folder_option, number_option, size_option, text_option
+from tomovault.tiers.options import count_option, folder_option, number_option, place_option, size_option, text_option
+from tomovault.tiers.place import check_place
 from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
 
 _CAPACITY = 18 * 10**12
@@ -68,11 +69,13 @@ class EmulatedLibrary:
         }
     )
     TIER_CLASS: ClassVar[TierClass] = TierClass.ARCHIVE
+    MARKED: ClassVar[bool] = True
 
     def __init__(self, name: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
         self.name = name
         self.faults = Faults()
         self._path = folder_option(name, options)
+        self._place = place_option(name, options)
         copies = count_option(name, options, "copies", 2, most=len(string.ascii_uppercase))
         self._pools = string.ascii_uppercase[:copies]
         self._capacity = size_option(name, options, "capacity", _CAPACITY)
@@ -259,6 +262,8 @@ class EmulatedLibrary:
             except IntegrityError as problem:
                 for index in indices:
                     answers[index] = problem.message
+        if any(answers):
+            self._usable()  # what was unmounted meanwhile is not damaged
         return tuple(answers)
 
     def _verify_file(self, drive: Drive, file: int, items: Mapping[int, Placed], throttle: Throttle) -> dict[int, str]:
@@ -418,12 +423,14 @@ class EmulatedLibrary:
         return Health(True, counts + (f"; suspect: {', '.join(suspect)}" if suspect else ""))
 
     def _usable(self) -> None:
-        """The folder is there and has its subfolders. Raises Transient."""
+        """The folder is there, is the one that was marked, and has its subfolders. Raises Transient."""
         hint = f"mount or make {self._path}, or correct the path of tier {self.name}"
         if not os.path.isdir(self._path):
             raise Transient(f"tier {self.name}: {self._path} is not a folder", hint=hint)
         if not os.access(self._path, os.R_OK | os.W_OK | os.X_OK):
             raise Transient(f"tier {self.name}: {self._path} cannot be written", hint=hint)
+        if self._place is not None:
+            check_place(self._place)
         with translating(f"tier {self.name}"):
             for folder in _FOLDERS:
                 os.makedirs(os.path.join(self._path, folder), exist_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tomovault.core.errors import UserError
+from tomovault.tiers.place import Place
 
 _UNITS = {
     "": 1,
@@ -27,6 +28,12 @@ def folder_option(tier: str, options: Mapping[str, Any], key: str = "path") -> s
             f"tier {tier}: {key} must be an absolute path, not {value!r}", hint=f"set {key} of tier {tier} in the site"
         )
     return os.path.normpath(os.fspath(value))
+
+
+def place_option(tier: str, options: Mapping[str, Any]) -> Place | None:
+    """By what the tier's folder is recognised; None where nobody recorded that."""
+    record = options.get("record")
+    return None if record is None else Place(f"tier {tier}", folder_option(tier, options), str(record))
 
 
 def size_option(tier: str, options: Mapping[str, Any], key: str, default: int) -> int:

@@ -19,7 +19,8 @@ from tomovault.tiers.blocks import deliver, open_regular, read_blocks, shown, so
 from tomovault.tiers.bundle import checked_names
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.tiers.folders import exists_in, folder_below, free_on, problem_of, size_in, write_new
-from tomovault.tiers.options import folder_option, size_option, text_option
+from tomovault.tiers.options import folder_option, place_option, size_option, text_option
+from tomovault.tiers.place import check_place
 from tomovault.tiers.sidecar import SIDECAR, identity, read_sidecar, sidecar_text
 
 _PART = ".tomovault-part."
@@ -32,10 +33,12 @@ class PosixTier:
 
     OPTIONS: ClassVar[frozenset[str]] = frozenset({"path", "floor", "domain"})
     TIER_CLASS: ClassVar[TierClass] = TierClass.SERVER
+    MARKED: ClassVar[bool] = True
 
     def __init__(self, name: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
         self.name = name
         self._path = folder_option(name, options)
+        self._place = place_option(name, options)
         self._floor = size_option(name, options, "floor", 0)
         self._domain = text_option(name, options, "domain", "")
         self._now = now
@@ -151,7 +154,11 @@ class PosixTier:
     def verify(self, placed: Sequence[Placed], *, throttle: Throttle) -> Sequence[str]:
         """Each file is synced, dropped from the cache, read again and hashed; the manifest beside is read too."""
         with self._root() as root:
-            return tuple(self._verify_one(root, item, throttle) for item in placed)
+            answers = tuple(self._verify_one(root, item, throttle) for item in placed)
+        if any(answers):
+            with self._root():  # what was unmounted meanwhile is not damaged
+                pass
+        return answers
 
     def _verify_one(self, root: int, item: Placed, throttle: Throttle) -> str:
         if not item.files:
@@ -260,7 +267,7 @@ class PosixTier:
         def stop(problem: OSError) -> None:
             raise problem
 
-        with translating(f"tier {self.name}"):
+        with self._root(), translating(f"tier {self.name}"):
             for folder, below, names, inside in os.fwalk(self._path, onerror=stop):
                 below[:] = sorted(name for name in below if not name.startswith(_PART))
                 if SIDECAR not in names:
@@ -305,6 +312,8 @@ class PosixTier:
                 hint=f"mount or make {shown(self._path)}, or correct the path of tier {self.name}",
             ) from problem
         try:
+            if self._place is not None:
+                check_place(self._place, fd)
             yield fd
         finally:
             os.close(fd)

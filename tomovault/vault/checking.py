@@ -14,6 +14,7 @@ from typing import Any
 
 from tomovault.core.errors import TomovaultError, UserError
 from tomovault.vault.fellows import read_fellows
+from tomovault.vault.places import find_absence
 from tomovault.vault.site import POLICIES, SITE_FILE, load_site
 from tomovault.vault.vault import Vault
 
@@ -140,13 +141,17 @@ def _area(vault: Vault, name: str) -> Iterator[Check]:
             f"{free:.0%} free",
             "" if space.free > area.floor else "below the floor kept for the acquisition",
         )
-    yield _writable(f"vault of {name}", Path(area.vault))
+    with vault.catalogue.reading() as tx:
+        absent = find_absence(vault, tx, name)
+    if absent is None:
+        yield _writable(f"vault of {name}", Path(area.vault))
+    else:
+        yield Check(f"vault of {name}", False, absent.message, absent.hint)
 
 
 def _writable(name: str, folder: Path) -> Check:
     probe = folder / f".doctor.{datetime.now(UTC).timestamp():.0f}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"tomovault")
         probe.unlink()
     except OSError as problem:
@@ -158,6 +163,11 @@ def _tiers(vault: Vault) -> Iterator[Check]:
     from tomovault.vault.workbench import open_tier
 
     for name in vault.site.tiers:
+        with vault.catalogue.reading() as tx:
+            absent = find_absence(vault, tx, name)
+        if absent is not None:
+            yield Check(f"tier {name}", False, absent.message, absent.hint)
+            continue
         try:
             health = open_tier(vault.site, name).health()
         except TomovaultError as problem:

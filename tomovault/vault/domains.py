@@ -6,6 +6,7 @@ from typing import Any
 
 from tomovault.core.errors import TomovaultError
 from tomovault.core.replica import Form, Replica
+from tomovault.vault.places import require_place
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
 from tomovault.watch.area import check_area
@@ -21,12 +22,15 @@ def domain_now(vault: Vault, tx: Any, replica: Replica) -> str:
     if not replica.domain.startswith(_OF_A_DISK):
         return replica.domain
     area = vault.site.areas.get(replica.tier)
+    if replica.tier in vault.silent:
+        return ""
     try:
         if area is None:
             return open_tier(vault.site, replica.tier).domains()[0]
         if replica.form is Form.FILES:
             check_area(str(area.path), vault.identity_of(tx, area.name))
             return vault.domain_of(area.name, area.path)
+        require_place(vault, tx, area.name)
         return vault.domain_of(area.name, area.vault)
     except (OSError, TomovaultError):
         return ""

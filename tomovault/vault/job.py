@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tomovault.core.errors import IntegrityError, NoRoomYet, NoSpace, NotYet, Refused, TomovaultError, Transient
+from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Refused, TomovaultError, Transient
 from tomovault.core.record import Outcome, Result, Unfinished
 from tomovault.core.wire import to_plain
 from tomovault.vault.checkpoints import belong_to, checkpoint
@@ -127,8 +127,7 @@ def result_of_failure(problem: Exception) -> Result:
     if isinstance(problem, IntegrityError):
         return Result(Outcome.DAMAGED, error=message, hint=hint)
     if isinstance(problem, NotYet):
-        pause_s = problem.PAUSE_S if isinstance(problem, NoRoomYet) else 0.0
-        return Result(Outcome.WAITING, error=message, hint=hint, pause_s=pause_s)
+        return Result(Outcome.WAITING, error=message, hint=hint, pause_s=problem.PAUSE_S)
     if isinstance(problem, Transient):
         return Result(Outcome.TRANSIENT, error=message, hint=hint)
     if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -29,10 +29,14 @@ from tomovault.core.wire import to_plain
 from tomovault.policy.decide import Asks
 from tomovault.vault.domains import domain_now
 from tomovault.vault.move_orders import order_move
-from tomovault.vault.removal_orders import order_empty_quarantine, order_prune, order_undo_prune
+from tomovault.vault.places import find_absence, place_of, require_place
+from tomovault.vault.removal_orders import find_permit, order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.restore_orders import order_restore
 from tomovault.vault.transfer_orders import order_export
+
+#: Actions under a permit.
+_REMOVALS = frozenset({"prune", "empty_quarantine", "undo_prune"})
 
 
 def build_order(action: str, request: Request) -> dict[str, Any]:
@@ -42,6 +46,8 @@ def build_order(action: str, request: Request) -> dict[str, Any]:
     if "stage" in request.wish:
         _require_due(Stage(request.wish["stage"]), request)
     try:
+        if action in _REMOVALS:
+            _require_place_of_removal(request)
         return _BUILDERS[action](request)
     except OSError as problem:
         raise Transient(f"{problem.filename}: {problem.strerror}") from problem
@@ -63,6 +69,7 @@ def _need_package(request: Request) -> Replica:
     replica = disk_package(request.vault, request.scan)
     if replica is None:
         raise Moot("there is no package on disk to work from")
+    require_place(request.vault, request.tx, replica.tier)
     return replica
 
 
@@ -84,6 +91,7 @@ def _parcel(request: Request, replica: Replica) -> Parcel:
 
 def _place(request: Request) -> dict[str, Any]:
     vault, scan = request.vault, request.scan
+    require_place(vault, request.tx, scan.area)
     folder = vault.vault_folder(scan)
     folder.mkdir(parents=True, exist_ok=True)
     return {
@@ -146,6 +154,8 @@ def scan_facts(scan: KnownScan) -> dict[str, Any]:
 
 def _preview(request: Request) -> dict[str, Any]:
     package = disk_package(request.vault, request.scan)
+    if package is not None:
+        require_place(request.vault, request.tx, package.tier)
     return {
         **_source(request),
         **_place(request),
@@ -188,6 +198,7 @@ def _archive(request: Request) -> dict[str, Any]:
 
     vault, scan = request.vault, request.scan
     package = disk_package(vault, scan) or _archived_package(request)
+    require_place(vault, request.tx, package.tier)
     facts = vault.area_facts(request.tx, scan.area)
     tiers = vault.archive_tiers(vault.asks(scan, facts, request.now).archive_tiers)
     if not tiers:
@@ -200,16 +211,21 @@ def _archive(request: Request) -> dict[str, Any]:
         raise Moot("every copy is there")
     copies = (replace(r, domain=domain_now(vault, request.tx, r)) for r in scan.replicas_of(ProductKind.ORIGINAL))
     held = good_domains(copies, TierClass.ARCHIVE)
-    free = {name: [d for d in open_tier(vault.site, name).domains() if d not in held] for name in tiers}
+    absences = {name: find_absence(vault, request.tx, name) for name in tiers}
+    there = [name for name in tiers if absences[name] is None]
+    free = {name: [d for d in open_tier(vault.site, name).domains() if d not in held] for name in there}
     left = {d for domains in free.values() for d in domains}
-    if len(left) < lacking:
+    absent = next((problem for problem in absences.values() if problem is not None), None)
+    if absent is not None and not left:
+        raise absent
+    if len(left) < lacking and absent is None:
         raise Refused(
             f"{', '.join(tiers)}: {len(left)} failure domains left, {lacking} more copies are wanted",
             by="law 4: copies in one failure domain count once",
             hint="raise `copies` of the tier, or add another archive tier",
         )
     # An order is for one tier: what it does not hold of the copies is due again once these are recorded.
-    tier_name = next(name for name in tiers if free[name])
+    tier_name = next(name for name in there if free[name])
     return {
         "tier": tier_name,
         "domains": free[tier_name][:lacking],
@@ -251,6 +267,7 @@ def _replicate(request: Request) -> dict[str, Any]:
     if not lacking:
         return order_move(request, moves[0])
     package = _need_package(request)
+    require_place(request.vault, request.tx, lacking[0])
     return {
         "tier": lacking[0],
         "parcels": [to_plain(_parcel(request, package))],
@@ -268,6 +285,7 @@ def _verify(request: Request) -> dict[str, Any]:
         if not live or (wanted and replica.id not in wanted):
             continue
         original = replica.product is ProductKind.ORIGINAL
+        absent = find_absence(vault, request.tx, replica.tier) if replica.form is Form.PACKAGE else None
         targets.append(
             {
                 "replica": replica.id,
@@ -280,6 +298,7 @@ def _verify(request: Request) -> dict[str, Any]:
                 "digest": replica.digest,
                 "files": to_plain(stored_files(request, replica)),
                 "manifest": vault.catalogue.manifest_path(replica.digest) if original else "",
+                "absent": {"message": absent.message, "hint": absent.hint} if absent is not None else None,
             }
         )
     if not targets:
@@ -292,7 +311,15 @@ def _area_of(request: Request, replica: Replica) -> dict[str, Any] | None:
     if area is None:
         return None
     identity = request.vault.identity_of(request.tx, area.name)
-    return {"name": area.name, "path": str(area.path), "identity": to_plain(identity)}
+    vault = place_of(request.vault, area.name)
+    return {"name": area.name, "path": str(area.path), "identity": to_plain(identity), "vault": to_plain(vault)}
+
+
+def _require_place_of_removal(request: Request) -> None:
+    """Raises PlaceAbsent where a package would be moved in a vault that is not there."""
+    _, replica = find_permit(request)
+    if replica.form is Form.PACKAGE:
+        require_place(request.vault, request.tx, replica.tier)
 
 
 _BUILDERS: Mapping[str, Callable[[Request], dict[str, Any]]] = {

@@ -21,6 +21,7 @@ from tomovault.policy.decide import AreaFacts, values_of
 from tomovault.policy.expression import parse_expression
 from tomovault.policy.reading import evaluate
 from tomovault.vault.fellows import read_fellows
+from tomovault.vault.places import absent_places
 from tomovault.vault.restored import restored_places
 from tomovault.vault.vault import Vault, View
 
@@ -331,6 +332,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
         ],
         "areas": areas,
+        "absent_places": [{"problem": name_of(p.message), "hint": name_of(p.hint)} for p in absent_places(vault, tx)],
         "suspect": [
             {**to_plain(one), "name": name_of(one.name), "location": name_of(one.location)}
             for one in list_suspects(tx, 50)

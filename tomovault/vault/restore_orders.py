@@ -8,8 +8,9 @@ from typing import Any
 
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import Product
-from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.wire import to_plain
+from tomovault.vault.places import find_absence
 from tomovault.vault.removal_orders import note_about, pruned_beside
 from tomovault.vault.requests import Request, disk_package, stored_files
 from tomovault.watch.area import OWN_FOLDER
@@ -35,6 +36,7 @@ def order_restore(request: Request) -> dict[str, Any]:
         raise _no_copy(request, kind)
     good.sort(key=lambda r: (r.tier_class is TierClass.ARCHIVE, r.tier != scan.area))
     _refuse_target(request, kind)
+    good = _there(request, good)
     sources = [
         {
             "replica": r.id,
@@ -73,6 +75,20 @@ def order_restore(request: Request) -> dict[str, Any]:
         "overwrite": bool(wish.get("overwrite", False)),
         "floor_bytes": _floor_at(request, str(wish["to"])),
     }
+
+
+def _there(request: Request, good: list[Replica]) -> list[Replica]:
+    """The copies whose place is there now, and without the vault no copy that would be recalled through it.
+
+    Raises PlaceAbsent where none is left.
+    """
+    places = {r.tier for r in good} | {request.scan.area}
+    absent = {name: find_absence(request.vault, request.tx, name) for name in sorted(places)}
+    own = absent[request.scan.area]
+    left = [r for r in good if absent[r.tier] is None and (r.tier_class is not TierClass.ARCHIVE or own is None)]
+    if not left:
+        raise next(problem for problem in (own, *absent.values()) if problem is not None)
+    return left
 
 
 def _no_copy(request: Request, kind: ProductKind) -> UserError:

@@ -11,6 +11,7 @@ from typing import Any
 from tomovault.catalog.catalogue import Catalogue
 from tomovault.core.errors import UserError
 from tomovault.vault.editing import change_site
+from tomovault.vault.places import mark_places
 from tomovault.vault.site import add_area, init_site, load_site
 from tomovault.vault.vault import Vault
 from tomovault.watch.area import check_marker, write_marker
@@ -78,4 +79,5 @@ def _mark(vault: Vault, name: str) -> dict[str, Any]:
     identity = write_marker(str(area.path), name=name, simulated=vault.site.simulated, now=now)
     with vault.catalogue.writing() as tx:
         vault.record_places(tx, name, identity, now)
+    mark_places(vault)
     return {"name": name, "path": str(area.path), "marked": identity.uuid is not None}

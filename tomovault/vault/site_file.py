@@ -44,6 +44,7 @@ from tomovault.vault.site_settings import (
     TierSettings,
     WatchSettings,
     find_policy,
+    record_path,
     shipped_policies,
 )
 
@@ -396,9 +397,10 @@ def _vault_of(area: _Area, folder: Path) -> str:
 
 
 def _tier(name: str, tier: _Tier, folder: Path) -> TierSettings:
-    return TierSettings(
-        name, tier.kind, tier.tier_class or load_plugin("tiers", tier.kind).TIER_CLASS, tier.options(folder)
-    )
+    plugin, options = load_plugin("tiers", tier.kind), tier.options(folder)
+    if getattr(plugin, "MARKED", False):
+        options["record"] = record_path(folder, f"tier-{name}")
+    return TierSettings(name, tier.kind, tier.tier_class or plugin.TIER_CLASS, options)
 
 
 def _absolute(folder: Path, path: str) -> str:

@@ -201,6 +201,15 @@ class Site:
     lease_s: float = 60.0
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)
 
+    def record_of_vault(self, area: str) -> str:
+        """The file that says by which marker an area's vault is known."""
+        return record_path(self.folder, f"vault-{area}")
+
+
+def record_path(folder: str | os.PathLike[str], name: str) -> str:
+    """The file in a site's folder that says by which marker a vault or a tier's folder is known."""
+    return os.path.join(folder, "places", f"{name}.json")
+
 
 def shipped_policies() -> Path:
     """The folder of the policies that come with tomovault: inside the wheel, or the checkout's own."""

@@ -15,6 +15,7 @@ from tomovault.core.replica import ProductKind, Replica
 from tomovault.core.transfer import Transfer, TransferState
 from tomovault.core.wire import to_plain
 from tomovault.policy.decide import forbidden
+from tomovault.vault.places import require_place
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.site_settings import GlobusSettings
 from tomovault.vault.vault import Vault
@@ -81,6 +82,8 @@ def order_export(request: Request) -> dict[str, Any]:
     if not under_way:
         _require_allowed(request)
     package = package_to_send(vault, scan, kind)
+    if not under_way:
+        require_place(vault, request.tx, package.tier)
     label = f"tomovault {scan.name} {kind}"
     folder = PurePosixPath(str(wish["path"]), vault.stem_of(scan))
     if not str(folder).isprintable():
