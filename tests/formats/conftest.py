@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tomovault.core.errors import NoScan
 from tomovault.core.scan import Candidate, FileState
 from tomovault.formats import family
 
@@ -334,3 +335,37 @@ def round_trip(tmp_path):
         return written.files[0].location
 
     return go
+
+
+#: Formats of scans in one HDF5 file.
+ONE_FILE = ("als832", "dataexchange", "nexus", "nxtomo")
+
+
+@pytest.fixture
+def looks():
+    """Called for reports, and the reason of each format that took nothing."""
+
+    def look(path: Path, *, settled: bool = True):
+        reports, reasons = [], {}
+        for kind in ONE_FILE:
+            candidate = Candidate(kind, str(path.parent), path.name)
+            try:
+                reports += family.load(kind).inspect(candidate, settled=settled)
+            except NoScan as reason:
+                reasons[kind] = reason.message
+        return reports, reasons
+
+    return look
+
+
+@pytest.fixture
+def only(looks):
+    """Called for the one report of a file that one format takes."""
+
+    def look(path: Path, **options):
+        reports, reasons = looks(path, **options)
+        assert len(reports) == 1, reasons
+        assert set(reasons) == set(ONE_FILE) - {reports[0].format}
+        return reports[0]
+
+    return look

@@ -19,31 +19,11 @@ from tomovault.formats import family
 from tomovault.formats.limits import LimitedFormats
 from tomovault.testing.one_file_scan import write_one_file_scan
 from tomovault.testing.variants import EXCHANGE_VARIANTS, NXTOMO_VARIANTS
-from tomovault.watch.listing import list_folder
 from tomovault.watch.walker import Walker
 
 KINDS = ("als832", "dataexchange", "nexus", "nxtomo")
 ALL = NXTOMO_VARIANTS + EXCHANGE_VARIANTS
 SMALL = {"shape": (6, 8), "projections": 8, "flats": 2, "darks": 2}
-
-
-def looks(path, *, settled=True):
-    """Reports, and the reason of each format that took nothing."""
-    reports, reasons = [], {}
-    for kind in KINDS:
-        candidate = Candidate(kind, str(path.parent), path.name)
-        try:
-            reports += family.load(kind).inspect(candidate, settled=settled)
-        except NoScan as reason:
-            reasons[kind] = reason.message
-    return reports, reasons
-
-
-def only(path, **options):
-    reports, reasons = looks(path, **options)
-    assert len(reports) == 1, reasons
-    assert set(reasons) == set(KINDS) - {reports[0].format}
-    return reports[0]
 
 
 def write(tmp_path, variant, **options):
@@ -95,7 +75,7 @@ def test_camera_files_are_not_offered_and_others_beside_them_are(listing):
 
 
 @pytest.mark.parametrize("variant", ALL, ids=lambda v: v.name)
-def test_every_variant_is_certified_claimed_once_and_comes_back(tmp_path, round_trip, variant):
+def test_every_variant_is_certified_claimed_once_and_comes_back(tmp_path, round_trip, variant, only):
     truth, path = write(tmp_path, variant)
     report = only(path)
     certificate = report.certificate
@@ -113,7 +93,7 @@ def test_every_variant_is_certified_claimed_once_and_comes_back(tmp_path, round_
         round_trip(report)
 
 
-def test_frames_are_spliced_in_order_with_kinds_and_angles(tmp_path, round_trip):
+def test_frames_are_spliced_in_order_with_kinds_and_angles(tmp_path, round_trip, only):
     _, path = write(tmp_path, "dataexchange-flats-twice")
     report = only(path)
     (file,) = family.load("dataexchange").layout(report).files
@@ -131,14 +111,14 @@ def test_frames_are_spliced_in_order_with_kinds_and_angles(tmp_path, round_trip)
         assert made["/entry/sample/name"][()] == b"capillary"
 
 
-def test_compressed_images_are_kept_as_they_are(tmp_path):
+def test_compressed_images_are_kept_as_they_are(tmp_path, only):
     for name in ("nxtomo-gzip", "dataexchange-gzip"):
         _, path = write(tmp_path / name, name)
         report = only(path)
         assert family.load(report.format).layout(report).files == ()
 
 
-def test_linked_camera_files_are_in_the_closure_and_spliced(tmp_path, round_trip):
+def test_linked_camera_files_are_in_the_closure_and_spliced(tmp_path, round_trip, looks, only):
     _, path = write(tmp_path, "nxtomo-linked")
     report = only(path)
     cameras = [f.state.path for f in report.files if f.role is FileRole.CAMERA]
@@ -151,21 +131,21 @@ def test_linked_camera_files_are_in_the_closure_and_spliced(tmp_path, round_trip
         assert looks(path.parent / camera)[0] == []
 
 
-def test_missing_images_are_named_by_their_index(tmp_path):
+def test_missing_images_are_named_by_their_index(tmp_path, only):
     _, path = write(tmp_path, "nxtomo-linked-missing", projections=20)
     problems = " ".join(only(path).certificate.problems)
     assert "camera_00002.h5 is missing" in problems
     assert "8 of 20 projections are not there: images 16-23" in problems
 
 
-def test_dropped_images_and_the_plan_are_told(tmp_path):
+def test_dropped_images_and_the_plan_are_told(tmp_path, only):
     _, path = write(tmp_path, "dataexchange-dropped")
     problems = only(path).certificate.problems
     assert "projections 7 of 8 were not written" in problems
     assert "1 projections were dropped: images 4 counted from the first" in problems
 
 
-def test_two_files_of_one_folder_have_places_of_their_own(tmp_path):
+def test_two_files_of_one_folder_have_places_of_their_own(tmp_path, only):
     _, first = write(tmp_path, "dataexchange-plain")
     second = first.with_name("other.h5")
     shutil.copy(first, second)
@@ -174,7 +154,7 @@ def test_two_files_of_one_folder_have_places_of_their_own(tmp_path):
     assert len({r.identity for r in reports}) == 2
 
 
-def test_a_second_entry_is_a_second_scan(tmp_path, round_trip):
+def test_a_second_entry_is_a_second_scan(tmp_path, round_trip, looks):
     _, path = write(tmp_path, "nxtomo-at-once")
     with h5py.File(path, "a") as file:
         file.copy("entry0000", "entry0001")
@@ -188,7 +168,7 @@ def test_a_second_entry_is_a_second_scan(tmp_path, round_trip):
         round_trip(report, f"part{at}")
 
 
-def test_a_rescan_in_place_has_another_identity(tmp_path):
+def test_a_rescan_in_place_has_another_identity(tmp_path, only):
     _, path = write(tmp_path, "dataexchange-plain")
     before = only(path).identity
     assert only(path).identity == before
@@ -232,7 +212,7 @@ def test_a_rescan_in_place_has_another_identity(tmp_path):
         ("dataexchange-plain", lambda f: f["exchange/data"].__setitem__(7, 0), "undecided", "every byte is zero"),
     ],
 )
-def test_what_does_not_fit_is_found(tmp_path, variant, change, verdict, words):
+def test_what_does_not_fit_is_found(tmp_path, variant, change, verdict, words, only):
     _, path = write(tmp_path, variant)
     with h5py.File(path, "a") as file:
         change(file)
@@ -257,7 +237,7 @@ def _level(file, name, value=3):
     file[name][...] = value
 
 
-def test_angles_in_radians_are_converted(tmp_path):
+def test_angles_in_radians_are_converted(tmp_path, only):
     _, path = write(tmp_path, "dataexchange-plain")
     with h5py.File(path, "a") as file:
         file["exchange/theta"][...] = np.radians(file["exchange/theta"][()])
@@ -267,7 +247,7 @@ def test_angles_in_radians_are_converted(tmp_path):
     assert report.certificate.verdict is Verdict.COMPLETE
 
 
-def test_a_writer_that_appends_with_swmr_is_acquiring(tmp_path):
+def test_a_writer_that_appends_with_swmr_is_acquiring(tmp_path, only):
     _, path = write(tmp_path, "nxtomo-at-once")
     grown = tmp_path / "live.nx"
     look = Candidate("nxtomo", str(tmp_path), grown.name)
@@ -283,7 +263,7 @@ def test_a_writer_that_appends_with_swmr_is_acquiring(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["nxtomo-at-once", "dataexchange-plain"])
-def test_a_truncated_file_is_unreadable_and_still_claimed_by_its_format(tmp_path, variant):
+def test_a_truncated_file_is_unreadable_and_still_claimed_by_its_format(tmp_path, variant, only):
     _, path = write(tmp_path, variant)
     os.truncate(path, path.stat().st_size - 100)
     report = only(path)
@@ -295,7 +275,7 @@ def test_a_truncated_file_is_unreadable_and_still_claimed_by_its_format(tmp_path
         family.load(report.format).layout(report)
 
 
-def test_links_out_of_the_tree_are_not_followed(tmp_path):
+def test_links_out_of_the_tree_are_not_followed(tmp_path, only):
     _, path = write(tmp_path / "a" / "b" / "c", "nxtomo-linked")
     outside = tmp_path / "elsewhere.h5"
     shutil.move(path.with_name("bone_images") / "camera_00000.h5", outside)
@@ -332,7 +312,7 @@ def _put(path, *names, **attributes):
         ([], {}, "without any stack of images"),
     ],
 )
-def test_a_file_of_another_kind_is_told_apart(tmp_path, names, attributes, words):
+def test_a_file_of_another_kind_is_told_apart(tmp_path, names, attributes, words, looks):
     reports, reasons = looks(_put(tmp_path / "x.h5", *names, **attributes))
     assert reports == []
     assert set(reasons) == set(KINDS)
@@ -341,13 +321,13 @@ def test_a_file_of_another_kind_is_told_apart(tmp_path, names, attributes, words
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "it is empty"), (b"\x0e\x03\x13\x01" * 300, "not an HDF5 file")])
-def test_a_file_that_is_no_hdf5_is_none(tmp_path, content, words):
+def test_a_file_that_is_no_hdf5_is_none(tmp_path, content, words, looks):
     path = tmp_path / "x.hdf"
     path.write_bytes(content)
     assert all(words in reason for reason in looks(path)[1].values())
 
 
-def test_a_file_that_went_away_is_no_trouble(tmp_path):
+def test_a_file_that_went_away_is_no_trouble(tmp_path, looks):
     """We may have taken it away; where we did not, the sweeps miss it."""
     reports, reasons = looks(tmp_path / "x.h5")
     assert reports == []
@@ -355,173 +335,12 @@ def test_a_file_that_went_away_is_no_trouble(tmp_path):
     assert all("not there any more" in reason for reason in reasons.values())
 
 
-def test_an_nxtomo_of_a_bliss_master_is_not_a_scan_of_its_own(real_data):
+def test_an_nxtomo_of_a_bliss_master_is_not_a_scan_of_its_own(real_data, looks):
     folder = real_data / "bliss/PROCESSED_DATA/TestEwoksTomo/TestEwoksTomo_0010/projections"
     reports, reasons = looks(folder / "TestEwoksTomo_0010.nx")
     assert reports == []
     assert "the BLISS master" in reasons["nxtomo"]
     assert "which is the scan" in reasons["nxtomo"]
-
-
-# --- real files ----------------------------------------------------------------------------------
-
-
-def test_the_tooth_of_the_aps(real_data, round_trip):
-    report = only(real_data / "aps-dx/tooth.h5")
-    assert report.format == "dataexchange"
-    assert report.certificate.verdict is Verdict.COMPLETE
-    assert report.certificate.found == FrameCounts(181, 10, 10)
-    assert report.sample == "Tooth"
-    assert report.acquired_at is not None
-    assert report.metadata["acquired_at_source"] == "modification time of the file"
-    assert "start_time" not in family.load("dataexchange").layout(report).nx
-    assert report.conditions["scan_range"].value == pytest.approx(179.0055)
-    with h5py.File(round_trip(report)) as made:
-        assert made["/entry/instrument/detector/data"].shape == (201, 2, 640)
-        assert made["/entry/instrument/detector/data"].dtype == np.float32
-
-
-def test_a_scan_of_als_832(real_data, round_trip):
-    report = only(real_data / "aps-dx/read_stack.h5")
-    assert report.format == "als832"
-    assert report.certificate.verdict is Verdict.COMPLETE
-    assert report.certificate.found == FrameCounts(20, 4, 2)
-    assert (report.beamline, report.owner) == ("BL832", "dyparkinson")
-    assert report.acquired_at.isoformat() == "2015-11-20T10:06:40+00:00"
-    values = {
-        name: round(report.conditions[name].value, 3) for name in ("energy", "distance", "pixel_size", "exposure")
-    }
-    assert values == {"energy": 20.0, "distance": 20.0, "pixel_size": 0.645, "exposure": 0.5}
-    segments = sorted((s for f in family.load("als832").layout(report).files for s in f.frames), key=lambda s: s.order)
-    kinds = "".join(str(int(s.kind)) for s in segments)
-    assert kinds == "11" + "0" * 20 + "11" + "22"
-    assert [s.angle_deg for s in segments if s.kind is FrameKind.PROJECTION][-1] == pytest.approx(180.0)
-    with h5py.File(round_trip(report)) as made:
-        assert made["/entry/instrument/detector/data"].shape == (26, 10, 10)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("_0000_0007.tif", "1 of 20 projections of 0000 are missing: 7"),
-        ("bak_0001_0019.tif", "flats are missing at projections 19 (flats 1 of 2)"),
-        ("drk_0000_0019.tif", "darks 0 of 2 are missing"),
-    ],
-)
-def test_a_missing_image_of_als_832_is_named(real_data, tmp_path, name, words):
-    path = tmp_path / "scan.h5"
-    path.write_bytes((real_data / "aps-dx/read_stack.h5").read_bytes())
-    with h5py.File(path, "a") as file:
-        (scan,) = file
-        del file[scan][f"{scan}{name}"]
-    certificate = only(path).certificate
-    assert certificate.verdict is Verdict.INCOMPLETE
-    assert words in certificate.problems
-
-
-def test_an_image_that_the_camera_flagged_leaves_doubt(real_data, tmp_path):
-    path = tmp_path / "scan.h5"
-    path.write_bytes((real_data / "aps-dx/read_stack.h5").read_bytes())
-    with h5py.File(path, "a") as file:
-        (scan,) = file
-        file[scan][f"{scan}_0000_0003.tif"].attrs["errorFlag"] = 1
-    assert only(path).certificate.verdict is Verdict.UNDECIDED
-
-
-def test_a_diamond_scan_without_its_camera_file(real_data, round_trip):
-    report = only(real_data / "diamond-savu/24888.nxs")
-    assert report.format == "nexus"
-    assert report.certificate.verdict is Verdict.INCOMPLETE
-    assert report.certificate.expected == FrameCounts(91, 10, 10)
-    assert report.certificate.found == FrameCounts(0, 0, 0)
-    problems = " ".join(report.certificate.problems)
-    assert "pco1-24888.hdf is missing" in problems
-    assert "91 of 91 projections are not there: images 10-100" in problems
-    assert (report.beamline, report.proposal, report.owner) == ("I13", "mt9396-1", "ssg37927")
-    assert report.conditions["exposure"].value == 0.1
-    assert "energy" not in report.conditions
-    round_trip(report)
-
-
-def test_a_diamond_scan_with_its_camera_file_beside_it(real_data, tmp_path, round_trip):
-    path = tmp_path / "24888.nxs"
-    path.write_bytes((real_data / "diamond-savu/24888.nxs").read_bytes())
-    with h5py.File(tmp_path / "pco1-24888.hdf", "w") as file:
-        file["entry/instrument/detector/data"] = np.arange(111 * 12, dtype="<u2").reshape(111, 3, 4) + 1
-    report = only(path)
-    assert report.certificate.verdict is Verdict.COMPLETE, report.certificate.problems
-    assert [f.state.path for f in report.files] == ["24888.nxs", "pco1-24888.hdf"]
-    assert report.metadata["linked_files"] == ["pco1-24888.hdf"]
-    with h5py.File(round_trip(report)) as made:
-        keys = made["/entry/instrument/detector/image_key"][()]
-        assert [int((keys == k).sum()) for k in (0, 1, 2)] == [91, 10, 10]
-
-
-@pytest.mark.parametrize(
-    ("finished", "points", "verdict"), [(1, 9, "complete"), (0, 9, "acquiring"), (1, 7, "incomplete")]
-)
-def test_a_scan_of_gda_nine(tmp_path, finished, points, verdict):
-    with h5py.File(tmp_path / "k11-18014-pco.h5", "w") as file:
-        file["data"] = np.ones((points, 3, 4), np.uint16)
-    with h5py.File(tmp_path / "k11-18014.nxs", "w") as file:
-        entry = file.create_group("entry")
-        entry.attrs["NX_class"] = "NXentry"
-        entry["diamond_scan/scan_shape"] = np.array([9])
-        entry["diamond_scan/scan_finished"] = np.array([finished])
-        detector = entry.create_group("instrument/pco")
-        detector.attrs["NX_class"] = "NXdetector"
-        detector["data"] = h5py.ExternalLink("k11-18014-pco.h5", "/data")
-        detector["image_key"] = np.array([2, 1, 0, 0, 0, 0, 0, 1, 1][:points])
-        shown = entry.create_group("pco")
-        shown.attrs.update({"NX_class": "NXdata", "axes": ["theta", ".", "."]})
-        shown["theta"] = np.linspace(0, 180, points)
-    report = only(tmp_path / "k11-18014.nxs")
-    assert report.format == "nexus"
-    assert report.certificate.verdict.value == verdict, report.certificate.problems
-
-
-REPORTED = {
-    "aps-dx/reader.h5": "may as well be a volume",
-    "diamond-i12/dark_field_different_path.h5": "images without angles",
-    "diamond-savu/full_field_corrected/24737_processed.nxs": "Savu",
-    "diamond-savu/i12_test_data/lfov/dark_flat/pco2_darks_00000.hdf": "images without angles",
-    "diamond-savu/i12_test_data/lfov/tomo_data/pc2_projections.hdf": "images without angles",
-    "diamond-savu/test_process_lists/i12_tomo_pipeline_test.nxs": "Savu",
-    "esrf-h5/example_raw_data_3d.h5": "BLISS",
-}
-
-
-@pytest.mark.parametrize("name", REPORTED)
-def test_a_real_file_that_is_no_scan_is_reported_with_the_reason(real_data, name):
-    reports, reasons = looks(real_data / name)
-    assert reports == []
-    assert all(REPORTED[name] in reason for reason in reasons.values())
-
-
-def test_every_real_file_of_these_folders_is_taken_once_or_reported(real_data, round_trip):
-    """Bytes of every one that is taken come back; nothing is left without an answer."""
-    patterns = ("aps-dx", "diamond-*", "esrf-h5", "hdf5-*")
-    offered = [
-        Path(candidate.folder, candidate.key)
-        for pattern in patterns
-        for top in sorted(real_data.glob(pattern))
-        for folder, _, _ in os.walk(top)
-        for candidate in family.load("nxtomo").recognise(list_folder(folder))
-    ]
-    assert len(offered) > 60
-    taken = {}
-    for path in offered:
-        reports, reasons = looks(path)
-        assert len({r.format for r in reports}) <= 1, path
-        assert all(reasons.values())
-        if reports:
-            assert set(reasons) == set(KINDS) - {reports[0].format}
-            taken[path.name] = reports[0].certificate.verdict.value
-        else:
-            assert set(reasons) == set(KINDS), path
-        for at, report in enumerate(reports):
-            round_trip(report, f"{path.stem}{at}")
-    assert taken == {"read_stack.h5": "complete", "tooth.h5": "complete", "24888.nxs": "incomplete"}
 
 
 # --- several formats ask about one file ----------------------------------------------------------
