@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select
 
 from tomovault.catalog import engine, schema, tables
@@ -49,6 +50,15 @@ def longer(tmp_path):
 def _columns(opened, table):
     with engine.reading(opened) as conn:
         return {c["name"] for c in inspect(conn).get_columns(table)}
+
+
+def test_the_newest_revision_is_that_of_the_scripts(longer):
+    for folder in (schema.migrations_folder(), longer("pass")):
+        scripts = ScriptDirectory(folder)
+        assert schema.newest_revision(folder) == scripts.get_current_head()
+        assert [s.revision for s in scripts.walk_revisions()] == sorted(
+            (s.revision for s in scripts.walk_revisions()), reverse=True
+        )
 
 
 def test_the_migrated_tables_are_those_of_the_program(catalogue, url):

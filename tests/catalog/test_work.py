@@ -108,7 +108,7 @@ def test_only_neighbours_are_looked_at(site, packed, make, now):
     one = packed("one", "/data/inhouse/v", ["master.h5", "a.h5"])
     packed("two", "/data/inhouse/v", ["master.h5", "b.h5"])
     with site.writing() as tx:
-        for number in range(1000):
+        for number in range(200):
             root = f"/data/inhouse/{'v' if number % 2 else 'w'}{number}"
             site.record_inspected(tx, "inhouse", make.inspected(make.report(root=root, identity=root)), now)
     fetched = 0

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, column, inspect, select, table
 
 from tomovault.catalog.engine import reading, sqlite_path, writing
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+#: Alembic's own table, and how our migrations are named: in the order in which they follow each other.
+_VERSION = table("alembic_version", column("version_num"))
+_MIGRATION = re.compile(r"(\d{4})_\w+\.py$")
 
 
 def migrations_folder() -> str:
@@ -29,13 +33,18 @@ def migrations_folder() -> str:
 
 def current_revision(conn: Connection) -> str | None:
     """The revision of the catalogue's tables; None for an empty database."""
-    return MigrationContext.configure(conn).get_current_revision()
+    if not inspect(conn).has_table(_VERSION.name):
+        return None
+    return conn.execute(select(_VERSION.c.version_num)).scalar()
 
 
 def newest_revision(migrations: str | None = None) -> str:
-    """The revision that this program works with."""
-    head = ScriptDirectory.from_config(_config(migrations)).get_current_head()
-    return head or ""
+    """The revision that this program works with: the last of the folder's numbers.
+
+    Every command asks for it, and only one that migrates needs Alembic, which takes a while to load.
+    """
+    names = os.listdir(os.path.join(migrations or migrations_folder(), "versions"))
+    return max(found.group(1) for found in map(_MIGRATION.match, names) if found)
 
 
 def upgrade(engine: Engine, now: datetime, migrations: str | None = None) -> str | None:
@@ -175,6 +184,9 @@ def _backup_beside(engine: Engine, found: str, now: datetime) -> str | None:
 def _refuse_newer(found: str | None, migrations: str | None) -> None:
     if found is None:
         return
+    from alembic.script import ScriptDirectory
+    from alembic.util.exc import CommandError
+
     try:
         ScriptDirectory.from_config(_config(migrations)).get_revision(found)
     except CommandError as problem:
@@ -191,6 +203,8 @@ def _refuse_dangling(conn: Connection) -> None:
 
 
 def _config(migrations: str | None = None) -> Config:
+    from alembic.config import Config
+
     config = Config()
     folder = migrations or migrations_folder()
     config.set_main_option("script_location", folder.replace("%", "%%"))
@@ -199,6 +213,8 @@ def _config(migrations: str | None = None) -> Config:
 
 
 def _migrate(conn: Connection, migrations: str | None) -> None:
+    from alembic import command
+
     config = _config(migrations)
     config.attributes["connection"] = conn
     command.upgrade(config, "head")

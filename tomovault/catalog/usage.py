@@ -13,15 +13,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
 from tomovault.core.errors import UserError
 from tomovault.core.replica import Form, ProductKind, ReplicaState
-
-log = structlog.get_logger(__name__)
 
 #: area, tier, proposal, owner, beamline.
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
@@ -259,7 +256,9 @@ def _apply_one(tx: Tx, key: Key, delta: _Amount) -> None:
     wanted = delta if kept is None else delta + _Amount(kept.bytes, kept.files, kept.scans)
     amount = _Amount(max(0, wanted.bytes), max(0, wanted.files), max(0, wanted.scans))
     if amount != wanted:  # a sum that went wrong must not refuse a fact: the next recount mends it
-        log.error("usage has drifted", key=key, would_be=_words(wanted))
+        import structlog  # slow to load, and hardly ever needed
+
+        structlog.get_logger(__name__).error("usage has drifted", key=key, would_be=_words(wanted))
     values = {"bytes": amount.bytes, "files": amount.files, "scans": amount.scans}
     if kept is not None:
         tx.run(update(table).where(table.c.key_hash == hashed).values(**values))

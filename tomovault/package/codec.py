@@ -19,33 +19,13 @@ import numpy.typing as npt
 import zstandard
 
 from tomovault.core.errors import IntegrityError
-
-#: Bytes of the literal store that are compressed together, and can be read back without the rest.
-LITERAL_BLOCK = 1 << 20
+from tomovault.package.coding import LITERAL_BLOCK, LITERAL_CODEC, RAW
 
 #: A group of frames whose samples shrink by less than this fraction is stored as it is.
 LEAST_GAIN = 0.05
 
 #: blosc2 cannot hold more in one chunk (2 GiB less its overhead); a larger frame is kept as literal bytes.
 LARGEST_FRAME = (1 << 31) - (1 << 20)
-
-BLOSC2 = "blosc2"
-RAW = "none"
-
-FRAME_CODEC = {
-    "name": BLOSC2,
-    "hdf5_filter": 32026,
-    "chunk": "one frame, a blosc2 contiguous frame (cframe) of one chunk",
-    "codec": "zstd",
-    "level": 1,
-    "filters": ["shuffle", "bytedelta"],
-}
-LITERAL_CODEC = {
-    "name": "zstd",
-    "hdf5_filter": 32015,
-    "level": 3,
-    "chunk": "one block; as it is where it would not shrink",
-}
 
 _BLOSC_BLOCK = 1 << 20
 _local = threading.local()

@@ -13,7 +13,8 @@ from typing import Any
 import h5py
 
 from tomovault.core.errors import NoSpace, TomovaultError, Transient
-from tomovault.package.codec import LITERAL_BLOCK, RAW, block_filter, frame_filter
+from tomovault.package.codec import block_filter, frame_filter
+from tomovault.package.coding import LITERAL_BLOCK, RAW
 from tomovault.package.manifest import FrameGroup, StoredChunk
 
 _WRITEBACK_STEP = 32 << 20

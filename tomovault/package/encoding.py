@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 
 from tomovault.core.layout import FrameSegment
-from tomovault.package.codec import (
-    BLOSC2,
-    LEAST_GAIN,
-    LITERAL_BLOCK,
-    RAW,
-    Buffers,
-    encode_block,
-    encode_frame,
-    sha256_hex,
-)
+from tomovault.package.codec import LEAST_GAIN, Buffers, encode_block, encode_frame, sha256_hex
+from tomovault.package.coding import BLOSC2, LITERAL_BLOCK, RAW
 from tomovault.package.container import PartFile
 from tomovault.package.manifest import Contents, DerivedFrames, FrameGroup, FrameRecord, Segment, StoredChunk
 

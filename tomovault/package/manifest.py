@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tomovault.core.errors import IntegrityError
 from tomovault.core.layout import FrameKind
 from tomovault.core.manifest import ManifestFile, manifest_digest, path_bytes
-from tomovault.package.codec import BLOSC2, FRAME_CODEC, LITERAL_BLOCK, LITERAL_CODEC, RAW
+from tomovault.package.coding import BLOSC2, FRAME_CODEC, LITERAL_BLOCK, LITERAL_CODEC, RAW
 
 FORMAT_VERSION = 1
 

@@ -18,14 +18,8 @@ import numpy.typing as npt
 
 from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.core.ports import Throttle
-from tomovault.package.codec import (
-    BLOSC2,
-    RAW,
-    decode_block,
-    decode_frame,
-    decode_rows,
-    sha256_hex,
-)
+from tomovault.package.codec import decode_block, decode_frame, decode_rows, sha256_hex
+from tomovault.package.coding import BLOSC2, RAW
 from tomovault.package.manifest import PackageManifest, StoredChunk, frame_bytes, read_text
 from tomovault.package.names import beside_name, part_name, stem_of
 

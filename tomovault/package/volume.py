@@ -23,7 +23,8 @@ from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.manifest import content_digest
 from tomovault.core.ports import Checkpoint, Progress, Throttle
 from tomovault.core.replica import StoredFile
-from tomovault.package.codec import BLOSC2, LARGEST_FRAME, decode_frame, encode_frame, frame_filter
+from tomovault.package.codec import LARGEST_FRAME, decode_frame, encode_frame, frame_filter
+from tomovault.package.coding import BLOSC2
 from tomovault.package.container import check_space, write_problems
 from tomovault.package.landing import array_digest, discard, drop_cache, publish, reread_file, temporary_path
 from tomovault.package.names import readable
