@@ -54,7 +54,7 @@ def accept(tx: Tx, scan_id: str, by: str, reason: str, now: datetime) -> None:
         raise Refused(
             f"scan {scan.name} has no verified volume to accept",
             by="life: accepted needs reconstructed",
-            hint=f"tomovault reconstruct {scan.name}",
+            hint=f"tomovault explain {scan.name}",
         )
     tx.run(update(tables.scan).where(tables.scan.c.id == scan_id).values(accepted_by=by, accepted_digest=volume.digest))
     add_audit(tx, by, "accepted", {"volume": volume.digest, "reason": reason}, now, scan=scan_id)

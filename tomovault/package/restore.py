@@ -199,7 +199,7 @@ class _Restorer:
             raise Refused(
                 f"{shown(file.meta.path)} is there already and is something else",
                 by="restore never overwrites unless asked to",
-                hint="restore into an empty folder, or allow overwriting",
+                hint="restore into an empty folder, or replace what differs with --overwrite",
             )
         return same
 
