@@ -33,6 +33,7 @@ from tomovault.vault.pages import scan_page
 from tomovault.vault.setting_up import set_up_site
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
+from tomovault.watch.guard import NoThrottle
 
 #: One interpreter for several commands: each starts as in a process of its own, without importing everything again.
 #: A shell in the background makes what it starts deaf to Ctrl-C; here it is always heard.
@@ -308,11 +309,6 @@ class Life:
         finally:
             vault.close()
 
-    def ids(self) -> list[tuple[str, str]]:
-        """(id, name) of each scan that is known."""
-        with self.vault() as vault, vault.catalogue.reading() as tx:
-            return [row[:2] for name in SCANS for row in vault.catalogue.find_scans(tx, name)]
-
     def known(self) -> dict[str, Any]:
         with self.vault() as vault, vault.catalogue.reading() as tx:
             ids = [vault.catalogue.find_scans(tx, name) for name in SCANS]
@@ -403,7 +399,7 @@ class Life:
                     elif tape:
                         tier = open_tier(vault.site, replica.tier)
                         placed = Placed(replica.location, replica.domain, parts)
-                        (problem,) = tier.verify([placed], throttle=_Free())
+                        (problem,) = tier.verify([placed], throttle=NoThrottle())
                     else:
                         continue
                     if problem:
@@ -431,11 +427,6 @@ class Life:
 
 def _is_root(folder: Path, name: str) -> bool:
     return any(p.is_file() and p.name.startswith(name) for p in folder.iterdir())
-
-
-class _Free:
-    def spend(self, count: int) -> None:
-        """No limit."""
 
 
 @pytest.fixture
