@@ -56,7 +56,7 @@ demo: $(VENV)/.installed$(if $(filter postgresql%,$(CATALOGUE)),-postgresql)
 
 test: check
 	@echo '-- tests'
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not soak'
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not soak'
 
 # --- parts of it, and the long ones ---------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ check: $(VENV)/.installed-test
 	  echo "-- static checks passed ($$long modules are over 300 lines, none may be over 500)"
 
 soak: $(VENV)/.installed-test
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m soak --timeout 7200
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m soak --timeout 7200
 
 bench: $(VENV)/.installed-test
 	@for file in benchmarks/[!_]*.py; do \

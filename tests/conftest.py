@@ -250,6 +250,23 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+# --- the order, and which worker ---------------------------------------------------------------------
+
+#: Folders of tests that live whole lives.
+_LONG = {"crash", "stories", "faults", "figures"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first, so that no worker is left with one at the end; those that share what a fixture made for
+    their module run on one worker (`--dist loadgroup`), where it is made once.
+    """
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    for item in items:
+        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest has no public way
+        if any(made[-1].scope == "module" for made in definitions):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 # --- one count over all processes --------------------------------------------------------------------
 
 _READ = pytest.StashKey[ReadFiles]()
