@@ -54,6 +54,19 @@ def test_a_job_that_failed_stays_so_until_a_person_or_another_key(site, scan_id,
             site.retry_job(tx, job, "ann", now)
 
 
+def test_a_job_that_waits_is_done_at_once_on_a_person_s_word(site, scan_id, now):
+    wait = Result(Outcome.WAITING, error="the vault is absent")
+    with site.writing() as tx:
+        job = _queue(site, tx, now, scan=scan_id)
+        claimed = site.claim_job(tx, "me", now=now)
+        site.finish_job(tx, job, claimed.token, wait, now, retry_after_s=90, max_attempts=1)
+        assert site.claim_job(tx, "me", now=now) is None
+        site.retry_job(tx, job, "ann", now)
+        assert site.claim_job(tx, "me", now=now).id == job
+        with pytest.raises(UserError, match="is doing"):
+            site.retry_job(tx, job, "ann", now)
+
+
 def test_a_claim_takes_what_may_run_here_and_now(site, now):
     later = now + timedelta(seconds=5)
     with site.writing() as tx:

@@ -296,11 +296,19 @@ def cancel_job(tx: Tx, job_id: str, by: str, now: datetime) -> None:
 
 
 def retry_job(tx: Tx, job_id: str, by: str, now: datetime) -> None:
-    """A person wants a failed or cancelled job done again, its attempts counted from 0."""
+    """A person wants a failed or cancelled job done again, its attempts counted from 0, or one that waits for its
+    next attempt not to wait any longer. UserError for any other.
+    """
     row = _require_job(tx, job_id)
-    if row.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
-        raise UserError(f"job {job_id} is {row.status}", hint="only a failed or cancelled job can be done again")
     job = tables.job
+    if row.status == JobStatus.TODO and row.not_before is not None and row.not_before > now:
+        _close(tx, row, JobStatus.TODO, {"not_before": None})
+        add_audit(tx, by, "job hurried", {"job": job_id, "action": row.action}, now, scan=row.scan_id)
+        return
+    if row.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        raise UserError(
+            f"job {job_id} is {row.status}", hint="only a job that failed, waits or was cancelled is retried"
+        )
     twin = select(job.c.id).where(job.c.dedup_key == row.dedup_key, job.c.status.in_(_UNFINISHED))
     if tx.first(twin) is not None:
         raise UserError(f"the work of job {job_id} is queued already")

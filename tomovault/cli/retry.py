@@ -1,4 +1,4 @@
-"""Do what has failed again."""
+"""Do what has failed again, or what waits at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _OURS = frozenset({"watch", "scrub"})
 @click.option("--all", "everything", is_flag=True, help="Every failed job but what a person asked for.")
 @common_options
 def command(jobs: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Queue failed jobs again, their attempts counted from 0.
+    """Queue failed jobs again, their attempts counted from 0; a job that waits for its next attempt is done at once.
 
     A job whose attempts are used up stays failed until something new is known, or a person says that what stood in
     its way is mended: room on a disk, a right, a library. A removal that stopped half-way goes on from where it is,
-    once everything that permits it was looked at again. `tomovault status` shows which jobs failed and why.
+    once everything that permits it was looked at again. `tomovault status` shows which jobs failed or wait, and why.
     """
     from tomovault.core.errors import Refused, UserError
     from tomovault.core.known import JobStatus

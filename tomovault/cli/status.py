@@ -71,6 +71,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
         lines += [
             f"  {job['id']}: {job['action']} of {label(job['name'])}: {job['error']}" for job in page["waiting"][:20]
         ]
+        lines.append("  Each is tried again by itself; `tomovault retry JOB` does it at once.")
     if page["failed"]:
         lines += ["", "failed:"]
         for job in page["failed"][:20]:

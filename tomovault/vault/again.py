@@ -1,4 +1,4 @@
-"""Doing again what has failed, on a person's word."""
+"""Doing again what has failed, and at once what waits, on a person's word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tomovault.vault.vault import Vault
 
 
 def do_again(vault: Vault, tx: Any, job_id: str, by: str, now: datetime) -> None:
-    """A failed or cancelled job is to do again, its attempts counted from 0.
+    """A failed or cancelled job is to do again, its attempts counted from 0; one that waits does so no longer.
 
     For a removal that stopped half-way everything is evaluated again first: raises Refused, and changes nothing,
     where it would not be permitted today. Raises UserError for a job that cannot be done again, and for a removal
@@ -21,6 +21,8 @@ def do_again(vault: Vault, tx: Any, job_id: str, by: str, now: datetime) -> None
     catalogue = vault.catalogue
     job = catalogue.read_job(tx, job_id)
     catalogue.retry_job(tx, job_id, by, now)
+    if job.status is JobStatus.TODO:
+        return  # its permit stands, and the laws are asked again when it is claimed
     if job.scan is None or job.action not in ("prune", "empty_quarantine"):
         return
     scan = catalogue.known(tx, job.scan)
