@@ -18,9 +18,9 @@ def _fill(folder, leave):
     return path
 
 
-def _again(site):
-    """A person wants what failed done again."""
-    for job in site.ask("status")["failed"]:
+def _at_once(site):
+    """A person made room, and does not want to wait until it is noticed."""
+    for job in site.ask("status")["waiting"]:
         site.ask("retry", job["id"])
 
 
@@ -30,17 +30,18 @@ def test_the_vault_is_full(new_site, mount, digests, tmp_path):
     root = site.write("edf", "bone_")
     before = digests(root)
     ballast = _fill(vault, 30_000)
-    site.live(failed_ok=True)
+    site.live()
     assert site.scans()["bone_"]["verdict"] == "complete"
-    (failed,) = site.ask("status")["failed"]
-    assert failed["action"] == "pack"
-    assert "space" in failed["error"] or "free" in failed["error"]
+    (waiting,) = site.ask("status")["waiting"]
+    assert (waiting["action"], waiting["attempts"]) == ("pack", 0)
+    assert "space" in waiting["error"] or "free" in waiting["error"]
+    assert waiting["error"] in site.say("status").out
     assert "space" in str(site.show("bone_")["jobs"]) or "free" in str(site.show("bone_")["jobs"])
     left = [p for p in vault.rglob("*") if p.is_file() and p not in (ballast, vault / MARKER)]
     assert left == [], "nothing half written stays"
     assert digests(root) == before
     ballast.unlink()
-    _again(site)
+    _at_once(site)
     site.live()
     assert site.scans()["bone_"]["stages"]["archived"] == "done"
 
@@ -51,20 +52,20 @@ def test_the_cartridges_are_full(new_site, mount, digests, tmp_path):
     site = new_site("edf", base=tmp_path)
     root = site.write("edf", "bone_")
     before = digests(root)
-    site.live(failed_ok=True)
+    site.live()
     page = site.show("bone_")
     assert page["stages"]["packed"] == "done"
-    assert page["stages"]["archived"] != "done"
-    (failed,) = site.ask("status")["failed"]
-    assert failed["action"] == "archive"
-    assert failed["error"]
+    assert page["stages"]["archived"] == "waiting"
+    (waiting,) = site.ask("status")["waiting"]
+    assert (waiting["action"], waiting["attempts"]) == ("archive", 0)
+    assert waiting["error"]
     site.pruned("bone_")
     site.live(failed_ok=True)
     assert digests(root) == before, "with less than two copies nothing goes"
     assert site.show("bone_")["permits"] == []
     assert site.area_status("edf")["alarms"]
     subprocess.run(["mount", "-o", "remount,size=10m", str(tape)], check=True)
-    _again(site)
+    _at_once(site)
     site.live()
     assert site.scans()["bone_"]["stages"]["pruned"] == "done"
     site.ask("restore", "bone_", "--to", str(tmp_path / "back"), "--from", "tape", "--wait")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, TomovaultError
+from tomovault.core.errors import IntegrityError, TomovaultError, waits_for_room
 from tomovault.core.manifest import ManifestFile
 from tomovault.core.ports import Action, Bench, Progress, Throttle
 from tomovault.core.record import Made, Outcome, Recognised, Result, Stored
@@ -57,7 +57,8 @@ class Pack:
 
         Where every file has name, size and digest of a known scan's, nothing is written: it is that scan.
 
-        Raises SourceChanged where the scan is not the one that was certified any more.
+        Raises SourceChanged where the scan is not the one that was certified any more, NoRoomYet where the package has
+        no room.
         """
         from tomovault.package.verify import verify_package
         from tomovault.package.writer import write_package
@@ -79,22 +80,23 @@ class Pack:
                 return Result(Outcome.SUCCEEDED, (known,))
         layout = bench.formats.layout(report)
         throttle = bench.throttle(wanted.area)
-        written = write_package(
-            report.root,
-            report.files,
-            layout,
-            wanted.folder,
-            wanted.stem,
-            scan=wanted.scan,
-            job=bench.job,
-            now=bench.now(),
-            threads=wanted.threads,
-            part_bytes=wanted.part_bytes,
-            floor_bytes=wanted.floor_bytes,
-            throttle=throttle,
-            checkpoint=bench.checkpoint,
-            progress=lambda done, total: bench.progress(done, 2 * total),
-        )
+        with waits_for_room():
+            written = write_package(
+                report.root,
+                report.files,
+                layout,
+                wanted.folder,
+                wanted.stem,
+                scan=wanted.scan,
+                job=bench.job,
+                now=bench.now(),
+                threads=wanted.threads,
+                part_bytes=wanted.part_bytes,
+                floor_bytes=wanted.floor_bytes,
+                throttle=throttle,
+                checkpoint=bench.checkpoint,
+                progress=lambda done, total: bench.progress(done, 2 * total),
+            )
         written_at = bench.now()
         bench.checkpoint("pack.verify")
         problem = verify_package(

@@ -6,6 +6,8 @@ both in one place (`tomovault.cli`), so nothing below it prints.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -61,7 +63,9 @@ class NotYet(Transient):
 
 
 class NoRoomYet(NotYet):
-    """A server is too full for what is to be copied there; it is looked at again every `PAUSE_S` seconds."""
+    """A disk or a tier is too full for what is to be written there; it is looked at again after `PAUSE_S` seconds, and
+    ever more seldom.
+    """
 
     #: Longer than a daemon that runs until it is idle waits for.
     PAUSE_S: ClassVar[float] = 90.0
@@ -85,3 +89,15 @@ class AreaAbsent(Transient):
 
 class NoSpace(Transient):
     """Writing would cross the floor that is kept free for the acquisition, or the disk is full."""
+
+
+@contextlib.contextmanager
+def waits_for_room() -> Iterator[None]:
+    """A lack of room is raised as NoRoomYet: it uses up no attempt, and needs no person but one who makes room.
+
+    Only for what frees nothing later: a job that waits keeps the copies of its scan where they are.
+    """
+    try:
+        yield
+    except NoSpace as full:
+        raise NoRoomYet(full.message, hint=full.hint or "it goes on by itself when there is room") from full
