@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
-from tomovault.core.errors import Refused, UserError
+from tomovault.core.errors import NoRoomYet, Refused, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.package.names import leftovers
 from tomovault.package.reader import PackageReader
@@ -40,6 +41,22 @@ def test_parts_are_numbered_verified_and_read_as_one(bench):
         for order, frame in bench.frames.items():
             np.testing.assert_array_equal(reader.read(order), frame)
     assert bench.verify(type(written)(**{**vars(written), "files": written.files[:-1]})) != ""
+
+
+def test_parts_that_have_no_room_all_together_are_not_begun(bench, monkeypatch):
+    """Room for the first parts alone: else they would be written and removed at every attempt."""
+    for i in range(12):
+        bench.edf(f"p{i:02d}.edf", FrameKind.PROJECTION, i, angle=float(i))
+    bench.vault.mkdir()
+    size = sum(path.stat().st_size for path in bench.root.rglob("*") if path.is_file())
+    room = list(os.statvfs(bench.vault))
+    room[3] = room[4] = size // 2 // room[1] + 1
+    assert room[1] * room[4] > 6000
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(room))
+    spent = []
+    throttle = SimpleNamespace(spend=spent.append)
+    _fails(bench, NoRoomYet, match="would cross the floor", part_bytes=6000, floor_bytes=size // 4, throttle=throttle)
+    assert spent == []
 
 
 class Killed(BaseException):

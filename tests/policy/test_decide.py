@@ -223,13 +223,26 @@ def test_a_copy_that_counts_for_no_removal_is_not_read_for_ever(archived, area, 
 
 
 @pytest.mark.parametrize(
-    ("status", "hopeful"),
-    [(None, True), (JobStatus.TODO, True), (JobStatus.FAILED, False), (JobStatus.CANCELLED, False)],
+    ("status", "hours", "error", "hopeful"),
+    [
+        (None, 0, "", True),
+        (JobStatus.TODO, 90, "", True),
+        (JobStatus.TODO, 20, "the library is full", True),
+        (JobStatus.TODO, 30, "the library is full", False),
+        (JobStatus.FAILED, 0, "it broke", False),
+        (JobStatus.CANCELLED, 0, "", False),
+    ],
 )
-def test_a_fast_tier_relies_on_a_server_while_archiving_is_hopeful(scan, replica, area, policy, now, status, hopeful):
+def test_a_fast_tier_relies_on_a_server_while_archiving_is_hopeful(
+    scan, replica, area, policy, now, status, hours, error, hopeful
+):
     files = replica("f", Form.FILES, "inhouse", TierClass.FAST, domain="ssd")
     server = replica("s", tier="server", tier_class=TierClass.SERVER, domain="raid")
-    jobs = () if status is None else (Job("j", "archive", "s1", status, 1, "", "", "", now, None, None),)
+    jobs = (
+        ()
+        if status is None
+        else (Job("j", "archive", "s1", status, 1, error, "", "", now - timedelta(hours=hours), None, None),)
+    )
     rules = policy("{name: a, do: archive}", "{name: room, do: prune}")
     fast = area(**FULL, tier_class=TierClass.FAST)
     removal = removal_of(scan(files, server, jobs=jobs), files, rules, fast, now)

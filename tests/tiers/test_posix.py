@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tomovault.core.errors import NoSpace, Refused, Transient, UserError
+from tomovault.core.errors import NoRoomYet, NoSpace, Refused, Transient, UserError
 from tomovault.core.replica import StoredFile
 from tomovault.tiers.posix import PosixTier
 from tomovault.tiers.sidecar import SIDECAR
@@ -56,7 +56,7 @@ def test_the_floor_is_never_crossed(tier, put, parcel, root):
     full = tier(floor=free * 2)
     assert full.free_bytes() == 0
     assert not full.health().ok
-    with pytest.raises(NoSpace, match="floor"):
+    with pytest.raises(NoRoomYet, match="floor"):
         put(full, parcel("s", b"x"))
     assert not any(files for _, _, files in os.walk(root))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, waits_for_room
+from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Action, Bench, Parcel, Placed
 from tomovault.core.record import Checked, Outcome, Record, Result, Unfinished
 from tomovault.core.wire import from_plain
@@ -50,9 +50,9 @@ class Archive:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """Each domain holds a copy that was re-read after a remount, one `Stored` record a copy.
 
-        Raises NoRoomYet where the tier is full, or what is recalled for it would cross the floor, NotYet while that is
-        on its way, and Unfinished with the copies that were made where a later one failed, and with the word that the
-        package worked from is bad where it is.
+        Raises NoRoomYet where the tier is full, NoSpace where what is recalled for it would cross the floor, NotYet
+        while that is on its way, and Unfinished with the copies that were made where a later one failed, and with the
+        word that the package worked from is bad where it is.
         """
         wanted = from_plain(Order, dict(order))
         tier = bench.tier(wanted.tier)
@@ -61,16 +61,15 @@ class Archive:
             for done, domain in enumerate(wanted.domains):
                 bench.progress(done, len(wanted.domains))
                 try:
-                    with waits_for_room():
-                        records += deliver(
-                            tier,
-                            parcels,
-                            domain,
-                            job=f"{bench.job}-{domain}",
-                            now=bench.now,
-                            throttle=bench.throttle(wanted.source_place),
-                            checkpoint=bench.checkpoint,
-                        )
+                    records += deliver(
+                        tier,
+                        parcels,
+                        domain,
+                        job=f"{bench.job}-{domain}",
+                        now=bench.now,
+                        throttle=bench.throttle(wanted.source_place),
+                        checkpoint=bench.checkpoint,
+                    )
                 except Exception as problem:
                     records += _source_if_bad(wanted, problem, bench)
                     if not records:
@@ -98,17 +97,16 @@ def _parcels_on_disk(wanted: Order, bench: Bench) -> Iterator[Sequence[Parcel]]:
     arriving = Path(where.folder, f".recall.{bench.job}")
     try:
         try:
-            with waits_for_room():
-                fetched = recall(
-                    bench.tier(where.tier),
-                    where.placed,
-                    arriving,
-                    name=parcel.scan_name,
-                    floor_bytes=where.floor_bytes,
-                    throttle=bench.throttle(wanted.source_place),
-                    progress=bench.progress,
-                    checkpoint=bench.checkpoint,
-                )
+            fetched = recall(
+                bench.tier(where.tier),
+                where.placed,
+                arriving,
+                name=parcel.scan_name,
+                floor_bytes=where.floor_bytes,
+                throttle=bench.throttle(wanted.source_place),
+                progress=bench.progress,
+                checkpoint=bench.checkpoint,
+            )
         except IntegrityError as damage:
             bad = Checked(where.replica, ok=False, at=bench.now(), reason=f"when recalled: {damage.message}")
             raise Unfinished([bad]) from damage

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, TomovaultError, waits_for_room
+from tomovault.core.errors import IntegrityError, TomovaultError
 from tomovault.core.manifest import ManifestFile
 from tomovault.core.ports import Action, Bench, Progress, Throttle
 from tomovault.core.record import Made, Outcome, Recognised, Result, Stored
@@ -80,23 +80,22 @@ class Pack:
                 return Result(Outcome.SUCCEEDED, (known,))
         layout = bench.formats.layout(report)
         throttle = bench.throttle(wanted.area)
-        with waits_for_room():
-            written = write_package(
-                report.root,
-                report.files,
-                layout,
-                wanted.folder,
-                wanted.stem,
-                scan=wanted.scan,
-                job=bench.job,
-                now=bench.now(),
-                threads=wanted.threads,
-                part_bytes=wanted.part_bytes,
-                floor_bytes=wanted.floor_bytes,
-                throttle=throttle,
-                checkpoint=bench.checkpoint,
-                progress=lambda done, total: bench.progress(done, 2 * total),
-            )
+        written = write_package(
+            report.root,
+            report.files,
+            layout,
+            wanted.folder,
+            wanted.stem,
+            scan=wanted.scan,
+            job=bench.job,
+            now=bench.now(),
+            threads=wanted.threads,
+            part_bytes=wanted.part_bytes,
+            floor_bytes=wanted.floor_bytes,
+            throttle=throttle,
+            checkpoint=bench.checkpoint,
+            progress=lambda done, total: bench.progress(done, 2 * total),
+        )
         written_at = bench.now()
         bench.checkpoint("pack.verify")
         problem = verify_package(

@@ -95,7 +95,8 @@ class NoSpace(Transient):
 def waits_for_room() -> Iterator[None]:
     """A lack of room is raised as NoRoomYet: it uses up no attempt, and needs no person but one who makes room.
 
-    Only for what frees nothing later: a job that waits keeps the copies of its scan where they are.
+    Only for a look before the first byte is read or written, since it is repeated for as long as there is no room; and
+    only for what frees nothing later, since a job that waits keeps the copies of its scan where they are.
     """
     try:
         yield

@@ -14,13 +14,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tomovault.core.errors import IntegrityError, Refused
+from tomovault.core.errors import IntegrityError, Refused, waits_for_room
 from tomovault.core.layout import FrameKind, Layout
 from tomovault.core.manifest import ManifestFile, manifest_digest
 from tomovault.core.ports import Checkpoint, Progress, Throttle
 from tomovault.core.replica import StoredFile
 from tomovault.core.scan import ScanFile
-from tomovault.package.container import PartFile, write_problems
+from tomovault.package.container import PartFile, check_space, write_problems
 from tomovault.package.encoding import Encoder
 from tomovault.package.intake import Intake
 from tomovault.package.journal import ClosedPart, Journal, fingerprint, load_journal, save_journal
@@ -79,8 +79,9 @@ def write_package(
     Each file is read once. `floor_bytes` stay free on the file system of `folder`. A second call with the same
     `job` after a kill replaces what the first left, and goes on after the last part that it closed.
 
-    Raises SourceChanged if a file is not, or no longer, what `files` says; NoSpace; UserError for a file that
-    cannot be read or a layout that contradicts itself; Refused if a package of another product has that name.
+    Raises NoRoomYet before the first byte if all of it, as likely compressed, has no room; NoSpace if room ends later;
+    SourceChanged if a file is not, or no longer, what `files` says; UserError for a file that cannot be read or a
+    layout that contradicts itself; Refused if a package of another product has that name.
     Then nothing of this job is left in the folder.
     """
     packer = _Packer(root, files, layout, folder, check_stem(stem), check_job(job), part_bytes, floor_bytes)
@@ -140,6 +141,8 @@ class _Packer:
         self._shape = _view_shape(planned)
         total = sum(f.state.size for f in self._files)
         self._left = sum(_likely_bytes(p) for p in planned) - sum(p.bytes for p in self._closed)
+        with waits_for_room():
+            check_space(os.path.join(self._folder, "."), self._floor, int(max(0.0, self._left)))
         with SourceTree(self._root) as tree:
             encoder = Encoder(
                 self._contents,

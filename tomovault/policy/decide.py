@@ -24,6 +24,9 @@ from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
 from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas
 from tomovault.policy.reading import Verdict, evaluate, leaves, may_come
 
+#: An archiving that has waited in vain for so long is not counted on.
+_HOPED_FOR = timedelta(days=1)
+
 
 @dataclass(frozen=True)
 class AreaFacts:
@@ -400,15 +403,19 @@ def _removal(
         enabled=area.prune_on,
         copies_asked=_copies(matches),
         period=period,
-        archiving_hopeful=bool(_wanted(matches, "archive")) and not _archiving_failed(scan),
+        archiving_hopeful=bool(_wanted(matches, "archive")) and not archiving_failed(scan, now),
         now=now,
     ).removal
 
 
-def _archiving_failed(scan: KnownScan) -> bool:
-    """The last job that was to archive the scan failed or was cancelled."""
-    jobs = sorted((j for j in scan.jobs if j.action == "archive"), key=lambda j: j.queued_at)
-    return bool(jobs) and jobs[-1].status in (JobStatus.FAILED, JobStatus.CANCELLED)
+def archiving_failed(scan: KnownScan, now: datetime) -> bool:
+    """The last job that was to archive the scan failed or was cancelled, or has waited for longer than a day for
+    what it lacks, such as room: nothing may go in the hope of it.
+    """
+    last = max((j for j in scan.jobs if j.action == "archive"), key=lambda j: j.queued_at, default=None)
+    if last is None or last.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        return last is not None
+    return last.status is JobStatus.TODO and bool(last.error) and now - last.queued_at > _HOPED_FOR
 
 
 def _made(scan: KnownScan, kind: ProductKind) -> bool:

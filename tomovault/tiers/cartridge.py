@@ -91,6 +91,11 @@ def create_cartridge(path: str, barcode: str, generation: str, capacity: int) ->
     return header
 
 
+def medium_bytes(*sizes: int) -> int:
+    """Bytes of the medium that tape files of these sizes take on a blank cartridge."""
+    return HEADER + sum(-(-size // RECORD) * (FRAME + RECORD) + FRAME for size in sizes)
+
+
 class Cartridge:
     """A mounted cartridge: the index of its tape files, and what can be done with them.
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
+from tomovault.core.errors import IntegrityError, NoRoomYet, Refused, TomovaultError, Transient, UserError
 from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state
@@ -41,9 +41,10 @@ from tomovault.tiers.bundle import (
     read_trailer,
     write_bundle,
 )
-from tomovault.tiers.cartridge import HEADER, EndOfMedium, create_cartridge
+from tomovault.tiers.cartridge import RECORD, EndOfMedium, create_cartridge, medium_bytes
 from tomovault.tiers.drive import Drive, Robot, timing_of
 from tomovault.tiers.faults import Faults
+from tomovault.tiers.folders import free_on
 from tomovault.tiers.label import write_label
 from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, mark_suspect
 from tomovault.tiers.options import count_option, folder_option, number_option, place_option, size_option, text_option
@@ -51,6 +52,9 @@ from tomovault.tiers.place import check_place
 from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
 
 _CAPACITY = 18 * 10**12
+
+#: Kept free on the library's disk, which a simulated site shares with its catalogue.
+_KEPT_FREE = 1 << 20
 _WAIT_S = 600.0
 _FOLDERS = ("cartridges", "stage", "drives", "locks")
 
@@ -119,12 +123,6 @@ class EmulatedLibrary:
         """
         pool = self._pool_of(domain)
         keys = [parcel_key(parcel) for parcel in parcels]
-        total = sum(parcel.size for parcel in parcels)
-        if total > self._capacity - HEADER:
-            raise NoSpace(
-                f"{total} bytes do not fit on one cartridge of {self._capacity} bytes",
-                hint="archive fewer scans at once, make smaller packages or use larger cartridges",
-            )
         self._stock()
         self._present()
         with holding(os.path.join(self._path, "locks", f"pool-{pool}"), f"pool {domain}", self._wait_s):
@@ -190,11 +188,34 @@ class EmulatedLibrary:
         plan = plan_bundle(
             parcels, bundle=uuid.uuid4().hex, job=job, tier=self.name, pool=pool, copy=copy, now=self._now()
         )
+        self._check_room(plan)
         while True:
             barcode = self._writable(pool)
             number = self._append_to(barcode, plan, parcels, throttle, checkpoint)
             if number is not None:
                 return plan, Place(barcode, number)
+
+    def _check_room(self, plan: Bundle) -> None:
+        """Raises UserError for a bundle that no cartridge can hold, NoRoomYet where the library's disk is too full."""
+        need = medium_bytes(RECORD, bundle_size(plan))
+        if need > self._capacity:
+            raise UserError(
+                f"tier {self.name}: a bundle of {bundle_size(plan)} bytes does not fit on a blank cartridge"
+                f" of {self._capacity} bytes",
+                hint="archive fewer scans at once, make smaller packages or use larger cartridges",
+            )
+        with translating(f"tier {self.name}"):
+            folder = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                free = free_on(folder)
+            finally:
+                os.close(folder)
+        if free is not None and free - need < _KEPT_FREE:
+            raise NoRoomYet(
+                f"tier {self.name}: {need} more of the {free} bytes free in {self._path} would leave less than"
+                f" {_KEPT_FREE}",
+                hint="it goes on by itself when there is room",
+            )
 
     def _append_to(
         self, barcode: str, plan: Bundle, parcels: Sequence[Parcel], throttle: Throttle, checkpoint: Checkpoint
@@ -210,12 +231,8 @@ class EmulatedLibrary:
                     write_bundle(plan, parcels, writer.write, throttle, checkpoint)
                     number = writer.close()
             except EndOfMedium:
-                if drive.cartridge.files <= 1:
-                    raise NoSpace(
-                        f"a bundle of {bundle_size(plan)} bytes does not fit on a blank cartridge"
-                        f" of {self._capacity} bytes",
-                        hint="archive fewer scans at once, make smaller packages or use larger cartridges",
-                    ) from None
+                if drive.cartridge.files <= 1 and drive.cartridge.header.capacity >= self._capacity:
+                    raise IntegrityError(f"cartridge {barcode} ended before the bytes that a blank one holds") from None
                 self._shelf.edit(barcode, lambda c: replace(c, state=CartridgeState.FULL))
                 return None
             checkpoint("archive.synced")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tomovault.core.errors import NoSpace, Transient
+from tomovault.core.errors import NoRoomYet, Transient
 from tomovault.core.wire import from_plain, to_plain
 from tomovault.tiers.blocks import holding, replace_file, translating
 
@@ -140,13 +140,13 @@ class Shelf:
         self.change(apply)
 
     def allot(self, pool: str, generation: str) -> Shelved:
-        """A new entry of a pool with a barcode that no cartridge has. Raises NoSpace when all slots are taken."""
+        """A new entry of a pool with a barcode that no cartridge has. Raises NoRoomYet when all slots are taken."""
         chosen: list[Shelved] = []
 
         def apply(stock: Stock) -> Stock:
             known = {c.barcode for c in stock.cartridges} | set(self.present())
             if len(known) >= self._slots:
-                raise NoSpace(
+                raise NoRoomYet(
                     f"all {self._slots} slots of the library have a cartridge",
                     hint="raise the tier's slots, or take out full cartridges",
                 )

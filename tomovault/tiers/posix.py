@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError
+from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError, waits_for_room
 from tomovault.core.manifest import path_bytes
 from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
 from tomovault.core.replica import StoredFile, TierClass
@@ -82,7 +82,7 @@ class PosixTier:
                     continue
                 if self._is_whole(folder, name, parcel, throttle):
                     return placed
-        raise NoSpace(
+        raise UserError(
             f"{parcel.scan_name!r} has {_MOST_FORMS} packages of one digest", hint="look at the tier's folder"
         )
 
@@ -110,7 +110,8 @@ class PosixTier:
         self, folder: int, name: str, parcel: Parcel, job: str, throttle: Throttle, checkpoint: Checkpoint
     ) -> bool:
         """The folder `name` holds the parcel, synced; False where another process took the name meanwhile."""
-        self._need(folder, parcel.size)
+        with waits_for_room():
+            self._need(folder, parcel.size)
         part = _part_name(job, parcel.digest)
         os.mkdir(part, 0o755, dir_fd=folder)
         with folder_below(folder, (part,)) as inside:

@@ -10,7 +10,7 @@ from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus, KnownScan, Permit
 from tomovault.core.life import Stage
 from tomovault.core.replica import TierClass
-from tomovault.policy.decide import forbidden
+from tomovault.policy.decide import archiving_failed, forbidden
 from tomovault.policy.document import Rule
 from tomovault.vault.domains import domain_now
 from tomovault.vault.vault import Vault
@@ -104,9 +104,8 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
 def archiving_hopeful(vault: Vault, tx: Any, scan: KnownScan, now: datetime) -> bool:
     """Whether the scan's archiving is wanted and has not failed (law 4, fast tiers)."""
     view = vault.view(scan, vault.area_facts(tx, scan.area), now)
-    archiving = max((j for j in scan.jobs if j.action == "archive"), key=lambda j: j.queued_at, default=None)
-    failed = archiving is not None and archiving.status in (JobStatus.FAILED, JobStatus.CANCELLED)
-    return Stage.ARCHIVED in view.wants.by and Stage.ARCHIVED not in view.wants.held and not failed
+    wanted = Stage.ARCHIVED in view.wants.by and Stage.ARCHIVED not in view.wants.held
+    return wanted and not archiving_failed(scan, now)
 
 
 def pin_after_undo(vault: Vault, tx: Any, scan: KnownScan, by: str, now: datetime) -> None:
