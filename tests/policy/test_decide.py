@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomovault.core.known import Job, JobStatus, Pin
+from tomovault.core.known import Job, JobStatus, Permit, Pin, RemovalPhase, facts_of
 from tomovault.core.life import Facts, Stage, Status, may_go, standings
 from tomovault.core.replica import Form, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Verdict
@@ -113,6 +114,29 @@ def test_what_holds_a_prune_back(scan, replica, area, policy, now, change, reaso
     files = replica("f", Form.FILES, "inhouse", TierClass.SERVER)
     wants = wants_of(scan(files), policy("{name: room, do: prune}"), area(**FULL, **change), now)
     assert reason in wants.held[Stage.PRUNED]
+
+
+def test_a_prune_that_is_off_and_that_no_rule_asks_for_now_is_wanted_by_nobody(archived, area, policy, now):
+    rules = policy("{name: room, do: prune, when: usage > high}")
+    assert Stage.PRUNED in wants_of(archived(), rules, area(prune_on=True), now).by
+    wants = wants_of(archived(), rules, area(prune_on=False), now)
+    assert Stage.PRUNED not in wants.by
+    assert wants.held[Stage.PRUNED] == "prune: off for area inhouse"
+    assert Stage.PRUNED in wants_of(archived(), rules, area(**FULL | {"prune_on": False}), now).by
+
+
+def test_files_that_somebody_else_took_are_no_prune(archived, area, policy, now):
+    scan = archived()
+    files, *others = scan.replicas
+    gone = replace(scan, replicas=(replace(files, state=ReplicaState.GONE), *others))
+    wants = wants_of(gone, policy(PRUNE), area(**FULL), now)
+    assert Stage.PRUNED not in wants.by
+    assert wants.held[Stage.PRUNED] == "its files are gone, and not by a prune"
+    over = wants_of(replace(gone, superseded_by="s2"), policy(PRUNE), area(**FULL), now)
+    assert over.held[Stage.PRUNED] == "its files were overwritten in place by scan s2"
+    assert not facts_of(gone, now=now, keep_after=DAY).files_pruned
+    permit = Permit("p", files.id, "room@p:1", RemovalPhase.GONE, now, None, (), 1, 1, (), ())
+    assert facts_of(replace(gone, permits=(permit,)), now=now, keep_after=DAY).files_pruned
 
 
 def test_a_pin_holds_removal_and_reduction(archived, area, policy, now):

@@ -177,6 +177,11 @@ class KnownScan:
             return ()
         return tuple(r for r in self.replicas if r.digest == product.digest and r.live and form in (None, r.form))
 
+    @property
+    def left_nothing(self) -> bool:
+        """Whether another superseded it before there was a copy of it, or since all its copies are gone."""
+        return self.superseded_by is not None and not any(r.live for r in self.replicas)
+
     def is_elsewhere(self, replica: Replica) -> bool:
         """Whether a replica is of the original files at another place than the scan's own: restored or found there."""
         original = replica.product is ProductKind.ORIGINAL and replica.form is Form.FILES
@@ -264,17 +269,30 @@ def _exported(scan: KnownScan) -> bool:
     return standing is not None and standing.status is Status.DONE
 
 
-def _files_pruned(scan: KnownScan) -> bool:
-    gone = {
-        p.replica
-        for p in scan.permits
-        if p.phase in (RemovalPhase.GONE, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
-    }
-    files = [
+def files_lost(scan: KnownScan) -> str:
+    """How the files went away that the instrument wrote, where no prune of ours took them; '' while they are there."""
+    files = _files_as_written(scan)
+    if not files or _files_pruned(scan) or any(r.state is not ReplicaState.GONE for r in files):
+        return ""
+    if scan.superseded_by:
+        return f"its files were overwritten in place by scan {scan.superseded_by}"
+    return "its files are gone, and not by a prune"
+
+
+def _files_as_written(scan: KnownScan) -> list[Replica]:
+    return [
         r
         for r in scan.replicas
         if r.product is ProductKind.ORIGINAL and r.form is Form.FILES and not scan.is_elsewhere(r)
     ]
-    return bool(files) and all(
-        r.state is ReplicaState.GONE or (r.state is ReplicaState.LEAVING and r.id in gone) for r in files
-    )
+
+
+def _files_pruned(scan: KnownScan) -> bool:
+    removed = {
+        p.replica
+        for p in scan.permits
+        if p.phase in (RemovalPhase.GONE, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
+    }
+    files = _files_as_written(scan)
+    went = (ReplicaState.GONE, ReplicaState.LEAVING)
+    return bool(files) and all(r.id in removed and r.state in went for r in files)

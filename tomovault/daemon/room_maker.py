@@ -154,7 +154,7 @@ class RoomMaker:
 
     def _stays_as_it_is(self, facts: AreaFacts) -> bool:
         """Whether nothing may go from the area now, whatever its scans are; why is told."""
-        over = f"over its high mark ({facts.used_fraction:.0%})"
+        over = _over(facts)
         if not facts.prune_on:
             self.alarms[facts.name] = Alarm(facts.name, f"{over}; `prune` is off for this area")
             return True
@@ -184,7 +184,7 @@ class RoomMaker:
         return granted
 
     def _tell(self, facts: AreaFacts, room: Room, granted: int) -> None:
-        over = f"over its high mark ({facts.used_fraction:.0%})"
+        over = _over(facts)
         if room.full:
             self.alarms[facts.name] = Alarm(facts.name, f"{over} and {room.full}: pruning waits for its hold")
         elif granted:
@@ -192,6 +192,12 @@ class RoomMaker:
         elif not facts.quarantine_bytes:
             why = "; ".join(sorted(set(room.reasons.values()))[:3]) or "no scan is there to prune"
             self.alarms[facts.name] = Alarm(facts.name, f"{over} and nothing may go: {why}")
+
+
+def _over(facts: AreaFacts) -> str:
+    if facts.used_fraction >= facts.high:
+        return f"over its high mark ({facts.used_fraction:.0%})"
+    return f"on its way to its low mark ({facts.used_fraction:.0%} of {facts.low:.0%})"
 
 
 def _batches(going: list[Going]) -> Iterator[list[Going]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tomovault.core.known import JobStatus, KnownScan
+from tomovault.core.known import JobStatus, KnownScan, files_lost
 from tomovault.core.life import Removal, Stage, Wants, may_go
 from tomovault.core.replica import (
     LEAST_COPIES,
@@ -206,6 +206,12 @@ def wants_of(
         if stage in by or (stage is Stage.PRUNED and _wanted(matches, "prune")):
             held[stage] = reason
     held.update(_held_back(scan, policy, area, now, by, matches))
+    if why := files_lost(scan):
+        by.pop(Stage.PRUNED, None)
+        held[Stage.PRUNED] = why
+    for stage, on in ((Stage.PRUNED, area.prune_on), (Stage.REDUCED, area.reduce_on)):
+        if not on and stage in later:
+            by.pop(stage, None)  # nobody wants it: not now by the rule, and not at all by who switched it off
     return Wants(by=by, held=held, later=later)
 
 

@@ -19,9 +19,12 @@ _MARKS = {"done": "+", "due": ">", "waiting": ".", "held": "!", "off": "-"}
 @click.option("--area", help="Only scans of this area.")
 @click.option("--where", "sentence", metavar="EXPR", help="Only scans that a rule's sentence holds for.")
 @click.option("--limit", type=click.IntRange(min=1), help=f"Only so many; {_SHOWN} on a terminal, all with --json.")
+@click.option("--all", "everything", is_flag=True, help="Also what was superseded and of which no copy is left.")
 @common_options
-def command(area: str | None, sentence: str | None, limit: int | None, as_json: bool) -> None:
+def command(area: str | None, sentence: str | None, limit: int | None, everything: bool, as_json: bool) -> None:
     """List the scans of the site, newest first.
+
+    A scan that was overwritten before it was packed, or that is another one found again, is not listed without --all.
 
     EXPR is what stands behind `when` in a policy, such as 'complete and size > 1GB'.
     """
@@ -37,7 +40,7 @@ def command(area: str | None, sentence: str | None, limit: int | None, as_json: 
     with vault.catalogue.reading() as tx:
         views = views_of(vault, tx, now, area=area)
         chosen = filter_views(vault, tx, views, sentence, now) if sentence else views
-        lines = map(scan_line, chosen)
+        lines = (scan_line(view) for view in chosen if everything or not view.scan.left_nothing)
         if as_json:
             say_json_list("scans", islice(lines, limit))
             return
