@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tomovault.core.known import Declared, KnownScan, Permit, Pin, Product, RemovalPhase, facts_of
+from tomovault.core.known import Declared, KnownScan, Permit, Pin, Product, RemovalPhase, facts_of, files_lost
 from tomovault.core.life import Facts
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Verdict
@@ -183,15 +183,19 @@ def test_pruned_goes_by_the_permit(phase, pruned):
 def test_a_copy_elsewhere_is_not_what_was_pruned():
     gone = replace(FILES, state=ReplicaState.GONE)
     restored = copy("f2", Form.FILES, location="/data/again")
-    assert facts(scan(gone, restored, PACKAGE)).files_pruned
-    assert not facts(scan(restored, PACKAGE)).files_pruned
+    permit = Permit("m", "f", "room@p:1", RemovalPhase.GONE, NOW, None, ())
+    assert facts(scan(gone, restored, PACKAGE, permits=(permit,))).files_pruned
+    assert not facts(scan(restored, PACKAGE, permits=(permit,))).files_pruned
     known = scan(gone, restored, PACKAGE)
     assert [known.is_elsewhere(r) for r in known.replicas] == [False, True, False]
 
 
-def test_files_that_vanished_without_a_permit_are_gone_too():
-    assert facts(scan(replace(FILES, state=ReplicaState.GONE), PACKAGE)).files_pruned
-    assert not facts(scan(PACKAGE)).files_pruned
+def test_files_that_vanished_without_a_permit_were_not_pruned():
+    known = scan(replace(FILES, state=ReplicaState.GONE), PACKAGE)
+    assert not facts(known).files_pruned
+    assert files_lost(known) == "its files are gone, and not by a prune"
+    assert "overwritten in place by scan s2" in files_lost(replace(known, superseded_by="s2"))
+    assert files_lost(scan(FILES, PACKAGE)) == files_lost(scan(PACKAGE)) == ""
 
 
 def test_pins_end():

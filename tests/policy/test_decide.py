@@ -128,14 +128,14 @@ def test_a_prune_that_is_off_and_that_no_rule_asks_for_now_is_wanted_by_nobody(a
 def test_files_that_somebody_else_took_are_no_prune(archived, area, policy, now):
     scan = archived()
     files, *others = scan.replicas
-    gone = replace(scan, replicas=(replace(files, state=ReplicaState.GONE), *others))
+    gone = replace(scan, replicas=(replace(files, state=ReplicaState.GONE, location=scan.root), *others))
     wants = wants_of(gone, policy(PRUNE), area(**FULL), now)
     assert Stage.PRUNED not in wants.by
     assert wants.held[Stage.PRUNED] == "its files are gone, and not by a prune"
     over = wants_of(replace(gone, superseded_by="s2"), policy(PRUNE), area(**FULL), now)
     assert over.held[Stage.PRUNED] == "its files were overwritten in place by scan s2"
     assert not facts_of(gone, now=now, keep_after=DAY).files_pruned
-    permit = Permit("p", files.id, "room@p:1", RemovalPhase.GONE, now, None, (), 1, 1, (), ())
+    permit = Permit("p", files.id, "room@p:1", RemovalPhase.GONE, now, None, ())
     assert facts_of(replace(gone, permits=(permit,)), now=now, keep_after=DAY).files_pruned
 
 
