@@ -211,6 +211,11 @@ def say(text: str = "") -> None:
     click.echo(printable(text))
 
 
+def counted(number: int, noun: str) -> str:
+    """'1 file', '2 files'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def label(name: str) -> str:
     """A name as one word on a line, its own newlines and tabs escaped."""
     return printable(name).replace("\n", "\\n").replace("\t", "\\t")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tomovault.cli import common_options, label, open_vault, say, say_json, who
+from tomovault.cli import common_options, counted, label, open_vault, say, say_json, who
 
 
 def _range(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -113,7 +113,7 @@ def command(
     from tomovault.vault.sizes import show_bytes
 
     where = f"{given.tier}, cartridge {given.cartridge}" if given.cartridge else given.tier
-    what = "one derived file" if given.derived else f"{given.files} files"
+    what = "one derived file" if given.derived else counted(given.files, "file")
     say(f"{label(known.name)}: {what}, {show_bytes(given.bytes)}, in {given.target} (read from {where}).")
     if given.derived:
         say("It is made from the stored frames; the original files are restored without --frames, --flats or --darks.")

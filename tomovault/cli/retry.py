@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json, who
+from tomovault.cli import common_options, counted, open_vault, say, say_json, who
 
 #: Rules of jobs that no policy asked for and no person.
 _OURS = frozenset({"watch", "scrub"})
@@ -49,6 +49,6 @@ def command(jobs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     if as_json:
         say_json({"again": again, "left": left})
         return
-    say(f"{len(again)} jobs will be done again." if again else "No job has failed that can be done again.")
+    say(f"{counted(len(again), 'job')} will be done again." if again else "No job has failed that can be done again.")
     for job, reason in left.items():
         say(f"  {job}: {reason}")

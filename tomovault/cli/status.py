@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tomovault.cli import common_options, label, open_vault, say, say_json
+from tomovault.cli import common_options, counted, label, open_vault, say, say_json
 
 
 @click.command()
@@ -77,7 +77,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
         for job in page["failed"][:20]:
             hint = f" - {job['hint']}" if job["hint"] else ""
             what = f"of {label(job['name'])}" if job["scan"] else f"in {job['place']}"
-            tried = f"after {job['attempts']} attempts"
+            tried = f"after {counted(job['attempts'], 'attempt')}"
             lines.append(f"  {job['id']}: {job['action']} {what} {tried}: {job['error']}{hint}")
         lines.append("  `tomovault retry JOB` does one again.")
     return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tomovault.cli import common_options, label, open_vault, say, say_json, who
+from tomovault.cli import common_options, counted, label, open_vault, say, say_json, who
 
 if TYPE_CHECKING:
     from tomovault.core.known import Permit
@@ -92,7 +92,7 @@ def _say_how_far(name: str, told: Mapping[str, Any]) -> None:
         say(f"  {label(left)}")
     if told["open"]:
         count = told["quarantined_files"]
-        files = "1 file" if count == 1 else f"{count} files"
+        files = counted(count, "file")
         size = show_bytes(told["quarantined_bytes"])
         say(
             f"{files} ({size}) {'is' if count == 1 else 'are'} in quarantine still, and the permit {told['id']} stays"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tomovault.cli import common_options, label, open_vault, say, say_json
+from tomovault.cli import common_options, counted, label, open_vault, say, say_json
 
 
 @click.command()
@@ -40,7 +40,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
         f"  path       {label(page['path'])}",
         f"  format     {page['format']} {page['entry']}".rstrip(),
         f"  acquired   {page['acquired_at'] or 'not known'}",
-        f"  size       {show_bytes(page['bytes'])} in {page['files']} files",
+        f"  size       {show_bytes(page['bytes'])} in {counted(page['files'], 'file')}",
         f"  verdict    {certificate['verdict']}" + ("" if page["settled"] else " (still changing)"),
     ]
     for who in ("beamline", "proposal", "sample", "owner", "set"):
@@ -90,7 +90,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
         lines.append(text + (f", centre {centre:.2f} px" if isinstance(centre, float) else ""))
     lines += [line for transfer in page["transfers"] for line in _transfer_lines(transfer)]
     failed = [j for j in page["jobs"] if j["error"] and j["status"] in ("failed", "todo")]
-    lines += [f"\n{j['action']} {j['status']} after {j['attempts']} attempts: {j['error']}" for j in failed]
+    lines += [f"\n{j['action']} {j['status']} after {counted(j['attempts'], 'attempt')}: {j['error']}" for j in failed]
     for pin in page["pins"]:
         lines.append(f"\npinned by {pin['owner']} until {pin['until'][:10]}: {pin['reason']}")
     return lines
@@ -102,6 +102,6 @@ def _transfer_lines(transfer: dict[str, Any]) -> list[str]:
     head = f"\ntransfer {transfer['id']} of the {transfer['product']} to {transfer['to']}: {transfer['state']}"
     if receipt := transfer["receipt"]:
         size = show_bytes(receipt["bytes"])
-        what = f"{receipt['files']} files, {size}, in {receipt['folder']}, task {receipt['task_id']}"
+        what = f"{counted(receipt['files'], 'file')}, {size}, in {receipt['folder']}, task {receipt['task_id']}"
         return [head, f"  receipt of {receipt['judged_at'][:19]}: {what}"]
     return [head, f"  {transfer['error']}"] if transfer["error"] else [head]
