@@ -148,6 +148,22 @@ def test_a_virtual_dataset_with_a_hole(bliss_folder):
     assert "no file is named for its images 2-5" in problems(report)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_images_in_a_raw_file_outside_hdf5_are_never_complete(bliss_folder, there):
+    scan = bliss_folder().write()
+    raw = scan.path / "scan0004" / "cam_0001.raw"
+    with h5py.File(scan.camera_file(4, 1), "w") as f:
+        f.create_dataset(
+            "entry_0000/instrument/cam/data", shape=(2, 4, 6), dtype="<u2", external=[(str(raw), 0, 2 * 48)]
+        )
+    if there:
+        raw.write_bytes(scan.frames(4, 2).tobytes())
+    report = only(scan)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert report.certificate.found.projections == 4
+    assert f"scan0004/cam_0001.h5: its bytes are in {raw}, outside HDF5" in problems(report)
+
+
 def test_an_external_link_to_a_camera_master(bliss_folder):
     scan = bliss_folder().write()
     lima = scan.path / "scan0004" / "cam_master.h5"

@@ -275,6 +275,22 @@ def test_a_truncated_file_is_unreadable_and_still_claimed_by_its_format(tmp_path
         family.load(report.format).layout(report)
 
 
+@pytest.mark.parametrize("variant", ["nxtomo-at-once", "dataexchange-plain"])
+def test_images_in_a_raw_file_outside_hdf5_are_never_complete(tmp_path, variant, only):
+    _, path = write(tmp_path, variant)
+    place = "exchange/data" if variant.startswith("dataexchange") else "entry0000/instrument/detector/data"
+    with h5py.File(path, "a") as file:
+        images = file[place][()]
+        attributes = dict(file[place].attrs)
+        del file[place]
+        raw = [(str(tmp_path / "images.raw"), 0, images.nbytes)]
+        file.create_dataset(place, shape=images.shape, dtype=images.dtype, external=raw).attrs.update(attributes)
+    report = only(path)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert report.certificate.found.projections == 0
+    assert f"its bytes are in {tmp_path / 'images.raw'}, outside HDF5" in " ".join(report.certificate.problems)
+
+
 def test_links_out_of_the_tree_are_not_followed(tmp_path, only):
     _, path = write(tmp_path / "a" / "b" / "c", "nxtomo-linked")
     outside = tmp_path / "elsewhere.h5"

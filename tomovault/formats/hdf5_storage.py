@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ def look_at_storage(dataset: h5py.Dataset, file_size: int) -> Storage:
     if count == 0:
         return blank
     if plist.get_external_count() > 0:
-        return _with(blank, count, "its bytes are in a file of another kind, which is not checked")
+        return _with(blank, 0, _outside(plist))
     if kind == h5py.h5d.CONTIGUOUS:
         return _contiguous(blank, dataset, count, file_size)
     if kind == h5py.h5d.CHUNKED:
@@ -53,6 +54,13 @@ def look_at_storage(dataset: h5py.Dataset, file_size: int) -> Storage:
 
 def _with(blank: Storage, frames: int, problem: str = "", offsets: tuple[int, ...] | None = None) -> Storage:
     return Storage(blank.shape, blank.dtype, frames, problem, offsets)
+
+
+def _outside(plist: h5py.h5p.PropDCID) -> str:
+    """Raw files are looked for from wherever a reader happens to run, so none is taken for the right one."""
+    count, first = plist.get_external_count(), os.fsdecode(plist.get_external(0)[0])
+    more = f" and {count - 1} more" if count > 1 else ""
+    return f"its bytes are in {first}{more}, outside HDF5, which is not followed"
 
 
 def _has_user_block(dataset: h5py.Dataset) -> bool:
