@@ -173,7 +173,7 @@ class Said:
 
 @dataclass
 class Span:
-    """From `since` until `until` the files of a place (folder, entry) allow this verdict, and no other COMPLETE."""
+    """From `since` until `until` the files of a place (folder, entry) allow this verdict, and no other final one."""
 
     place: tuple[str, str]
     verdict: str
@@ -316,7 +316,8 @@ class VirtualWatch:
             place = (folder, report["entry"])
             verdict = report["certificate"]["verdict"]
             span = self.truths.open_span(place)
-            right = verdict != Verdict.COMPLETE.value or (span is not None and span.verdict == verdict)
+            final = verdict == Verdict.COMPLETE.value or (verdict in _FINAL and settled)
+            right = not final or (span is not None and span.verdict == verdict)
             problems = tuple(report["certificate"]["problems"])
             self.said.setdefault(place, []).append(Said(now, now - asked, verdict, settled, right, problems))
 
@@ -431,7 +432,7 @@ def _judge(watch, written, poll_s, quiet_s, most_wait_s, again_s, where):
     for place, sayings in watch.said.items():
         wrong = [said for said in sayings if not said.right]
         figures.false += len(wrong)
-        words += [f"{where}: false COMPLETE of {place} at {said.at:.1f}" for said in wrong]
+        words += [f"{where}: false {said.verdict} of {place} at {said.at:.1f}" for said in wrong]
     folders_of = {truth.folder: truth.metadata_folder for truth in written.scans}
     for span in watch.truths.spans:
         folder = span.place[0]

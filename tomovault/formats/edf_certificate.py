@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tomovault.core.scan import Certificate, FrameCounts, Verdict
+from tomovault.formats.edf_abort import find_abort
 from tomovault.formats.edf_flats import FlatGroups, FlatOrder, FlatPlan, group_flats, missing_flats, plan_flats
 from tomovault.formats.edf_leftovers import MOST_RETURN_IMAGES
 from tomovault.formats.edf_rescan import find_rescan
@@ -47,10 +48,8 @@ def certify(series: Series, *, settled: bool) -> Certificate:
     expected, counts = FrameCounts(), FrameCounts(projections=len(whole))
     if tomo_n is not None:
         expected, counts = _judge_plan(series, tomo_n, whole, found)
-    aborted = series.names.abort or next((n for n in series.metadata_states if n.endswith(".abo")), None)
-    verdict = _verdict(series, found, tomo_n=tomo_n, aborted=aborted is not None, settled=settled)
-    if aborted:
-        found.evidence.append(f"{aborted} marks the scan as aborted")
+    aborted = _judge_abort(series, found)
+    verdict = _verdict(series, found, tomo_n=tomo_n, aborted=aborted, settled=settled)
     found.evidence.append("no change seen for the quiet time" if settled else "still changing")
     return Certificate(verdict, expected, counts, found.problems(), tuple(found.evidence))
 
@@ -71,8 +70,20 @@ def _is_whole(frame: FrameFile | None) -> bool:
     return frame is not None and not frame.problem
 
 
+def _judge_abort(series: Series, found: _Findings) -> bool:
+    """True where the scan was stopped; an `.abo` of an earlier scan of the name says nothing of this one."""
+    mark = find_abort(series)
+    if mark is None:
+        return False
+    if mark.newer:
+        found.warnings.append(f"{mark.name} is older than {mark.newer}: an earlier scan of the same name was aborted")
+        return False
+    found.evidence.append(f"{mark.name} marks the scan as aborted")
+    return True
+
+
 def _verdict(series: Series, found: _Findings, *, tomo_n: int | None, aborted: bool, settled: bool) -> Verdict:
-    if aborted:
+    if aborted and not found.refused:
         return Verdict.ABORTED
     if not settled:
         return Verdict.ACQUIRING

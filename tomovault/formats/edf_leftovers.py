@@ -32,7 +32,7 @@ def set_aside_leftovers(series: Series) -> Series:
         return series
     old = {n for i, n in series.names.projections.items() if i >= split}
     oldest_new = min(t for i, t in times.items() if i < split)
-    first = {f.name for f in series.names.flats if _is_at_zero(f, series.announced.ref_n or 1)}
+    first = {f.name for f in series.names.flats if is_at_zero(f, series.announced.ref_n or 1)}
     calibration = (*(f.name for f in series.names.flats), *series.names.reduced_flats.values(), *series.names.darks)
     for name in calibration:
         if series.states[name].mtime_ns <= (newest_old if name in first else oldest_new):
@@ -40,7 +40,7 @@ def set_aside_leftovers(series: Series) -> Series:
     return replace(series, names=_without(series.names, old), leftovers=tuple(sorted(old)))
 
 
-def _is_at_zero(flat: FlatName, count: int) -> bool:
+def is_at_zero(flat: FlatName, count: int) -> bool:
     """True for a flat at projection 0, whichever way round its two numbers are. An earlier scan's are its oldest."""
     if flat.old:
         return flat.second == 0

@@ -67,9 +67,11 @@ class EdfScan:
         again = self.variant.edf.again
         folder = os.path.join(self.parent, acquisition.name)
         fewer = max(1, acquisition.projections * 5 // 8)
-        if again == "after_abort":
-            killed = dataclasses.replace(self.variant.edf, fault="silent_abort")
-            yield from self._scan(acquisition, killed, set_name, Verdict.INCOMPLETE)
+        if again in ("after_kill", "after_abort"):
+            by_hand = again == "after_abort"
+            stopped = dataclasses.replace(self.variant.edf, fault="abort" if by_hand else "silent_abort")
+            verdict = Verdict.ABORTED if by_hand else Verdict.INCOMPLETE
+            yield from self._scan(acquisition, stopped, set_name, verdict)
             self.truths.clear()
             yield 60.0
         elif again:

@@ -30,7 +30,7 @@ class EdfSwitches:
         "", "lost", "header_only", "truncated", "over_long", "disk_full", "abort", "silent_abort", "empty"
     ] = ""
     after: Literal["", "reduced", "reconstructed"] = ""
-    again: Literal["", "in_place", "renamed", "after_abort"] = ""
+    again: Literal["", "in_place", "renamed", "after_kill", "after_abort"] = ""
     series: Literal["", "back_to_back", "holo", "holo_missing", "prefix"] = ""
     mtime: Literal["", "ahead", "behind", "future", "copied", "backwards"] = ""
     place: Literal["", "lagging", "split", "moved"] = ""
