@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tomovault.core.scan import Certificate, FrameCounts, Verdict
 from tomovault.formats.edf_abort import find_abort
+from tomovault.formats.edf_darks import darks_in
 from tomovault.formats.edf_flats import FlatGroups, FlatOrder, FlatPlan, group_flats, missing_flats, plan_flats
 from tomovault.formats.edf_leftovers import MOST_RETURN_IMAGES
 from tomovault.formats.edf_rescan import find_rescan
@@ -221,17 +222,20 @@ def _doubt_count(series: Series, word: str, found: _Findings) -> None:
 
 def _judge_darks(series: Series, found: _Findings) -> int:
     announced = series.announced.dark_n
-    names = series.names
-    sums = [n for n in (*names.dark_sums, *names.reduced_darks) if _is_whole(series.frames.get(n))]
-    frames = {i: n for i, n in names.dark_frames.items() if _is_whole(series.frames.get(n))}
+    counts = {n: darks_in(series, n) for n in series.names.darks if _is_whole(series.frames.get(n))}
     if announced is None:
         _doubt_count(series, "darks", found)
-        return len(sums) + len(frames)
+        return len(counts)
     if announced == 0:
-        return len(sums) + len(frames)
-    if sums or len(frames) == 1:
-        found.evidence.append(f"darks: {(sums or list(frames.values()))[0]} stands for {announced}")
+        return len(counts)
+    whole = next((name for name, count in counts.items() if count is not None and count >= announced), None)
+    if whole is not None:
+        found.evidence.append(f"darks: {whole} stands for {announced}")
         return announced
-    if len(frames) < announced:
-        found.missing.append(f"{announced - len(frames)} of {announced} darks are missing")
-    return len(frames)
+    there = sum(count or 1 for count in counts.values())
+    unsure = next((name for name, count in counts.items() if count is None), None)
+    if unsure is not None:
+        found.doubts.append(f"nothing says whether {unsure} is the sum of {announced} darks or the first of them")
+    elif there < announced:
+        found.missing.append(f"{announced - there} of {announced} darks are missing")
+    return there

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tomovault.core.layout import FileLayout, FrameKind, FrameSegment
 from tomovault.formats.edf_certificate import flat_groups
 from tomovault.formats.edf_conditions import read_conditions
+from tomovault.formats.edf_darks import darks_in
 from tomovault.formats.edf_flats import FlatOrder
 from tomovault.formats.edf_series import FrameFile, Series
 
@@ -93,21 +94,19 @@ def _flats(series: Series) -> list[_Place]:
 
 
 def _darks(series: Series) -> list[_Place]:
-    """`darkend` is the last image of a scan and a sum; a lone `dark0000` is a sum too; several are single frames."""
-    names, announced = series.names, series.announced.dark_n or 1
-    lone = len(names.dark_frames) == 1
-    places = [_dark(series, n, (_AFTER, 0, 0, n), announced) for n in names.dark_sums]
+    """`darkend` is the last image of a scan, single darks come first; what follows a scan is a mean."""
+    names = series.names
+    places = [_Place(n, (_AFTER, 0, 0, n), FrameKind.DARK, None, _summed(series, n)) for n in names.dark_sums]
     places += [
-        _dark(series, n, (_BEFORE, 0, i, n), announced if lone and not names.dark_sums else 1)
-        for i, n in names.dark_frames.items()
+        _Place(n, (_BEFORE, 0, i, n), FrameKind.DARK, None, _summed(series, n)) for i, n in names.dark_frames.items()
     ]
     return places + [_Place(n, (_AFTER, 1, 0, n), FrameKind.DARK, None) for n in names.reduced_darks]
 
 
-def _dark(series: Series, name: str, key: tuple[int, int, int, str], summed: int) -> _Place:
-    frame = series.frames.get(name)
-    said = frame.no_summed if frame is not None else None
-    return _Place(name, key, FrameKind.DARK, None, max(1, said or summed))
+def _summed(series: Series, name: str) -> int:
+    """What may be the sum of all or the first of them is taken for the sum, which a whole scan would need."""
+    count = darks_in(series, name)
+    return (series.announced.dark_n or 1) if count is None else count
 
 
 def _angles(series: Series) -> dict[int, float]:
