@@ -189,6 +189,103 @@ def test_an_external_link_to_a_camera_master(bliss_folder):
     assert "scan0004/cam_master.h5 is missing" in problems(report)
 
 
+_IMAGES = "/entry_0000/instrument/cam/data"
+
+
+def _link_through_a_camera_master(scan, frames, mapped, camera="cam"):
+    """Images of 4.1 as a link to a camera's master of so many frames, which names files for the first `mapped`."""
+    with h5py.File(scan.path / "scan0004" / f"{camera}_master.h5", "w") as f:
+        layout = h5py.VirtualLayout((frames, 4, 6), dtype="<u2")
+        for part in range(mapped // 2):
+            layout[2 * part : 2 * part + 2] = h5py.VirtualSource(f"cam_{part:04d}.h5", _IMAGES, (2, 4, 6))
+        f.create_virtual_dataset("entry/data", layout)
+    with h5py.File(scan.master, "a") as f:
+        for name in {"image", "data"} & set(f["4.1/instrument"].get(camera, ())):
+            del f[f"4.1/instrument/{camera}/{name}"]
+        f[f"4.1/instrument/{camera}/data"] = h5py.ExternalLink(f"scan0004/{camera}_master.h5", "/entry/data")
+
+
+@pytest.mark.parametrize("camera", ["cam", "second"])
+def test_a_hole_behind_an_external_link(bliss_folder, camera):
+    scan = bliss_folder().write()
+    _link_through_a_camera_master(scan, 6, 6, camera)
+    assert only(scan).certificate.verdict is Verdict.COMPLETE
+    _link_through_a_camera_master(bliss_folder("coll_0002").write(), 6, 4, camera)
+    report = only(bliss_folder("coll_0002"))
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert f"scan0004/{camera}_master.h5: no file is named for images 4-5 of /entry/data" in problems(report)
+
+
+def test_a_hole_behind_a_virtual_dataset(bliss_folder):
+    scan = bliss_folder().write()
+    _link_through_a_camera_master(scan, 6, 4)
+    with h5py.File(scan.master, "a") as f:
+        del f["4.1/instrument/cam/data"]
+        layout = h5py.VirtualLayout((6, 4, 6), dtype="<u2")
+        layout[:] = h5py.VirtualSource("scan0004/cam_master.h5", "/entry/data", (6, 4, 6))
+        f["4.1"].create_virtual_dataset("instrument/cam/image", layout)
+    report = only(scan)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert "scan0004/cam_master.h5: no file is named for images 4-5 of /entry/data" in problems(report)
+
+
+def _map(scan, *parts):
+    """Images of 4.1 as a virtual dataset of (its frames, the camera file's number, that file's frames)."""
+    with h5py.File(scan.master, "a") as f:
+        for name in {"image", "data"} & set(f["4.1/instrument/cam"]):
+            del f[f"4.1/instrument/cam/{name}"]
+        layout = h5py.VirtualLayout((6, 4, 6), dtype="<u2")
+        for frames, part, source in parts:
+            with h5py.File(scan.camera_file(4, part)) as camera:
+                shape = camera[_IMAGES].shape
+            layout[frames] = h5py.VirtualSource(f"scan0004/cam_{part:04d}.h5", _IMAGES, shape)[source]
+        f["4.1"].create_virtual_dataset("instrument/cam/image", layout)
+
+
+def test_camera_files_that_take_turns_are_told_frame_by_frame(bliss_folder):
+    scan = bliss_folder().write()
+    for part in (0, 1):
+        with h5py.File(scan.camera_file(4, part), "w") as f:
+            f[_IMAGES] = scan.frames(4, 6)[part::2]
+    _map(scan, (np.s_[0::2], 0, np.s_[:]), (np.s_[1::2], 1, np.s_[:]))
+    report = only(scan)
+    assert report.certificate.verdict is Verdict.COMPLETE, report.certificate
+    assert report.certificate.found.projections == 6
+    frames = [s for f in family.load("bliss").layout(report).files for s in f.frames]
+    angles = {s.order: (s.angle_deg, s.kind) for s in frames if s.kind is FrameKind.PROJECTION}
+    assert [angle for _, (angle, _) in sorted(angles.items())] == [0, 30, 60, 90, 120, 150]
+    _map(scan, (np.s_[0::2], 0, np.s_[:]))
+    report = only(scan)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert report.certificate.found.projections == 3
+    assert "no file is named for its images 1, 3, 5" in problems(report)
+
+
+def test_every_second_image_of_a_camera_file_counts_once(bliss_folder):
+    scan = bliss_folder().write()
+    with h5py.File(scan.camera_file(4, 0), "w") as f:
+        f[_IMAGES] = scan.frames(4, 8)
+    _map(scan, (np.s_[0:4], 0, np.s_[0:8:2]))
+    report = only(scan)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert report.certificate.found.projections == 4
+    assert "no file is named for its images 4-5" in problems(report)
+
+
+def test_two_halves_of_an_image_are_one_image(bliss_folder):
+    scan = bliss_folder().write(sequence={"tomo_n": 12})
+    with h5py.File(scan.master, "a") as f:
+        f["4.1/technique/proj/proj_n"][()] = 12
+    for part in (0, 1):
+        with h5py.File(scan.camera_file(4, part), "w") as f:
+            f[_IMAGES] = scan.frames(4, 6)[:, 2 * part : 2 * part + 2]
+    _map(scan, (np.s_[:, :2], 0, np.s_[:]), (np.s_[:, 2:], 1, np.s_[:]))
+    report = only(scan)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert report.certificate.found.projections == 6
+    assert "6 of 12 projections are there" in problems(report)
+
+
 def test_links_in_a_circle_end(bliss_folder):
     scan = bliss_folder().write()
     for a, b in (("a", "b"), ("b", "a")):

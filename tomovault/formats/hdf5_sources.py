@@ -16,9 +16,10 @@ import h5py
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.scan import FileState
 from tomovault.formats.hdf5_open import open_hdf5
-from tomovault.formats.hdf5_stacks import ImageStack, Mapped, virtual_runs
+from tomovault.formats.hdf5_stacks import ImageStack, Mapped, covered, unnamed, virtual_runs
 from tomovault.formats.hdf5_storage import Storage, look_at_storage
 from tomovault.formats.hdf5_values import DAMAGE
+from tomovault.formats.index_ranges import in_words
 from tomovault.formats.scan_folder import is_all_zero, state_of
 
 #: Camera files may lie beside the dataset, as far up as the folder of all raw data, and no further.
@@ -61,7 +62,7 @@ class CheckedStack:
     @property
     def good(self) -> int:
         """Frames that are really there."""
-        return sum(run.good for run in self.runs)
+        return covered((run.at, run.good) for run in self.runs if run.good)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class CameraFiles:
         except Transient as busy:
             checked.busy = True
             checked.problems.append(busy.message)
-        checked.problems += _holes(checked)
+        if stack.external is None and (holes := unnamed(stack.sources, 0, checked.frames)):
+            checked.problems.append(f"{stack.path}: no file is named for its images {in_words(holes)}")
         return checked
 
     def passed_through(self, stacks: Iterable[Iterable[CheckedStack]]) -> Iterator[tuple[str, FileState]]:
@@ -154,6 +156,9 @@ class CameraFiles:
                 depth + 1,
             )
         elif found.runs is not None:
+            if holes := unnamed(found.runs, wanted.first, wanted.count):
+                words = f"no file is named for images {in_words(holes)} of {wanted.dataset}"
+                checked.problems.append(f"{self._named(real)}: {words}")
             for inner in found.runs:
                 part = _overlap(wanted, inner)
                 if part is not None:
@@ -240,18 +245,6 @@ def _overlap(wanted: Mapped, inner: Mapped) -> tuple[int, int, int] | None:
     if start >= end:
         return None
     return wanted.at + start - wanted.first, inner.first + start - inner.at, end - start
-
-
-def _holes(checked: CheckedStack) -> list[str]:
-    """Frames of a stack that no source is named for: they read as zeros."""
-    expected, holes = 0, []
-    for run in sorted(checked.stack.sources, key=lambda r: r.at) if checked.stack.sources else []:
-        if run.at > expected:
-            holes.append(f"{expected}-{run.at - 1}")
-        expected = max(expected, run.at + run.count)
-    if checked.stack.external is None and expected < checked.frames:
-        holes.append(f"{expected}-{checked.frames - 1}")
-    return [f"{checked.stack.path}: no file is named for its images {', '.join(holes)}"] if holes else []
 
 
 def closure_root(folder: str, files: CameraFiles, closure: Iterable[str]) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from tomovault.formats.hdf5_values import DAMAGE
 
 #: Soft links that lead on to others are followed so many times.
 _MOST_LINKS = 8
+#: A virtual dataset in more pieces than frames that an acquisition takes is none that is followed.
+_MOST_RUNS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -91,25 +94,89 @@ def stack_of(detector: h5py.Group, camera: str, key: str) -> ImageStack | None:
 
 
 def virtual_runs(dataset: h5py.Dataset) -> tuple[Mapped, ...]:
-    """The sources of a virtual dataset in the order of its frames. Raises what h5py raises, ValueError for patterns."""
-    runs = []
+    """The sources of a virtual dataset in the order of its frames. Raises what h5py raises, ValueError for patterns
+    and for sources whose frames are not frames of the dataset.
+    """
+    runs: list[Mapped] = []
     rows, columns = int(dataset.shape[1]), int(dataset.shape[2])
     for source in dataset.virtual_sources():
         if "%b" in source.file_name or "%b" in source.dset_name:
             raise ValueError("its sources are a pattern of names without an end")
-        at, count = _frames_selected(source.vspace, int(dataset.shape[0]))
+        own = _frames_selected(source.vspace, int(dataset.shape[0]))
+        count = _length(own)
         # Where a whole source is selected, its extent is not stored: it starts at 0 and must hold what is mapped.
-        first, needed = _frames_selected(source.src_space, count)
+        theirs = _frames_selected(source.src_space, count)
+        if _length(theirs) != count:
+            raise ValueError(f"{count} of its frames are {_length(theirs)} of {source.file_name}")
         everything = source.vspace.get_select_type() == h5py.h5s.SEL_ALL
         points = count * rows * columns if everything else source.vspace.get_select_npoints()
-        whole = points == count * rows * columns and needed == count
-        runs.append(Mapped(source.file_name, source.dset_name, at, first, max(count, needed), plain=whole))
+        whole = points == count * rows * columns
+        runs += (Mapped(source.file_name, source.dset_name, *pair, plain=whole) for pair in _paired(own, theirs))
+        if len(runs) > _MOST_RUNS:
+            raise ValueError(f"its frames are in more than {_MOST_RUNS} pieces")
     return tuple(sorted(runs, key=lambda run: run.at))
 
 
-def _frames_selected(space: Any, otherwise: int) -> tuple[int, int]:
-    """The first frame of a selection and their number; (0, otherwise) where everything is selected."""
+def _length(runs: list[tuple[int, int]]) -> int:
+    return sum(count for _, count in runs)
+
+
+def _frames_selected(space: Any, otherwise: int) -> list[tuple[int, int]]:
+    """Runs (first, count) of the frames of a selection, ascending; (0, otherwise) where everything is selected."""
     if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return 0, otherwise
-    low, high = space.get_select_bounds()
-    return int(low[0]), int(high[0]) - int(low[0]) + 1
+        return [(0, otherwise)]
+    low, high = (int(corner[0]) for corner in space.get_select_bounds())
+    if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS:
+        raise ValueError("its sources are mapped point by point")
+    if not space.is_regular_hyperslab():
+        if space.get_select_hyper_nblocks() > _MOST_RUNS:
+            raise ValueError(f"its frames are in more than {_MOST_RUNS} pieces")
+        blocks = sorted((int(start[0]), int(end[0]) + 1) for start, end in space.get_select_hyper_blocklist())
+        return _merged(blocks)
+    _, stride, count, block = (int(numbers[0]) for numbers in space.get_regular_hyperslab())
+    if count == 1 or stride == block:
+        return [(low, high - low + 1)]
+    if count > _MOST_RUNS:
+        raise ValueError(f"its frames are in more than {_MOST_RUNS} pieces")
+    return [(low + at * stride, block) for at in range(count)]
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges (begin, end) in the order of their begins as runs (first, count) that neither touch nor overlap."""
+    runs: list[tuple[int, int]] = []
+    for begin, end in ranges:
+        if runs and begin <= sum(runs[-1]):
+            first, count = runs[-1]
+            runs[-1] = (first, max(count, end - first))
+        else:
+            runs.append((begin, end - begin))
+    return runs
+
+
+def _paired(own: list[tuple[int, int]], theirs: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """(at, first, count) of each run that is one here and there; both have as many frames."""
+    there = iter(theirs)
+    first, left = 0, 0
+    for at, count in own:
+        while count:
+            if not left:
+                first, left = next(there)
+            step = min(count, left)
+            yield at, first, step
+            at, first, count, left = at + step, first + step, count - step, left - step
+
+
+def covered(ranges: Iterable[tuple[int, int]]) -> int:
+    """How many frames lie in any of the runs (first, count); a frame that is put together from parts counts once."""
+    return _length(_merged(sorted((first, first + count) for first, count in ranges)))
+
+
+def unnamed(runs: Iterable[Mapped], first: int, count: int) -> list[tuple[int, int]]:
+    """Ranges (first, last) of these frames of a virtual dataset that no source is named for: they read as zeros."""
+    expected, end = first, first + count
+    holes = []
+    for at, length in _merged(sorted((run.at, run.at + run.count) for run in runs)):
+        if min(at, end) > expected:
+            holes.append((expected, min(at, end) - 1))
+        expected = max(expected, at + length)
+    return [*holes, (expected, end - 1)] if expected < end else holes
