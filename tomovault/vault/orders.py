@@ -33,6 +33,7 @@ from tomovault.vault.places import find_absence, place_of, require_place
 from tomovault.vault.removal_orders import find_permit, order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.restore_orders import order_restore
+from tomovault.vault.stems import stem_of
 from tomovault.vault.transfer_orders import order_export
 
 #: Actions under a permit.
@@ -97,7 +98,7 @@ def _place(request: Request) -> dict[str, Any]:
     return {
         "area": scan.area,
         "folder": str(folder),
-        "stem": vault.stem_of(scan),
+        "stem": stem_of(scan, vault, request.tx),
         "domain": vault.domain_of(scan.area, vault.site.areas[scan.area].vault),
     }
 

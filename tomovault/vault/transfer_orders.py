@@ -18,6 +18,7 @@ from tomovault.policy.decide import forbidden
 from tomovault.vault.places import require_place
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.site_settings import GlobusSettings
+from tomovault.vault.stems import stem_of
 from tomovault.vault.vault import Vault
 
 #: Of a label Globus takes so many characters, and of these only.
@@ -85,7 +86,7 @@ def order_export(request: Request) -> dict[str, Any]:
     if not under_way:
         require_place(vault, request.tx, package.tier)
     label = f"tomovault {scan.name} {kind}"
-    folder = PurePosixPath(str(wish["path"]), vault.stem_of(scan))
+    folder = PurePosixPath(str(wish["path"]), stem_of(scan, vault, request.tx))
     if not str(folder).isprintable():
         raise UserError(f"{str(folder)!r} has characters that cannot be named to Globus")
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from tomovault.catalog.areas import Area as RecordedArea
     from tomovault.policy.document import Policy
     from tomovault.vault.site import Area
-
-#: A file name may have 255 bytes; what we append to a stem needs up to 40.
-_STEM_BYTES = 150
 
 #: So many copies one look at an area asks the rules about, the scans of a hundred at a time: a fraction of a second.
 _LOOKED_AT = 1000
@@ -225,16 +221,6 @@ class Vault:
         if below.startswith("..") and scan.candidate is not None:  # the texts of a split scan are outside of its area
             below = os.path.relpath(scan.candidate.folder, area.path)
         return Path(area.vault) if below in (".", "") or below.startswith("..") else Path(area.vault, below)
-
-    def stem_of(self, scan: KnownScan) -> str:
-        """The name of a scan's files in the vault, short enough for a file system."""
-        stem = scan.name.replace("/", "_")
-        if stem.startswith("."):
-            stem = "_" + stem
-        raw = os.fsencode(stem)
-        if len(raw) <= _STEM_BYTES:
-            return stem
-        return os.fsdecode(raw[: _STEM_BYTES - 17]) + "-" + hashlib.sha256(raw).hexdigest()[:16]
 
     def quarantine_of(self, below: str, permit: str) -> str:
         """The quarantine folder of a permit: on the same file system, where the walker does not look."""
