@@ -20,6 +20,8 @@ from tomovault.formats.family import load
 from tomovault.package import preview as previews
 from tomovault.testing.edf_scan import write_edf_scan
 
+WHOSE = {"whose": {"scan": "s1", "locations": []}}
+
 
 class Engine:
     name = "flat"
@@ -55,7 +57,9 @@ def order(tmp_path, bench):
     where = {"area": "inhouse", "folder": str(vault), "stem": "one_", "domain": "d"}
     source = {"candidate": to_plain(candidate), "entry": report.entry, "identity": report.identity}
     return SimpleNamespace(
-        preview={**source, **where, "package": None, "digest": "", "parameters": {}}, where=where, source=source
+        preview={**source, **where, "package": None, "digest": "", "parameters": {}, **WHOSE},
+        where=where,
+        source=source,
     )
 
 
@@ -89,12 +93,12 @@ def test_a_preview_that_does_not_re_read_is_damaged(order, bench, monkeypatch):
 
 
 def test_a_volume_is_made_from_the_package(order, package, bench):
-    wanted = {**order.where, "package": package.location, "threads": 1, "parameters": {"rows": [2, 3]}}
+    wanted = {**order.where, **WHOSE, "package": package.location, "threads": 1, "parameters": {"rows": [2, 3]}}
     _check(Reconstruct().perform(wanted, bench).records, "volume", [2, 3])
 
 
 def test_a_volume_that_needs_more_memory_than_jobs_may_use_is_not_begun(order, package, bench):
-    wanted = {**order.where, "package": package.location, "threads": 1, "parameters": {}}
+    wanted = {**order.where, **WHOSE, "package": package.location, "threads": 1, "parameters": {}}
     with pytest.raises(UserError, match="needs 16000 bytes of memory, and jobs may use 15999"):
         Reconstruct().perform({**wanted, "memory_bytes": 15_999}, bench)
     assert Reconstruct().perform({**wanted, "memory_bytes": 16_000}, bench).records
@@ -108,7 +112,11 @@ def test_a_package_that_turns_out_bad_is_told(order, package, bench, action):
     content[: len(content) * 3 // 4] = bytes(len(content) * 3 // 4)
     path.write_bytes(content)
     more = {"package": package.location, "replica": "r1", "files": to_plain(package.files)}
-    wanted = {**order.preview, **more} if action is Preview else {**order.where, **more, "threads": 1, "parameters": {}}
+    wanted = (
+        {**order.preview, **more}
+        if action is Preview
+        else {**order.where, **WHOSE, **more, "threads": 1, "parameters": {}}
+    )
     with pytest.raises(Unfinished) as caught:
         action().perform(wanted, bench)
     (bad,) = caught.value.records

@@ -93,6 +93,24 @@ def test_a_recalled_package_is_not_kept_where_one_is(restore, packed):
     assert list((packed.vault / "back").iterdir()) == []
 
 
+@pytest.mark.parametrize("known", [(), ("own",)])
+def test_a_recalled_package_takes_the_place_of_its_own_scan_only(restore, packed, tmp_path, known):
+    """Of a file that is not known to be this scan's the data is given back past it."""
+    place = packed.vault / "back" / Path(packed.files[0].location).name
+    place.parent.mkdir()
+    place.write_bytes(b"a package of another scan, or a bad one of this")
+    result = restore(sources=("tape0",), recall_more={"own": [str(place)] if known else []})
+    assert [type(r) for r in result.records] == ([Stored, GivenBack] if known else [GivenBack])
+    assert (place.read_bytes() == b"a package of another scan, or a bad one of this") is not bool(known)
+    assert _there(tmp_path / "out", packed.names) == packed.before
+    assert [p.name for p in place.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_recall_that_was_killed_when_the_package_stood_is_done_again(restore, packed):
+    first = restore(sources=("tape0",)).records
+    assert [type(r) for r in restore(sources=("tape0",)).records] == [type(r) for r in first] == [Stored, GivenBack]
+
+
 def test_a_damaged_copy_is_recorded_and_the_next_one_used(restore, packed, bench, tmp_path):
     bench.tiers["tape"].content[packed.copies[0].files[0].location][2000] ^= 255
     bad, stored, _given = restore(sources=("tape0", "tape1")).records

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomovault.core.errors import IntegrityError, NoSpace, UserError
+from tomovault.core.errors import IntegrityError, NoSpace, Refused, Transient, UserError
 from tomovault.core.flatfield import plan_flatfield
 from tomovault.core.layout import FrameKind
 from tomovault.package.landing import reread_file
+from tomovault.package.names import Whose
 from tomovault.package.png import encode_png, enlarge, side_by_side, stretch
 from tomovault.package.preview import bin_image, make_preview, read_binned, verify_preview
 
@@ -59,7 +61,13 @@ def scan(shape=(12, 20), angles=(0.0, 45.0, 90.0, 135.0)):
 
 
 def make(source, folder, image=None, **changes):
-    wishes = {"parameters": {"centre": 9.5}, "job": "job-7", "now": NOW, "checkpoint": lambda _name: None}
+    wishes = {
+        "parameters": {"centre": 9.5},
+        "job": "job-7",
+        "whose": Whose("s1"),
+        "now": NOW,
+        "checkpoint": lambda _name: None,
+    }
     return make_preview(source, image, folder, "scan", **{**wishes, **changes})
 
 
@@ -281,3 +289,45 @@ def test_rereading_a_preview_is_within_a_share(tmp_path):
     made = make(scan(), tmp_path)
     assert verify_preview(made.files[0].location, throttle=share) == made.digest
     assert share.spent == os.path.getsize(made.files[0].location)
+
+
+def test_a_preview_of_another_scan_is_never_replaced(tmp_path):
+    """One of the same scan is, and so is one that is known to be of it, whatever the file says."""
+    other = make(scan(), tmp_path, whose=Whose("s2"))
+    before = {f.location: Path(f.location).read_bytes() for f in other.files}
+    with pytest.raises(Refused, match=r"scan.preview.h5 is there"):
+        make(scan(angles=(0.0, 90.0)), tmp_path)
+    assert {str(p): p.read_bytes() for p in tmp_path.iterdir()} == before
+    known = make(scan(angles=(0.0, 30.0)), tmp_path, whose=Whose("s1", (other.files[0].location,)))
+    assert verify_preview(known.files[0].location) == known.digest != other.digest
+    again = make(scan(angles=(0.0, 60.0)), tmp_path, job="job-8")
+    assert verify_preview(again.files[0].location) == again.digest
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_preview_that_a_lost_catalogue_knew_is_made_again(tmp_path):
+    """The scan is called otherwise by now, and its images are the same."""
+    make(scan(), tmp_path)
+    assert make(scan(), tmp_path, whose=Whose("s9")).digest == make(scan(), tmp_path, whose=Whose("s1")).digest
+
+
+def test_a_preview_that_comes_while_one_is_made_stays(tmp_path):
+    def come_between(name):
+        if name == "preview.written":
+            make(scan(), tmp_path, whose=Whose("s2"), job="job-8")
+
+    with pytest.raises(Transient, match="came there meanwhile"):
+        make(scan(angles=(0.0, 90.0)), tmp_path, checkpoint=come_between)
+    picture = (tmp_path / "scan.preview.png").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+    make(scan(), tmp_path, whose=Whose("s2"))
+    assert (tmp_path / "scan.preview.png").read_bytes() == picture
+
+
+def test_a_preview_killed_between_its_two_names_is_made_again(tmp_path):
+    (tmp_path / "scan.preview.png").write_bytes(b"of nobody")
+    made = make(scan(), tmp_path)
+    Path(made.files[1].location).unlink()
+    again = make(scan(), tmp_path)
+    assert [Path(f.location).name for f in again.files] == ["scan.preview.h5", "scan.preview.png"]
+    assert Path(again.files[1].location).read_bytes().startswith(b"\x89PNG")

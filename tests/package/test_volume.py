@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
-from tomovault.core.errors import IntegrityError, NoSpace, UserError
+from tomovault.core.errors import IntegrityError, NoSpace, Refused, UserError
 from tomovault.core.manifest import content_digest
 from tomovault.package.landing import array_digest, reread_file
+from tomovault.package.names import Whose
 from tomovault.package.volume import verify_volume, write_volume
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -52,6 +53,7 @@ def write(folder, slices, rows=None, **changes):
         "version": "1",
         "nx": {"x_pixel_m": 2e-6, "y_pixel_m": 3e-6, "title": "a scan", "digest": "cd" * 32},
         "job": "job-7",
+        "whose": Whose("s1"),
         "now": NOW,
         "threads": 2,
         "throttle": Free(),
@@ -275,3 +277,18 @@ def test_rereading_a_volume_is_within_a_share(tmp_path):
     throttle = Free()
     assert verify_volume(written.files[0].location, throttle=throttle) == written.digest
     assert 0 < throttle.spent < written.files[0].size
+
+
+def test_a_volume_of_another_scan_is_never_replaced(tmp_path):
+    """One of the same scan is, also where that is told by the package that it was made from alone."""
+    other = write(tmp_path, volume([0, 1]), whose=Whose("s2"), nx={"digest": "ab" * 32})
+    place = other.files[0].location
+    before = Path(place).read_bytes()
+    with pytest.raises(Refused, match=r"scan.volume.h5 is there"):
+        write(tmp_path, volume([0, 1, 2]))
+    assert Path(place).read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+    write(tmp_path, volume([0, 1, 2]), whose=Whose("s2"), nx={}, job="job-8")
+    write(tmp_path, volume([0, 1]), whose=Whose("s1", (place,)))
+    anew = write(tmp_path, volume([0, 1, 2]), whose=Whose("s3"))
+    assert verify_volume(place) == anew.digest != other.digest

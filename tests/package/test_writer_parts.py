@@ -12,8 +12,9 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
-from tomovault.core.errors import NoRoomYet, Refused, UserError
+from tomovault.core.errors import NoRoomYet, Refused, Transient, UserError
 from tomovault.core.layout import FrameKind
+from tomovault.package import writer
 from tomovault.package.names import leftovers
 from tomovault.package.reader import PackageReader
 
@@ -163,6 +164,69 @@ def test_a_package_of_something_else_is_never_replaced(series):
         series.pack(job="job3")
     assert series.verify(again) == ""
     assert leftovers(str(series.vault), "job3") == []
+
+
+def test_two_packers_of_one_name_at_once_never_replace_each_other(bench):
+    """The one that comes second to a name has to ask again for one."""
+    for i in range(12):
+        bench.edf(f"p{i:02d}.edf", FrameKind.PROJECTION, i, angle=float(i))
+    bench.stack("more.h5", FrameKind.PROJECTION, 12, 20)
+    mine, layout = bench.files(), bench.layout()
+    bench.edf("q.edf", FrameKind.PROJECTION, 32, angle=12.0)
+    others, first = (bench.files(), bench.layout()), []
+
+    def come_between(name):
+        if name == "pack.synced":
+            first.append(bench.pack(files=others[0], layout=others[1], job="job2"))
+
+    with pytest.raises(Transient, match="came there meanwhile"):
+        bench.pack(files=mine, layout=layout, checkpoint=come_between, part_bytes=6000)
+    assert bench.verify(first[0]) == ""
+    assert sorted(os.listdir(bench.vault)) == ["scan.manifest.json", "scan.tomo.h5"]
+
+
+def test_a_package_that_comes_while_the_names_are_given_stays(bench, monkeypatch):
+    """The parts that were placed before it came are taken back."""
+    for i in range(12):
+        bench.edf(f"p{i:02d}.edf", FrameKind.PROJECTION, i, angle=float(i))
+    bench.stack("more.h5", FrameKind.PROJECTION, 12, 20)
+    place, placed = writer.place_entry, []
+
+    def come_between(folder, temporary, name, *, overwrite):
+        if name == "scan.tomo.h5":
+            (bench.vault / name).write_bytes(b"another's")
+        place(folder, temporary, name, overwrite=overwrite)
+        placed.append(name)
+
+    monkeypatch.setattr(writer, "place_entry", come_between)
+    with pytest.raises(Transient, match="came there meanwhile"):
+        bench.pack(part_bytes=6000)
+    assert len(placed) > 2
+    assert os.listdir(bench.vault) == ["scan.tomo.h5"]
+    assert (bench.vault / "scan.tomo.h5").read_bytes() == b"another's"
+
+
+def test_killed_between_the_names_of_its_parts_it_ends_the_same(bench, monkeypatch):
+    for i in range(12):
+        bench.edf(f"p{i:02d}.edf", FrameKind.PROJECTION, i, angle=float(i))
+    bench.stack("more.h5", FrameKind.PROJECTION, 12, 20)
+    place, placed = writer.place_entry, []
+
+    def kill(folder, temporary, name, *, overwrite):
+        if len(placed) == 2:
+            raise Killed
+        place(folder, temporary, name, overwrite=overwrite)
+        placed.append(name)
+
+    monkeypatch.setattr(writer, "place_entry", kill)
+    with pytest.raises(Killed):
+        bench.pack(part_bytes=6000)
+    assert set(placed) < set(os.listdir(bench.vault))
+    assert "scan.tomo.h5" not in placed
+    monkeypatch.undo()
+    written = bench.pack(part_bytes=6000)
+    assert bench.verify(written) == ""
+    assert leftovers(str(bench.vault), "job1") == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tomovault.core.replica import ProductKind, StoredFile
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
 from tomovault.formats.certified import find_report
+from tomovault.package.names import Whose
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Order:
     folder: str
     stem: str
     domain: str
+    whose: Whose
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
     replica: str = ""
@@ -71,6 +73,7 @@ def _make(wanted: Order, bench: Bench) -> Result:
         wanted.folder,
         wanted.stem,
         parameters={"engine": engine.name, "engine_version": engine.version(), "slice_row": row, **resolved},
+        whose=wanted.whose,
         job=bench.job,
         now=bench.now(),
         checkpoint=bench.checkpoint,

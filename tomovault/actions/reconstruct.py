@@ -12,6 +12,7 @@ from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import ProductKind, StoredFile
 from tomovault.core.wire import from_plain
+from tomovault.package.names import Whose
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Order:
     folder: str
     stem: str
     domain: str
+    whose: Whose
     threads: int
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
@@ -79,6 +81,7 @@ def _make(wanted: Order, bench: Bench) -> Result:
         engine=engine.name,
         version=engine.version(),
         nx=source.facts(),
+        whose=wanted.whose,
         job=bench.job,
         now=bench.now(),
         threads=wanted.threads,

@@ -42,7 +42,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Recall:
-    """Where a recalled package is put, and until when it stays there; not `keep` where a good one is there already."""
+    """Where a recalled package is put, and until when it stays there; not `keep` where a good one is there already.
+    What stands at a location of `own` is this scan's.
+    """
 
     area: str
     domain: str
@@ -50,6 +52,7 @@ class Recall:
     floor_bytes: int
     pinned_until: datetime
     keep: bool = True
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,9 +218,9 @@ def _restore_from(source: Source, wanted: Order, bench: Bench) -> Result:
     arriving = Path(where.folder, f".recall.{bench.job}")
     try:
         fetched = _fetch(source, wanted, where, arriving, bench)
-        if not where.keep:
+        stored = _keep(fetched, wanted, where, bench) if where.keep else None
+        if stored is None:
             return Result(Outcome.SUCCEEDED, _give(fetched, source, wanted, bench))
-        stored = _keep(fetched, wanted, where, bench)
     finally:
         shutil.rmtree(arriving, ignore_errors=True)
     return Result(Outcome.SUCCEEDED, (stored, *_give(stored.files, source, wanted, bench)))
@@ -297,18 +300,20 @@ def _fetch(source: Source, wanted: Order, where: Recall, arriving: Path, bench: 
     return fetched
 
 
-def _keep(fetched: Sequence[StoredFile], wanted: Order, where: Recall, bench: Bench) -> Stored:
-    """The package stands in its place on disk again, with a pin so that it stays."""
-    final = []
-    for file in fetched:
-        target = Path(where.folder, Path(file.location).name)
-        os.replace(file.location, target)
-        final.append(StoredFile(str(target), file.size, file.sha256))
+def _keep(fetched: Sequence[StoredFile], wanted: Order, where: Recall, bench: Bench) -> Stored | None:
+    """The package stands in its place on disk again, with a pin so that it stays.
+
+    None where another scan's file is in that place: then it is read where it arrived, and not kept.
+    """
+    from tomovault.package.kept import keep_files
+
+    final = keep_files(fetched, Path(where.folder), where.own)
+    if final is None:
+        return None
     if wanted.product is ProductKind.ORIGINAL:
         from tomovault.package.beside import write_beside
 
         write_beside(final[0].location, bench.job)
-    _sync_folder(Path(where.folder))
     bench.checkpoint("recall.placed")
     now = bench.now()
     return Stored(
@@ -318,7 +323,7 @@ def _keep(fetched: Sequence[StoredFile], wanted: Order, where: Recall, bench: Be
         tier=where.area,
         domain=where.domain,
         location=final[0].location,
-        files=tuple(final),
+        files=final,
         bytes=sum(f.size for f in final),
         sha256=final[0].sha256,
         written_at=now,
@@ -461,14 +466,6 @@ def _given(source: Source, wanted: Order, files: int, size: int, *, read: int, d
         read_bytes=read,
         original_place=wanted.home is not None,
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 PLUGIN: type[Action] = Restore

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from tomovault.package.landing import sync_path
 from tomovault.package.names import beside_name, check_job, stem_of, temp_path
 from tomovault.package.store import inner_manifest
 
@@ -18,3 +20,4 @@ def write_beside(path: str, job: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, os.path.join(folder, name))
+    sync_path(Path(folder))

@@ -56,6 +56,15 @@ def save_journal(path: str, journal: Journal, mark: str) -> None:
     os.replace(path + "~", path)
 
 
+def closed_parts(path: str) -> list[ClosedPart]:
+    """The parts that a journal names, wherever they are now; none where it cannot be read."""
+    try:
+        with open(path, encoding="ascii") as source:
+            return [ClosedPart(**p) for p in json.load(source)["parts"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def load_journal(path: str, mark: str) -> Journal | None:
     """The journal of an earlier attempt at the same thing whose closed parts are all there, else None."""
     try:

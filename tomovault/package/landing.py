@@ -5,16 +5,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
+from tomovault.core.errors import Refused, Transient
 from tomovault.core.replica import StoredFile
 from tomovault.package.container import write_problems
+from tomovault.package.names import Whose
+from tomovault.package.place import place_entry
 
 _STEP = 4 << 20
+
+#: The root attribute that says which scan an HDF5 file of ours is of.
+SCAN_ATTRIBUTE = "tomovault_scan"
 
 
 def temporary_path(final: Path, job: str) -> Path:
@@ -22,12 +30,53 @@ def temporary_path(final: Path, job: str) -> Path:
     return final.with_name(f".{final.name}.{job}.tmp")
 
 
-def publish(temporary: Path, final: Path) -> None:
-    """The file is on disk under its final name, and so is the name. Raises NoSpace or Transient."""
+def publish(temporary: Path, final: Path, *, overwrite: bool) -> None:
+    """The file is on disk under its final name, and so is the name.
+
+    Raises NoSpace or Transient; that too where a file came there meanwhile, unless `overwrite`.
+    """
     with write_problems(str(final)):
         sync_path(temporary)
-        temporary.replace(final)
-        sync_path(final.parent)
+        folder = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            place_entry(folder, temporary.name, final.name, overwrite=overwrite)
+            os.fsync(folder)
+        except FileExistsError as there:
+            raise came_meanwhile(str(final)) from there
+        finally:
+            os.close(folder)
+
+
+def came_meanwhile(path: str) -> Transient:
+    """What is said where another job was first to give a name to a file: whose it is can be asked again."""
+    return Transient(f"{path}: another file came there meanwhile")
+
+
+def may_replace(path: Path, whose: Whose, group: str, **same: str) -> bool:
+    """Whether a file is there and of that scan: by what is known, or by what it says itself: the scan, or the texts
+    `same` in a `group`, which a catalogue that was made anew does not change.
+
+    Raises Refused where something else is there.
+    """
+    if not os.path.lexists(path):
+        return False
+    if str(path) in whose.locations or _says(path, "/", {SCAN_ATTRIBUTE: whose.scan}) or _says(path, group, same):
+        return True
+    raise Refused(
+        f"{path} is there and is not known to be this scan's",
+        by="a file in the vault is never replaced by another scan's",
+        hint="move it away, if no scan has it",
+    )
+
+
+def _says(path: Path, group: str, wanted: Mapping[str, str]) -> bool:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            node = file[group]
+            said = {n: node.attrs[n] if n in node.attrs else node[n].asstr()[()] for n in wanted}
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError):
+        return False
+    return said == wanted
 
 
 def discard(temporary: Path) -> None:

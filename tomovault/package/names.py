@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 
 from tomovault.core.errors import UserError
 
@@ -13,6 +14,14 @@ PART = ".part"
 JOURNAL = ".journal"
 
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Whose:
+    """The scan that a file in a vault is of, as the file says. What stands at `locations` is known to be of it."""
+
+    scan: str
+    locations: tuple[str, ...] = ()
 
 
 def readable(value: object) -> str:

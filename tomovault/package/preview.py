@@ -21,7 +21,17 @@ from tomovault.core.manifest import content_digest
 from tomovault.core.ports import Checkpoint, FrameSource, Throttle
 from tomovault.core.replica import StoredFile
 from tomovault.package.container import check_space, write_problems
-from tomovault.package.landing import array_digest, discard, drop_cache, publish, reread_file, temporary_path
+from tomovault.package.landing import (
+    SCAN_ATTRIBUTE,
+    array_digest,
+    discard,
+    drop_cache,
+    may_replace,
+    publish,
+    reread_file,
+    temporary_path,
+)
+from tomovault.package.names import Whose
 from tomovault.package.outfile import open_out
 from tomovault.package.png import encode_png, enlarge, side_by_side, stretch
 
@@ -52,6 +62,7 @@ def make_preview(
     stem: str,
     *,
     parameters: Mapping[str, Any],
+    whose: Whose,
     job: str,
     now: datetime,
     checkpoint: Checkpoint,
@@ -60,7 +71,8 @@ def make_preview(
     """`<stem>.preview.h5` and `<stem>.preview.png` stand in `folder`, synced; their bytes were re-read and hashed.
 
     Projections are transmissions. Raises UserError where the scan has no projection, NoSpace where the disk is full
-    or would fall below `floor_bytes`; no temporary file is left behind then.
+    or would fall below `floor_bytes`, Refused where a file is there that is not known to be this scan's; no
+    temporary file is left behind then.
     """
     angles = _angles(source, parameters)
     if not angles:
@@ -77,7 +89,7 @@ def make_preview(
         factor = _binning(slice_image.shape)
         images["slice"] = bin_image(slice_image, factor)
         notes["slice"] = {"binning": factor}
-    return _land(images, {**parameters, "preview": notes}, Path(folder), stem, job, now, checkpoint, floor_bytes)
+    return _land(images, {**parameters, "preview": notes}, Path(folder), stem, whose, job, now, checkpoint, floor_bytes)
 
 
 def verify_preview(path: str | Path, *, throttle: Throttle | None = None) -> str:
@@ -142,6 +154,7 @@ def _land(
     parameters: Mapping[str, Any],
     folder: Path,
     stem: str,
+    whose: Whose,
     job: str,
     now: datetime,
     checkpoint: Checkpoint,
@@ -156,13 +169,14 @@ def _land(
     try:
         with write_problems(str(finals[0])):
             folder.mkdir(parents=True, exist_ok=True)
+            overwrite = may_replace(finals[0], whose, "/entry/preview", digest=digest)
             check_space(str(finals[0]), floor_bytes, size)
             aside[1].write_bytes(encode_png(shown))
-            _write_file(aside[0], images, pictures, parameters, digest, stem, now)
+            _write_file(aside[0], images, pictures, parameters, digest, stem, whose, now)
         checkpoint("preview.written")
-        # The picture first: whoever finds the HDF5 file finds a whole preview.
-        publish(aside[1], finals[1])
-        publish(aside[0], finals[0])
+        # The HDF5 file says whose both names are.
+        publish(aside[0], finals[0], overwrite=overwrite)
+        publish(aside[1], finals[1], overwrite=True)
     except BaseException:
         for temporary in aside:
             discard(temporary)
@@ -178,11 +192,13 @@ def _write_file(
     parameters: Mapping[str, Any],
     digest: str,
     stem: str,
+    whose: Whose,
     now: datetime,
 ) -> None:
     with open_out(path) as out:
         file = out.file
         file.attrs.update({"NX_class": "NXroot", "default": "entry", "creator": "tomovault"})
+        file.attrs[SCAN_ATTRIBUTE] = whose.scan
         entry = file.create_group("entry")
         entry.attrs.update({"NX_class": "NXentry", "default": "preview"})
         entry["title"] = stem.encode("utf-8", "backslashreplace").decode("utf-8")

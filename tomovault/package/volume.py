@@ -26,8 +26,17 @@ from tomovault.core.replica import StoredFile
 from tomovault.package.codec import LARGEST_FRAME, decode_frame, encode_frame, frame_filter
 from tomovault.package.coding import BLOSC2
 from tomovault.package.container import check_space, write_problems
-from tomovault.package.landing import array_digest, discard, drop_cache, publish, reread_file, temporary_path
-from tomovault.package.names import readable
+from tomovault.package.landing import (
+    SCAN_ATTRIBUTE,
+    array_digest,
+    discard,
+    drop_cache,
+    may_replace,
+    publish,
+    reread_file,
+    temporary_path,
+)
+from tomovault.package.names import Whose, readable
 from tomovault.package.outfile import OutFile, open_out
 
 Slice: TypeAlias = npt.NDArray[np.float32]
@@ -55,6 +64,7 @@ def write_volume(
     engine: str,
     version: str,
     nx: Mapping[str, Any],
+    whose: Whose,
     job: str,
     now: datetime,
     threads: int,
@@ -66,8 +76,9 @@ def write_volume(
     """`<stem>.volume.h5` stands in `folder`, synced; its stored bytes were re-read and hashed.
 
     `slices` gives the rows in ascending order, all of one shape; `progress` counts slices written. Raises NoSpace
-    where the disk is full or would fall below `floor_bytes`, UserError where `slices` does not give `rows`, and
-    whatever `slices` raises; nothing is left behind then.
+    where the disk is full or would fall below `floor_bytes`, UserError where `slices` does not give `rows`,
+    Refused where a file is there that is not known to be this scan's, and whatever `slices` raises; nothing is left
+    behind then.
     """
     wanted = sorted(rows)
     if not wanted:
@@ -76,6 +87,7 @@ def write_volume(
     temporary = temporary_path(final, job)
     with write_problems(str(final)):
         final.parent.mkdir(parents=True, exist_ok=True)
+    overwrite = may_replace(final, whose, "/entry/reconstruction", source_digest=str(nx.get("digest")))
     check_space(str(temporary), floor_bytes, 0)
     try:
         with open_out(temporary) as out:
@@ -83,10 +95,11 @@ def write_volume(
             writer.take(slices, max(1, threads))
             digest = content_digest(writer.parts)
             _describe(out.file, wanted, writer.shape, resolved, engine, version, nx, now)
+            out.file.attrs[SCAN_ATTRIBUTE] = whose.scan
             out.file["/entry/reconstruction"].attrs["digest"] = digest
             _write_digests(out.file, [writer.parts[_name(row)] for row in wanted])
         checkpoint("volume.written")
-        publish(temporary, final)
+        publish(temporary, final, overwrite=overwrite)
     except BaseException:
         discard(temporary)
         raise

@@ -23,9 +23,11 @@ from tomovault.core.scan import ScanFile
 from tomovault.package.container import PartFile, check_space, write_problems
 from tomovault.package.encoding import Encoder
 from tomovault.package.intake import Intake
-from tomovault.package.journal import ClosedPart, Journal, fingerprint, load_journal, save_journal
+from tomovault.package.journal import ClosedPart, Journal, closed_parts, fingerprint, load_journal, save_journal
+from tomovault.package.landing import came_meanwhile
 from tomovault.package.manifest import Contents, FrameRecord, PackedFile, Segment, write_text
 from tomovault.package.names import JOURNAL, beside_name, check_job, check_stem, leftovers, part_name, temp_path
+from tomovault.package.place import place_entry
 from tomovault.package.plan import PlannedFile, plan_files
 from tomovault.package.store import hash_file, read_manifest
 from tomovault.package.tree import SourceTree
@@ -81,8 +83,8 @@ def write_package(
 
     Raises NoRoomYet before the first byte if all of it, as likely compressed, has no room; NoSpace if room ends later;
     SourceChanged if a file is not, or no longer, what `files` says; UserError for a file that cannot be read or a
-    layout that contradicts itself; Refused if a package of another product has that name.
-    Then nothing of this job is left in the folder.
+    layout that contradicts itself; Refused if a package of another product has that name, Transient if one came to have
+    it meanwhile. Then nothing of this job is left in the folder.
     """
     packer = _Packer(root, files, layout, folder, check_stem(stem), check_job(job), part_bytes, floor_bytes)
     packer.describe(scan, now)
@@ -137,6 +139,7 @@ class _Packer:
         planned = plan_files(self._files, self._layout)
         with write_problems(self._folder):
             os.makedirs(self._folder, exist_ok=True)
+        self._there_before = os.path.lexists(os.path.join(self._folder, part_name(self._stem, 0)))
         resumed = self._resume()
         self._shape = _view_shape(planned)
         total = sum(f.state.size for f in self._files)
@@ -185,6 +188,8 @@ class _Packer:
     def _resume(self) -> Journal:
         journal = load_journal(self._journal, self._mark)
         kept = set() if journal is None else {self._journal, *(p.temporary for p in journal.parts)}
+        if journal is None:
+            self._take_parts_back()
         for path in leftovers(self._folder, self._job):
             if path not in kept:
                 os.unlink(path)
@@ -324,16 +329,39 @@ class _Packer:
         return (StoredFile(where, first.size, first.sha256), *others)
 
     def _put_in_place(self, digest: str, stored: tuple[StoredFile, ...]) -> None:
-        first = stored[0].location
-        if os.path.lexists(first):
-            _may_replace(first, digest)
+        """Every file has its final name, the first one last. Only files of the same product are replaced."""
         if self._part is None:
             raise RuntimeError("no part is open")
+        first = stored[0].location
+        again = os.path.lexists(first)
+        if again:
+            _may_replace(first, digest, there_before=self._there_before)
+        moves = [(p.temporary, f.location) for p, f in zip(self._closed, stored[1:], strict=True)]
+        placed: list[str] = []
         with write_problems(first):
-            for part, file in zip(self._closed, stored[1:], strict=True):
-                os.rename(part.temporary, file.location)
-            os.rename(self._part.path, first)
-            sync_folder(self._folder)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for temporary, final in (*moves, (self._part.path, first)):
+                    place_entry(folder, os.path.basename(temporary), os.path.basename(final), overwrite=again)
+                    placed.append(final)
+                os.fsync(folder)
+            except OSError as problem:
+                for path in () if again else placed:
+                    os.unlink(path)
+                if isinstance(problem, FileExistsError):
+                    raise came_meanwhile(final) from problem
+                raise
+            finally:
+                os.close(folder)
+
+    def _take_parts_back(self) -> None:
+        """Parts that a killed attempt of this job gave their names, for a package whose first file never stood, go."""
+        if os.path.lexists(os.path.join(self._folder, part_name(self._stem, 0))):
+            return
+        for part in closed_parts(self._journal):
+            path = os.path.join(self._folder, part.name)
+            if not os.path.lexists(part.temporary) and _holds(path, part):
+                os.unlink(path)
 
     def _write_beside(self, text: str) -> None:
         name = beside_name(self._stem)
@@ -385,18 +413,32 @@ def _synced(path: str) -> StoredFile:
         os.close(handle)
 
 
-def _may_replace(first: str, digest: str) -> None:
+def _holds(path: str, part: ClosedPart) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return os.fstat(handle).st_size == part.bytes and hash_file(handle) == part.sha256
+    finally:
+        os.close(handle)
+
+
+def _may_replace(first: str, digest: str, *, there_before: bool) -> None:
     """A package of the same product may be written again; another one, or one that cannot be read, stays."""
     try:
         there = read_manifest(first).product
     except IntegrityError:
         there = ""
-    if there != digest:
-        raise Refused(
-            f"{first} is there and is not a package of this product",
-            by="a package is never replaced by another",
-            hint="pack under another name, or move it away",
-        )
+    if there == digest:
+        return
+    if not there_before:
+        raise came_meanwhile(first)
+    raise Refused(
+        f"{first} is there and is not a package of this product",
+        by="a package is never replaced by another",
+        hint="pack under another name, or move it away",
+    )
 
 
 def _view_shape(planned: Sequence[PlannedFile]) -> tuple[int, int] | None:

@@ -33,7 +33,7 @@ from tomovault.vault.places import find_absence, place_of, require_place
 from tomovault.vault.removal_orders import find_permit, order_empty_quarantine, order_prune, order_undo_prune
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.restore_orders import order_restore
-from tomovault.vault.stems import stem_of
+from tomovault.vault.stems import own_locations, stem_of
 from tomovault.vault.transfer_orders import order_export
 
 #: Actions under a permit.
@@ -164,6 +164,7 @@ def _preview(request: Request) -> dict[str, Any]:
         "replica": package.id if package else "",
         "files": to_plain(stored_files(request, package)) if package else [],
         "digest": package.digest if package else "",
+        "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
         "parameters": _preset(request, "preview"),
         "floor_bytes": request.vault.area(request.scan.area).floor,
     }
@@ -178,6 +179,7 @@ def _reconstruct(request: Request) -> dict[str, Any]:
         "files": to_plain(stored_files(request, package)),
         "threads": vault.site.jobs.cpus,
         "memory_bytes": vault.site.jobs.memory_bytes,
+        "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
         "parameters": {**_preset(request, "reconstruct"), **request.wish.get("parameters", {})},
         "floor_bytes": vault.area(request.scan.area).floor,
     }

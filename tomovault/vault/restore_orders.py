@@ -13,6 +13,7 @@ from tomovault.core.wire import to_plain
 from tomovault.vault.places import find_absence
 from tomovault.vault.removal_orders import note_about, pruned_beside
 from tomovault.vault.requests import Request, disk_package, stored_files
+from tomovault.vault.stems import own_locations
 from tomovault.watch.area import OWN_FOLDER
 
 
@@ -64,6 +65,7 @@ def order_restore(request: Request) -> dict[str, Any]:
             "folder": str(vault.vault_folder(scan)),
             "floor_bytes": vault.site.areas[scan.area].floor,
             "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
+            "own": own_locations(scan),
             "keep": disk_package(vault, scan, kind) is None,
         },
         "watched": watched,
