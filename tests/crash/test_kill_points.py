@@ -16,7 +16,7 @@ POINTS = frozenset(
     pack.begin pack.frame pack.written pack.synced pack.renamed pack.manifest pack.verify
     archive.mounted archive.labelled archive.manifest archive.member archive.trailer archive.synced
     deliver.placed deliver.verified
-    prune.begin prune.planned prune.file prune.moved prune.readme prune.done
+    prune.begin prune.planned prune.file prune.renamed prune.moved prune.readme prune.done
     remove.begin remove.file remove.done
     recall.staged recall.fetched recall.placed restore.begin restore.file restore.synced restore.done
     """.split()

@@ -1,12 +1,14 @@
+import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import stat
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tomovault.core.errors import AreaAbsent, Refused, Transient, UserError
@@ -29,9 +31,19 @@ def _victim(root, path, *, known=True):
 
 
 @pytest.fixture
-def scan(tmp_path, bucket):
+def scan(new_scan):
+    return new_scan()
+
+
+@pytest.fixture
+def new_scan(tmp_path, bucket):
+    """Called for a scan in an area of its own."""
+    numbers = itertools.count(1)
+    return lambda: _scan(tmp_path / f"area{next(numbers)}", bucket)
+
+
+def _scan(area, bucket):
     """A scan of five files, a subfolder and a link below an area, with everything that the calls need."""
-    area = tmp_path / "area"
     root = area / "visit" / "scan"
     (root / "sub" / "deep").mkdir(parents=True)
     for number in range(4):
@@ -363,6 +375,116 @@ def test_a_journal_without_its_last_lines_still_finds_every_file(scan):
     scan.move(scan.victims)
     journal.write_text("\n".join(planned) + "\n")
     assert scan.empty()[0::2] == (6, [])
+
+
+def _clock(at):
+    """Called at each moment of a run: the run ends at the one with this number."""
+    passed = itertools.count(1)
+
+    def moment(*_told):
+        if next(passed) == at:
+            raise Killed
+
+    return moment
+
+
+def _run_until(at, call, **more):
+    """The call's result, or None where it ended at its moment `at`: before or after a rename or a line of the journal,
+    or at a checkpoint.
+    """
+    moment, move, add = _clock(at), q.move, q.Journal.add
+
+    def moving(*arguments):
+        moment()
+        move(*arguments)
+        moment()
+
+    def adding(*arguments, **how):
+        moment()
+        add(*arguments, **how)
+        moment()
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(q, "move", moving)
+        patch.setattr(q.Journal, "add", adding)
+        return call(checkpoint=moment, **more)
+    return None
+
+
+def _cut_power(journal, how):
+    """Of what was written after the plan, none or half a line is on the disk."""
+    lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
+    planned = [line for line in lines if '"planned"' in line]
+    if how and planned:
+        journal.write_text("".join(planned) + ('{"path": "f0.e' if how == "torn" else ""))
+
+
+@given(
+    first=st.integers(1, 40),
+    power=st.sampled_from(["", "lost", "torn"]),
+    again=st.booleans(),
+    second=st.integers(1, 16),
+    undo=st.integers(1, 20),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_told_is_true_wherever_a_removal_was_cut_off(new_scan, first, power, again, second, undo):
+    """Phase one is cut off; where it is run `again`, so is phase two; so is the undo, which then goes to its end."""
+    scan = new_scan()
+    before = _tree(scan.root)
+    _run_until(first, scan.move)
+    _cut_power(scan.inside.parent / "journal.jsonl", power)
+    if again:
+        outcome = scan.move(scan.victims)
+        assert (sorted(outcome.moved), outcome.left, outcome.missing) == (sorted(scan.names), [], [])
+        _run_until(second, scan.empty)
+    gone = sorted(before.keys() - _tree(scan.root).keys() - _tree(scan.inside).keys())
+    if gone == sorted(before):
+        return
+    files, _, conflicts = _run_until(undo, scan.back) or scan.back()
+    assert sorted(conflicts) == [f"{name}: was removed already" for name in gone]
+    assert (sorted(q.take_stock(scan.place).removed), q.take_stock(scan.place).kept) == (gone, {})
+    assert _tree(scan.root) == {name: text for name, text in before.items() if name not in gone}
+    assert not again or files == len(before) - len(gone)
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_a_file_swapped_before_a_cut_does_not_stay_in_quarantine(scan, monkeypatch, stands):
+    """It was never packed, and nobody compared it: the run was cut off right after the rename."""
+    real = q.move
+
+    def swap(source, target, name):
+        (scan.root / name).unlink()
+        (scan.root / name).write_bytes(b"new and precious")
+        real(source, target, name)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(q, "move", swap)
+        with pytest.raises(Killed):
+            scan.move()
+    if stands:
+        (scan.root / "f0.edf").write_bytes(b"newer")
+    outcome = scan.move(scan.victims)
+    assert sorted(outcome.moved) == sorted(scan.names[1:])
+    if stands:
+        assert outcome.left == ["f0.edf: File exists"]
+        assert scan.empty()[2] == ["f0.edf: is not the file that was put into quarantine"]
+        assert (scan.inside / "f0.edf").read_bytes() == b"new and precious"
+        return
+    assert outcome.left == ["f0.edf: has become shorter"]
+    assert scan.empty()[0::2] == (5, [])
+    assert (scan.root / "f0.edf").read_bytes() == b"new and precious"
+
+
+def test_a_quarantine_whose_journal_lacks_what_went_in_says_what_was_removed(scan):
+    """Journals of earlier versions may lack it."""
+    scan.move()
+    _cut_power(scan.inside.parent / "journal.jsonl", "lost")
+    with pytest.raises(Killed):
+        scan.empty(checkpoint=_killer(3))
+    files, _, conflicts = scan.back()
+    assert (files, [c.split(": ")[1] for c in conflicts]) == (4, ["was removed already"] * 2)
+    assert len(q.take_stock(scan.place).removed) == 2
 
 
 # --- undo and phase two ------------------------------------------------------------------------------

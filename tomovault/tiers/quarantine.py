@@ -131,7 +131,7 @@ def move_in(
             if not may_continue():
                 raise Transient("the claim on this removal was lost; nothing more was moved")
             checkpoint("prune.file")
-            _move_one(ground, place, victim, journal, outcome, throttle)
+            _move_one(ground, place, victim, journal, outcome, throttle, checkpoint)
             if outcome.errors > max(3, len(wanted) // 100):
                 raise Refused(
                     f"{outcome.errors} files of {place.root} cannot be moved, last {outcome.left[-1]}",
@@ -192,11 +192,21 @@ def _entry(path: str, state: os.stat_result, step: str, **more: Any) -> Mapping[
 
 
 def _move_one(
-    ground: Ground, place: Place, victim: Victim, journal: Journal, outcome: Moved, throttle: Throttle
+    ground: Ground,
+    place: Place,
+    victim: Victim,
+    journal: Journal,
+    outcome: Moved,
+    throttle: Throttle,
+    checkpoint: Checkpoint,
 ) -> None:
     folders, name = split(victim.path)
     try:
         if _is_inside(ground, place, victim.path):
+            reason = _take_up(ground, place, victim, journal, throttle)
+            if reason:
+                outcome.left.append(f"{victim.path}: {reason}")
+                return
             _count(outcome, victim)
             with ground.folder([*place.scan_parts, *folders]) as source:
                 if exists(source, name):
@@ -208,7 +218,7 @@ def _move_one(
         ):
             reason, checked = why_changed(source, name, victim, throttle)
             if not reason:
-                reason = _move_checked(source, target, name, victim, checked, journal)
+                reason = _move_checked(source, target, name, victim, checked, journal, checkpoint)
             if reason:
                 outcome.left.append(f"{victim.path}: {reason}")
             else:
@@ -225,11 +235,36 @@ def _move_one(
             outcome.left.append(f"{victim.path}: {problem.strerror}")
 
 
+def _take_up(ground: Ground, place: Place, victim: Victim, journal: Journal, throttle: Throttle) -> str:
+    """'' once the journal says that a file went in which an earlier run moved; else why it is in its place again.
+
+    A run that was cut off between the rename and its line had not compared what it moved with what it had checked.
+    """
+    if journal.entries.get(victim.path, {}).get("step") == "moved":
+        return ""
+    folders, name = split(victim.path)
+    with ground.folder(place.inside(folders)) as inside:
+        reason, state = why_changed(inside, name, victim, throttle)
+        if reason:
+            with ground.folder([*place.scan_parts, *folders], create=_MADE_AGAIN) as source:
+                move(inside, source, name)
+            return reason
+    journal.add([_entry(victim.path, state, "moved", sha256=victim.sha256)])
+    return ""
+
+
 def _move_checked(
-    source: int, target: int, name: str, victim: Victim, checked: os.stat_result, journal: Journal
+    source: int,
+    target: int,
+    name: str,
+    victim: Victim,
+    checked: os.stat_result,
+    journal: Journal,
+    checkpoint: Checkpoint,
 ) -> str:
     """'' once the file that was checked is in quarantine, its ctime recorded again; else why it stays."""
     move(source, target, name)
+    checkpoint("prune.renamed")
     moved = os.stat(name, dir_fd=target, follow_symlinks=False)
     if any(getattr(moved, k) != getattr(checked, k) for k in ("st_ino", "st_dev", "st_size", "st_mtime_ns")):
         move(target, source, name)
@@ -361,7 +396,7 @@ def empty(
                 raise Transient("the claim on this removal was lost; nothing more was removed")
             checkpoint("remove.file")
             try:
-                gone, problem = _remove_one(ground, place, path, entry, throttle)
+                gone, problem = _remove_one(ground, place, path, entry, journal, throttle)
             except OSError as problem_:
                 _stop_if_not_now(problem_, path)
                 gone, problem = False, str(problem_.strerror)
@@ -377,7 +412,7 @@ def empty(
 
 
 def _remove_one(
-    ground: Ground, place: Place, path: str, entry: Mapping[str, Any], throttle: Throttle
+    ground: Ground, place: Place, path: str, entry: Mapping[str, Any], journal: Journal, throttle: Throttle
 ) -> tuple[bool, str]:
     """(whether it is gone, why it stays). One that never went in is neither."""
     folders, name = split(path)
@@ -388,6 +423,8 @@ def _remove_one(
             same = seen == (entry["inode"], entry["size"], entry["mtime_ns"], entry["ctime_ns"])
             if not same and not _is_still(fd, name, state, entry, throttle):
                 return False, "is not the file that was put into quarantine"
+            if entry["step"] != "moved":  # only a journal of an earlier version does not say so by now
+                journal.add([{"path": path, "step": "moved", "inode": state.st_ino}], sync=True)
             os.unlink(name, dir_fd=fd)
     except FileNotFoundError:
         return entry["step"] == "moved", ""
