@@ -8,7 +8,7 @@ import pytest
 
 from tomovault.catalog.work import reasons_of
 from tomovault.core.known import RemovalPhase
-from tomovault.core.record import Quarantined
+from tomovault.core.record import Checked, PutBack, Quarantined
 from tomovault.core.replica import Form, ReplicaState
 from tomovault.core.scan import Candidate, Certificate, FileRole, FrameCounts, Verdict
 
@@ -172,6 +172,14 @@ def test_an_older_acquisition_in_a_pruned_place_is_a_rescan(site, listed, make, 
     (new,) = _record(site, make.inspected(older), now)
     assert new != listed.id
     assert _known(site, listed.id).superseded_by == new
+    _agree(site)
+    ((permit,), files) = _known(site, listed.id).permits, listed.replica["inhouse/disk"]
+    assert permit.phase is RemovalPhase.GRANTED, "it may have moved files, which are to come back"
+    with site.writing() as tx:
+        site.apply_records(tx, [Checked(files, ok, now) for ok in (False, True)], now)
+        site.apply_records(tx, [PutBack(permit.id, 1, 100)], now)
+    states = {r.id: r.state for r in _known(site, listed.id).replicas}
+    assert states[files] is ReplicaState.GONE
     _agree(site)
 
 

@@ -6,8 +6,18 @@ from types import SimpleNamespace
 import pytest
 
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Checked, Made, Outcome, Quarantined, Removed, Result
-from tomovault.core.replica import Form, ProductKind
+from tomovault.core.record import Checked, Inspected, Made, Outcome, PutBack, Quarantined, Removed, Result
+from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.core.scan import (
+    Candidate,
+    Certificate,
+    FileRole,
+    FileState,
+    FrameCounts,
+    ScanFile,
+    ScanReport,
+    Verdict,
+)
 from tomovault.vault import foreman as foremen
 from tomovault.vault.foreman import Foreman, Running, read_result
 from tomovault.vault.job import result_of_failure, result_to_plain
@@ -52,6 +62,35 @@ def test_a_moot_removal_is_taken_back_too(town, foreman, permit):
     assert town.jobs(scan, "prune")[0].status is JobStatus.SUCCEEDED
     assert "pinned" in town.jobs(scan, "prune")[0].error
     assert len(town.jobs(scan, "undo_prune")) == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_removal_stopped_half_way_is_taken_back_where_another_scan_stands_now(town, foreman, permit, failed):
+    """Its first attempt moved some files, then a rescan was found in the place."""
+    scan, name = permit
+    outcome = Outcome.FAILED if failed else Outcome.TRANSIENT
+    foreman._end(_claim(foreman, town, "prune"), Result(outcome, error="half of it"))
+    old = town.known(scan)
+    file = ScanFile(FileState("a.edf", 999, 5000, 5000, 9, 1, 0o100644), FileRole.PROJECTION)
+    certificate = Certificate(Verdict.COMPLETE, FrameCounts(2, 1, 1), FrameCounts(2, 1, 1))
+    report = ScanReport("edf", "again", old.root, old.entry, "other", certificate, (file,))
+    candidate = Candidate("edf", old.root, "")
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.note_candidate(tx, "inhouse", candidate, "later", True, town.now)
+        catalogue.record_inspected(tx, "inhouse", Inspected(candidate, "later", True, (report,)), town.now)
+    assert town.known(scan).superseded_by
+    assert town.known(scan).permits[0].phase.value == "granted"
+    if not failed:
+        with catalogue.writing() as tx:
+            catalogue.retry_job(tx, town.jobs(scan, "prune")[0].id, "anna", town.now)
+        assert foreman.start(_claim(foreman, town, "prune")) is None
+        assert "another scan stands" in town.jobs(scan, "prune")[0].error
+    assert [(j.order["permit"], j.status) for j in town.jobs(scan, "undo_prune")] == [(name, JobStatus.TODO)]
+    assert town.finish("undo_prune", Result(Outcome.SUCCEEDED, (PutBack(name, 1, 400),))) is JobStatus.SUCCEEDED
+    assert town.known(scan).permits[0].phase.value == "undone"
+    files = next(r for r in town.known(scan).replicas if r.form is Form.FILES)
+    assert files.state is ReplicaState.GONE, "what is in its place is the other's"
 
 
 def test_the_bytes_stay_where_a_copy_went_bad_since_the_second_look(town, foreman, permit):

@@ -270,7 +270,11 @@ def _supersede(tx: Tx, context: _Context, report: ScanReport, place: str, old: R
 
 
 def _files_gone(tx: Tx, scan_id: str) -> None:
-    """The bytes where the scan was written are another scan's now; what is in quarantine stays accounted."""
+    """The bytes where the scan was written are another scan's now; what is in quarantine stays accounted.
+
+    A removal that has not got that far may have moved files: its permit stays open until they are back, and then the
+    copy is gone, too.
+    """
     replica, product, permit = tables.replica, tables.product, tables.permit
     rows = tx.rows(
         select(replica.c.id)
@@ -287,12 +291,13 @@ def _files_gone(tx: Tx, scan_id: str) -> None:
         held = select(permit.c.id).where(permit.c.replica_id == row.id, permit.c.phase.in_(kept))
         if tx.first(held) is not None:
             continue
-        tx.run(update(replica).where(replica.c.id == row.id).values(state=ReplicaState.GONE.value))
-        tx.run(
+        begun = tx.changed(
             update(permit)
             .where(permit.c.replica_id == row.id, permit.c.phase == RemovalPhase.GRANTED.value)
-            .values(phase=RemovalPhase.UNDONE.value)
+            .values(state_before=ReplicaState.GONE.value)
         )
+        if not begun:
+            tx.run(update(replica).where(replica.c.id == row.id).values(state=ReplicaState.GONE.value))
 
 
 def _mark_unreadable(tx: Tx, candidate: str, problem: str, now: datetime) -> list[str]:

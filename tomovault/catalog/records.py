@@ -354,12 +354,15 @@ def record_missing(tx: Tx, replica_id: str, reason: str, now: datetime) -> None:
 
 
 def _remember_state(tx: Tx, replica_id: str, state: ReplicaState) -> None:
-    """What a replica under removal returns to, should the removal be taken back. A suspect one is not just unread."""
+    """What a replica under removal returns to, should the removal be taken back. A suspect one is not just unread, and
+    one in whose place another scan stands is gone.
+    """
     permit = tables.permit
-    known = () if state is not ReplicaState.PRESENT else (permit.c.state_before != ReplicaState.SUSPECT.value,)
+    stays = [ReplicaState.GONE, *([ReplicaState.SUSPECT] if state is ReplicaState.PRESENT else [])]
     tx.run(
         update(permit)
-        .where(permit.c.replica_id == replica_id, permit.c.phase.in_(("granted", "quarantined", "leaving")), *known)
+        .where(permit.c.replica_id == replica_id, permit.c.phase.in_(("granted", "quarantined", "leaving")))
+        .where(permit.c.state_before.not_in([kept.value for kept in stays]))
         .values(state_before=state.value)
     )
 

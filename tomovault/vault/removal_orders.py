@@ -19,11 +19,13 @@ from tomovault.vault.requests import Moot, Request, stored_files
 
 
 def order_prune(request: Request) -> dict[str, Any]:
-    """Phase one under a permit. Moot where it would not be granted now."""
+    """Phase one under a permit. Moot where it would not be granted now, or another scan stands in the place."""
     permit, replica = find_permit(request)
     vault, scan = request.vault, request.scan
-    _ask_again(request, permit, RemovalPhase.GRANTED)
     of_files = replica.form is Form.FILES
+    if of_files and scan.superseded_by:
+        raise Moot(f"another scan stands in the place of {scan.name} now")
+    _ask_again(request, permit, RemovalPhase.GRANTED)
     return {
         "permit": permit.id,
         "form": replica.form.value,
