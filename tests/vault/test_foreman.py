@@ -235,6 +235,32 @@ def test_orphans_are_taken_up(town, permit):
     assert not folder.exists()
 
 
+def test_a_job_that_takes_its_daemon_along_each_time_ends(town, permit):
+    """A daemon that a person stops uses nothing up; what such a removal had moved is taken back."""
+    scan, name = permit
+    town.change(retries={"attempts": 2, "after": "0s"})
+    fine = town.scan("two")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.queue_job(tx, "verify", fine, {}, dedup_key="v", rule="r", now=town.now, place="inhouse")
+    deaths = 0
+    while town.jobs(scan, "prune")[0].status is JobStatus.TODO:
+        assert deaths < 20, "it is done for ever"
+        deaths += 1
+        dead = Foreman(town.vault, f"dead{deaths}")
+        _claim(dead, town, "prune")
+        if deaths == 3:
+            _claim(dead, town, "verify")
+        following = Foreman(town.vault, f"next{deaths}")
+        assert following.take_up_orphans() == 1 + (deaths == 3)
+    job = town.jobs(scan, "prune")[0]
+    assert (job.status, job.attempts, following.failed) == (JobStatus.FAILED, deaths, 1)
+    assert deaths == 10, "a person may end it a few times"
+    assert f"{deaths} times" in job.error
+    assert f"tomovault retry {job.id}" in job.hint
+    assert [(j.order["permit"], j.status) for j in town.jobs(scan, "undo_prune")] == [(name, JobStatus.TODO)]
+    assert (town.jobs(fine, "verify")[0].status, town.jobs(fine, "verify")[0].attempts) == (JobStatus.TODO, 1)
+
+
 def test_an_abandoned_job_is_as_if_it_had_not_been_tried(town, foreman, permit):
     scan, _ = permit
     claimed = _claim(foreman, town, "prune")

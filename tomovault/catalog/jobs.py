@@ -275,7 +275,13 @@ def requeue_orphans(
         used_up = max_attempts is not None and row.attempts >= max_attempts
         values: dict[str, Any] = {"holder": None}
         if used_up:
-            values |= {"finished_at": now, "error": "its process died each time", "facts_seq": None}
+            values |= {
+                "finished_at": now,
+                "error": f"it was begun {row.attempts} times, and the daemon or the machine died while it was done",
+                "hint": "see the logs of both for the reason, such as too little memory; "
+                f"tomovault retry {row.id} does it again",
+                "facts_seq": None,
+            }
         _close(tx, row, JobStatus.FAILED if used_up else JobStatus.TODO, values)
         _close_attempt(tx, row, now, "lost")
         if row.scan_id is not None:

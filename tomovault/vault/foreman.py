@@ -34,6 +34,10 @@ log = structlog.get_logger(__name__)
 #: Actions whose order is complete when they are queued.
 _READY_MADE = frozenset({"inspect"})
 
+#: A job whose daemon dies with it is given up after so many times the attempts of a site: the daemon may have been
+#: killed by a person, or by another job, and that a few times in a row.
+_DEATHS = 5
+
 #: Actions whose order is an intent to remove: what it relies on is recorded in the transaction that it is made in.
 _REMOVALS = frozenset({"prune", "empty_quarantine"})
 
@@ -214,7 +218,8 @@ class Foreman:
             shutil.rmtree(running.process.folder, ignore_errors=True)
 
     def take_up_orphans(self) -> int:
-        """Jobs of holders that are not there any more: what they had finished is recorded, the rest queued again.
+        """Jobs of holders that are not there any more: what they had finished is recorded, the rest queued again, or
+        failed where their daemon has died with them too often.
 
         Only the leader may call this: whoever else holds a claim and no lease is then known to be dead.
         """
@@ -227,9 +232,18 @@ class Foreman:
                 self._end(claim.job, result)
         with catalogue.writing() as tx:
             alive = {self.holder, *catalogue.list_leases(tx).values()}
-            again = catalogue.requeue_orphans(tx, lambda holder: holder in alive, now)
+            doing = {claim.job.id: claim.job for claim in list_claims(tx)}
+            most = _DEATHS * self.vault.site.retries.attempts
+            lost = catalogue.requeue_orphans(tx, lambda holder: holder in alive, now, most)
+            given_up = [doing[job] for job in lost if catalogue.read_job(tx, job).status is JobStatus.FAILED]
+            for job in given_up:
+                if job.action == "prune":
+                    self._take_back(tx, job, now)
+        self.failed += len(given_up)
         if claims:
-            log.info("jobs of an earlier daemon taken up", jobs=len(claims), again=len(again))
+            log.info("jobs of an earlier daemon taken up", jobs=len(claims), again=len(lost) - len(given_up))
+        for job in given_up:
+            log.error("job given up", job=job.id, action=job.action, attempts=job.number)
         self._sweep_folders()
         return len(claims)
 
