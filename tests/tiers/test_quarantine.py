@@ -59,7 +59,8 @@ def _scan(area, bucket):
         return q.move_in(place, chosen, keep=frozenset(keep), **{**calls, **more})
 
     def back(**more):
-        return q.put_back(place, **{"checkpoint": calls["checkpoint"], **more})
+        asked = {name: calls[name] for name in ("may_continue", "checkpoint")}
+        return q.put_back(place, **{**asked, **more})
 
     return SimpleNamespace(
         area=area,
@@ -293,6 +294,31 @@ def test_a_lost_claim_stops_before_the_next_file(scan):
     with pytest.raises(Transient, match="claim"):
         scan.empty(may_continue=lambda: next(answers))
     assert len(_tree(scan.inside)) == 5
+
+
+def test_a_claim_lost_while_a_file_is_read_stops_before_that_file(scan):
+    """To hash one may take minutes: the claim is asked for right before the rename and before the unlink."""
+    read = []
+    claim = {"throttle": SimpleNamespace(spend=read.append), "may_continue": lambda: not read}
+    before = _tree(scan.root)
+    with pytest.raises(Transient, match="nothing more was moved"):
+        scan.move([_victim(scan.root, n, known=False) for n in scan.names], **claim)
+    assert (len(read), _tree(scan.root)) == (1, before)
+    scan.move(scan.victims)
+    os.utime(scan.inside / "f0.edf", ns=(1, 1))
+    read.clear()
+    with pytest.raises(Transient, match="nothing more was removed"):
+        scan.empty(**claim)
+    assert (len(read), _tree(scan.inside)) == (1, before)
+
+
+def test_an_undo_whose_claim_is_lost_puts_nothing_more_back(scan):
+    scan.move()
+    answers = iter([True, True, False])
+    with pytest.raises(Transient, match="nothing more was put back"):
+        scan.back(may_continue=lambda: next(answers))
+    assert (len(_tree(scan.inside)), len(_tree(scan.root))) == (4, 2)
+    assert scan.back()[0::2] == (6, [])
 
 
 def test_a_file_swapped_between_check_and_move_goes_back(scan, monkeypatch):

@@ -37,7 +37,9 @@ class UndoPrune:
         wanted = from_plain(Order, dict(order))
         check_area(wanted.area_path, wanted.identity)
         bench.checkpoint("undo.begin")
-        files, size, conflicts = put_back(wanted.place, checkpoint=bench.checkpoint)
+        files, size, conflicts = put_back(
+            wanted.place, may_continue=bench.token_is_current, checkpoint=bench.checkpoint
+        )
         if wanted.note and not conflicts:
             leave_note(wanted.place.below, wanted.place.root, wanted.readme, bench.job, bench.checkpoint)
         stock = take_stock(wanted.place) if conflicts else Stock({}, {})

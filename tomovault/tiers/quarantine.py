@@ -103,6 +103,24 @@ def why_changed(fd: int, name: str, victim: Victim, throttle: Throttle) -> tuple
     return ("" if digest == victim.sha256 else "has other content"), state
 
 
+@dataclass(frozen=True)
+class _Work:
+    """One pass over the files of a removal."""
+
+    ground: Ground
+    place: Place
+    journal: Journal
+    may_continue: Callable[[], bool]
+    throttle: Throttle
+    checkpoint: Checkpoint
+
+
+def _require_claim(may_continue: Callable[[], bool], done: str) -> None:
+    """Asked right before each rename and unlink (law 7). Raises Transient where the claim on this job was lost."""
+    if not may_continue():
+        raise Transient(f"the claim on this removal was lost; nothing more was {done}")
+
+
 # --- phase one ---------------------------------------------------------------------------------------
 
 
@@ -125,13 +143,12 @@ def move_in(
     wanted = [v for v in victims if v.path not in keep]
     with Ground(place.below) as ground, ground.locked():
         journal = Journal(ground, place.own_parts)
+        work = _Work(ground, place, journal, may_continue, throttle, checkpoint)
         _plan(ground, place, wanted, journal)
         checkpoint("prune.planned")
         for victim in wanted:
-            if not may_continue():
-                raise Transient("the claim on this removal was lost; nothing more was moved")
             checkpoint("prune.file")
-            _move_one(ground, place, victim, journal, outcome, throttle, checkpoint)
+            _move_one(work, victim, outcome)
             if outcome.errors > max(3, len(wanted) // 100):
                 raise Refused(
                     f"{outcome.errors} files of {place.root} cannot be moved, last {outcome.left[-1]}",
@@ -191,19 +208,12 @@ def _entry(path: str, state: os.stat_result, step: str, **more: Any) -> Mapping[
     }
 
 
-def _move_one(
-    ground: Ground,
-    place: Place,
-    victim: Victim,
-    journal: Journal,
-    outcome: Moved,
-    throttle: Throttle,
-    checkpoint: Checkpoint,
-) -> None:
+def _move_one(work: _Work, victim: Victim, outcome: Moved) -> None:
+    ground, place = work.ground, work.place
     folders, name = split(victim.path)
     try:
         if _is_inside(ground, place, victim.path):
-            reason = _take_up(ground, place, victim, journal, throttle)
+            reason = _take_up(work, victim)
             if reason:
                 outcome.left.append(f"{victim.path}: {reason}")
                 return
@@ -216,9 +226,9 @@ def _move_one(
             ground.folder([*place.scan_parts, *folders]) as source,
             ground.folder(place.inside(folders), create=PRIVATE) as target,
         ):
-            reason, checked = why_changed(source, name, victim, throttle)
+            reason, checked = why_changed(source, name, victim, work.throttle)
             if not reason:
-                reason = _move_checked(source, target, name, victim, checked, journal, checkpoint)
+                reason = _move_checked(work, source, target, victim, checked)
             if reason:
                 outcome.left.append(f"{victim.path}: {reason}")
             else:
@@ -235,41 +245,37 @@ def _move_one(
             outcome.left.append(f"{victim.path}: {problem.strerror}")
 
 
-def _take_up(ground: Ground, place: Place, victim: Victim, journal: Journal, throttle: Throttle) -> str:
+def _take_up(work: _Work, victim: Victim) -> str:
     """'' once the journal says that a file went in which an earlier run moved; else why it is in its place again.
 
     A run that was cut off between the rename and its line had not compared what it moved with what it had checked.
     """
-    if journal.entries.get(victim.path, {}).get("step") == "moved":
+    ground, place = work.ground, work.place
+    if work.journal.entries.get(victim.path, {}).get("step") == "moved":
         return ""
     folders, name = split(victim.path)
     with ground.folder(place.inside(folders)) as inside:
-        reason, state = why_changed(inside, name, victim, throttle)
+        reason, state = why_changed(inside, name, victim, work.throttle)
         if reason:
+            _require_claim(work.may_continue, "moved")
             with ground.folder([*place.scan_parts, *folders], create=_MADE_AGAIN) as source:
                 move(inside, source, name)
             return reason
-    journal.add([_entry(victim.path, state, "moved", sha256=victim.sha256)])
+    work.journal.add([_entry(victim.path, state, "moved", sha256=victim.sha256)])
     return ""
 
 
-def _move_checked(
-    source: int,
-    target: int,
-    name: str,
-    victim: Victim,
-    checked: os.stat_result,
-    journal: Journal,
-    checkpoint: Checkpoint,
-) -> str:
+def _move_checked(work: _Work, source: int, target: int, victim: Victim, checked: os.stat_result) -> str:
     """'' once the file that was checked is in quarantine, its ctime recorded again; else why it stays."""
+    name = split(victim.path)[1]
+    _require_claim(work.may_continue, "moved")
     move(source, target, name)
-    checkpoint("prune.renamed")
+    work.checkpoint("prune.renamed")
     moved = os.stat(name, dir_fd=target, follow_symlinks=False)
     if any(getattr(moved, k) != getattr(checked, k) for k in ("st_ino", "st_dev", "st_size", "st_mtime_ns")):
         move(target, source, name)
         return "was replaced while it was checked"
-    journal.add([_entry(victim.path, moved, "moved", sha256=victim.sha256)])
+    work.journal.add([_entry(victim.path, moved, "moved", sha256=victim.sha256)])
     return ""
 
 
@@ -295,11 +301,11 @@ def _is_inside(ground: Ground, place: Place, path: str) -> bool:
 # --- back again --------------------------------------------------------------------------------------
 
 
-def put_back(place: Place, *, checkpoint: Checkpoint) -> tuple[int, int, list[str]]:
+def put_back(place: Place, *, may_continue: Callable[[], bool], checkpoint: Checkpoint) -> tuple[int, int, list[str]]:
     """Every quarantined file stands where it was, unless something else stands there now or it was removed already.
 
-    Returns (files, bytes, conflicts). What conflicts stays in quarantine. Raises Transient where the file system
-    does not answer.
+    Returns (files, bytes, conflicts). What conflicts stays in quarantine. Raises Transient if the claim on this job
+    was lost or the file system does not answer.
     """
     files = size = 0
     conflicts = []
@@ -309,7 +315,7 @@ def put_back(place: Place, *, checkpoint: Checkpoint) -> tuple[int, int, list[st
         for path, entry in journal.entries.items():
             checkpoint("undo.file")
             try:
-                back, problem = _put_one_back(ground, place, path, entry)
+                back, problem = _put_one_back(ground, place, path, entry, may_continue)
             except OSError as problem_:
                 _stop_if_not_now(problem_, path)
                 back, problem = False, str(problem_.strerror)
@@ -346,7 +352,9 @@ def take_stock(place: Place) -> Stock:
     return Stock(kept, removed)
 
 
-def _put_one_back(ground: Ground, place: Place, path: str, entry: Mapping[str, Any]) -> tuple[bool, str]:
+def _put_one_back(
+    ground: Ground, place: Place, path: str, entry: Mapping[str, Any], may_continue: Callable[[], bool]
+) -> tuple[bool, str]:
     """(whether it stands in its place, what is in the way)."""
     folders, name = split(path)
     if not _is_inside(ground, place, path):
@@ -357,6 +365,7 @@ def _put_one_back(ground: Ground, place: Place, path: str, entry: Mapping[str, A
         ground.folder(place.inside(folders)) as source,
         ground.folder([*place.scan_parts, *folders], create=_MADE_AGAIN) as target,
     ):
+        _require_claim(may_continue, "put back")
         try:
             move(source, target, name)
         except FileExistsError:
@@ -391,12 +400,11 @@ def empty(
     left = []
     with Ground(place.below) as ground, ground.locked():
         journal = Journal(ground, place.own_parts)
+        work = _Work(ground, place, journal, may_continue, throttle, checkpoint)
         for path, entry in journal.entries.items():
-            if not may_continue():
-                raise Transient("the claim on this removal was lost; nothing more was removed")
             checkpoint("remove.file")
             try:
-                gone, problem = _remove_one(ground, place, path, entry, journal, throttle)
+                gone, problem = _remove_one(work, path, entry)
             except OSError as problem_:
                 _stop_if_not_now(problem_, path)
                 gone, problem = False, str(problem_.strerror)
@@ -411,20 +419,19 @@ def empty(
     return files, size, left
 
 
-def _remove_one(
-    ground: Ground, place: Place, path: str, entry: Mapping[str, Any], journal: Journal, throttle: Throttle
-) -> tuple[bool, str]:
+def _remove_one(work: _Work, path: str, entry: Mapping[str, Any]) -> tuple[bool, str]:
     """(whether it is gone, why it stays). One that never went in is neither."""
     folders, name = split(path)
     try:
-        with ground.folder(place.inside(folders)) as fd:
+        with work.ground.folder(work.place.inside(folders)) as fd:
             state = os.stat(name, dir_fd=fd, follow_symlinks=False)
             seen = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
             same = seen == (entry["inode"], entry["size"], entry["mtime_ns"], entry["ctime_ns"])
-            if not same and not _is_still(fd, name, state, entry, throttle):
+            if not same and not _is_still(fd, name, state, entry, work.throttle):
                 return False, "is not the file that was put into quarantine"
             if entry["step"] != "moved":  # only a journal of an earlier version does not say so by now
-                journal.add([{"path": path, "step": "moved", "inode": state.st_ino}], sync=True)
+                work.journal.add([{"path": path, "step": "moved", "inode": state.st_ino}], sync=True)
+            _require_claim(work.may_continue, "removed")
             os.unlink(name, dir_fd=fd)
     except FileNotFoundError:
         return entry["step"] == "moved", ""
