@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tomovault.core.errors import IntegrityError
+from tomovault.core.errors import IntegrityError, Transient
 from tomovault.core.ports import Parcel
 from tomovault.core.replica import Form, StoredFile
 from tomovault.testing.faulty import Faults, FaultyTier
@@ -31,7 +31,7 @@ def parcels(tmp_path):
 def send(parcels):
     """Called to deliver both parcels to a tier; the clock advances a second each time it is read."""
 
-    def run(tier, names):
+    def run(tier, names, may_continue=lambda: True):
         moments = iter(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=n) for n in range(9))
         return deliver(
             tier,
@@ -39,6 +39,7 @@ def send(parcels):
             "pool-b",
             job="j",
             now=lambda: next(moments),
+            may_continue=may_continue,
             throttle=Throttle(),
             checkpoint=names.append,
         )
@@ -64,6 +65,15 @@ def test_one_bad_copy_and_none_counts(send):
     names = []
     with pytest.raises(IntegrityError, match=r"two on tape at .*: a bit is wrong"):
         send(Second("tape"), names)
+    assert "deliver.verified" not in names
+
+
+@pytest.mark.parametrize(("answers", "written"), [([False], 0), ([True, False], 2)])
+def test_no_cartridge_moves_for_a_job_that_was_taken_over(send, answers, written):
+    tier, names, left = MemoryTier("tape"), [], iter(answers)
+    with pytest.raises(Transient, match="claim"):
+        send(tier, names, lambda: next(left))
+    assert len(tier.content) == written
     assert "deliver.verified" not in names
 
 

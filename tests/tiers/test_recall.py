@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tomovault.core.errors import IntegrityError, NoSpace, NotYet
+from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Transient
 from tomovault.core.ports import Parcel
 from tomovault.core.replica import StoredFile
 from tomovault.testing.memory_tier import MemoryTier
@@ -26,13 +26,14 @@ def tape(tmp_path):
     (tier.placed,) = tier.put([parcel], "pool-a", job="j", throttle=Throttle(), checkpoint=lambda _n: None)
     tier.names = []
 
-    def bring(floor_bytes=0):
+    def bring(floor_bytes=0, may_continue=lambda: True):
         return recall(
             tier,
             tier.placed,
             tmp_path / "vault" / ".recall.j",
             name="one",
             floor_bytes=floor_bytes,
+            may_continue=may_continue,
             throttle=Throttle(),
             progress=lambda _d, _t: None,
             checkpoint=tier.names.append,
@@ -51,6 +52,15 @@ def test_what_comes_back_is_in_the_folder_and_nothing_stays_staged(tape, tmp_pat
     assert not old.exists()
     assert tape.names == ["recall.staged"]
     assert tape._tickets == {}
+
+
+@pytest.mark.parametrize(("answers", "passed"), [([False], []), ([True, False], ["recall.staged"])])
+def test_no_cartridge_moves_for_a_job_that_was_taken_over(tape, tmp_path, answers, passed):
+    left = iter(answers)
+    with pytest.raises(Transient, match="claim"):
+        tape.bring(may_continue=lambda: next(left))
+    assert (tape.names, tape._tickets) == (passed, {})
+    assert list(tmp_path.glob("vault/.recall.j/*")) == []
 
 
 def test_while_it_is_on_its_way_its_ticket_is_kept(tape, tmp_path, monkeypatch):

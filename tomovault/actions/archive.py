@@ -67,6 +67,7 @@ class Archive:
                         domain,
                         job=f"{bench.job}-{domain}",
                         now=bench.now,
+                        may_continue=bench.token_is_current,
                         throttle=bench.throttle(wanted.source_place),
                         checkpoint=bench.checkpoint,
                     )
@@ -103,6 +104,7 @@ def _parcels_on_disk(wanted: Order, bench: Bench) -> Iterator[Sequence[Parcel]]:
                 arriving,
                 name=parcel.scan_name,
                 floor_bytes=where.floor_bytes,
+                may_continue=bench.token_is_current,
                 throttle=bench.throttle(wanted.source_place),
                 progress=bench.progress,
                 checkpoint=bench.checkpoint,

@@ -91,6 +91,7 @@ def _copy_package(wanted: Order, bench: Bench) -> Result:
             tier.domains()[0],
             job=bench.job,
             now=bench.now,
+            may_continue=bench.token_is_current,
             throttle=bench.throttle(wanted.source_place),
             checkpoint=bench.checkpoint,
         )

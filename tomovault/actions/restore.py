@@ -286,6 +286,7 @@ def _fetch(source: Source, wanted: Order, where: Recall, arriving: Path, bench: 
         arriving,
         name=wanted.scan_name,
         floor_bytes=where.floor_bytes,
+        may_continue=bench.token_is_current,
         throttle=throttle,
         progress=bench.progress,
         checkpoint=bench.checkpoint,

@@ -9,6 +9,7 @@ from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Checkpoint, Parcel, Throttle, Tier
 from tomovault.core.record import Stored
 from tomovault.core.replica import Form, ProductKind
+from tomovault.tiers.claim import require_claim
 
 
 def deliver(
@@ -18,16 +19,20 @@ def deliver(
     *,
     job: str,
     now: Callable[[], datetime],
+    may_continue: Callable[[], bool],
     throttle: Throttle,
     checkpoint: Checkpoint,
 ) -> list[Stored]:
     """Every parcel is on the tier in `domain` and was re-read there to its digests.
 
-    Raises IntegrityError naming the first parcel whose stored bytes are wrong; nothing counts then.
+    Raises IntegrityError naming the first parcel whose stored bytes are wrong, and Transient where the claim on the job
+    was lost; nothing counts then.
     """
+    require_claim(may_continue, "written")
     placed = tier.put(parcels, domain, job=job, throttle=throttle, checkpoint=checkpoint)
     written_at = now()
     checkpoint("deliver.placed")
+    require_claim(may_continue, "re-read")
     problems = tier.verify(placed, throttle=throttle)
     for parcel, place, problem in zip(parcels, placed, problems, strict=True):
         if problem:

@@ -16,6 +16,7 @@ from typing import Any
 
 from tomovault.core.errors import Refused, Transient
 from tomovault.core.ports import Checkpoint, Throttle
+from tomovault.tiers.claim import require_claim
 from tomovault.tiers.ground import NOT_NOW, OWN_FOLDER, Ground, exists, hash_below, move, parts_below, split
 from tomovault.tiers.removal_journal import PRIVATE, Journal
 
@@ -113,12 +114,6 @@ class _Work:
     may_continue: Callable[[], bool]
     throttle: Throttle
     checkpoint: Checkpoint
-
-
-def _require_claim(may_continue: Callable[[], bool], done: str) -> None:
-    """Asked right before each rename and unlink (law 7). Raises Transient where the claim on this job was lost."""
-    if not may_continue():
-        raise Transient(f"the claim on this removal was lost; nothing more was {done}")
 
 
 # --- phase one ---------------------------------------------------------------------------------------
@@ -257,7 +252,7 @@ def _take_up(work: _Work, victim: Victim) -> str:
     with ground.folder(place.inside(folders)) as inside:
         reason, state = why_changed(inside, name, victim, work.throttle)
         if reason:
-            _require_claim(work.may_continue, "moved")
+            require_claim(work.may_continue, "moved")
             with ground.folder([*place.scan_parts, *folders], create=_MADE_AGAIN) as source:
                 move(inside, source, name)
             return reason
@@ -268,7 +263,7 @@ def _take_up(work: _Work, victim: Victim) -> str:
 def _move_checked(work: _Work, source: int, target: int, victim: Victim, checked: os.stat_result) -> str:
     """'' once the file that was checked is in quarantine, its ctime recorded again; else why it stays."""
     name = split(victim.path)[1]
-    _require_claim(work.may_continue, "moved")
+    require_claim(work.may_continue, "moved")
     move(source, target, name)
     work.checkpoint("prune.renamed")
     moved = os.stat(name, dir_fd=target, follow_symlinks=False)
@@ -365,7 +360,7 @@ def _put_one_back(
         ground.folder(place.inside(folders)) as source,
         ground.folder([*place.scan_parts, *folders], create=_MADE_AGAIN) as target,
     ):
-        _require_claim(may_continue, "put back")
+        require_claim(may_continue, "put back")
         try:
             move(source, target, name)
         except FileExistsError:
@@ -431,7 +426,7 @@ def _remove_one(work: _Work, path: str, entry: Mapping[str, Any]) -> tuple[bool,
                 return False, "is not the file that was put into quarantine"
             if entry["step"] != "moved":  # only a journal of an earlier version does not say so by now
                 work.journal.add([{"path": path, "step": "moved", "inode": state.st_ino}], sync=True)
-            _require_claim(work.may_continue, "removed")
+            require_claim(work.may_continue, "removed")
             os.unlink(name, dir_fd=fd)
     except FileNotFoundError:
         return entry["step"] == "moved", ""

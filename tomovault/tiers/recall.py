@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tomovault.core.errors import IntegrityError, NoSpace, NotYet, UserError
 from tomovault.core.ports import Checkpoint, Placed, Progress, Throttle, Tier
 from tomovault.core.replica import StoredFile
+from tomovault.tiers.claim import require_claim
 
 
 def recall(
@@ -17,6 +19,7 @@ def recall(
     *,
     name: str,
     floor_bytes: int,
+    may_continue: Callable[[], bool],
     throttle: Throttle,
     progress: Progress,
     checkpoint: Checkpoint,
@@ -24,9 +27,10 @@ def recall(
     """The files of a package are in `folder`, made anew, each with the digest that it was stored with.
 
     Raises NotYet while the tier is still bringing them, which goes on meanwhile; NoSpace where less than
-    `floor_bytes` would stay free; IntegrityError where the tier cannot bring them or they are damaged. The folder is
-    the caller's to remove, then too.
+    `floor_bytes` would stay free; IntegrityError where the tier cannot bring them or they are damaged; Transient where
+    the claim on the job was lost. The folder is the caller's to remove, then too.
     """
+    require_claim(may_continue, "recalled")
     ticket = _ready(tier, placed.location)
     try:
         checkpoint("recall.staged")
@@ -39,6 +43,7 @@ def recall(
                 f"recalling {name} needs {need} bytes in {folder.parent}, "
                 f"{free} are free and {floor_bytes} are kept free"
             )
+        require_claim(may_continue, "recalled")
         return list(tier.fetch(placed, str(folder), throttle=throttle, progress=progress))
     finally:
         tier.release(ticket)
