@@ -27,8 +27,8 @@ def _prune(packed, bench, form="files", **more):
     return Prune().perform({**order, **more}, bench)
 
 
-def _undo(packed, bench, form="files", readme=""):
-    return UndoPrune().perform({**packed.removal(form), "note": form == "files", "readme": readme}, bench)
+def _undo(packed, bench, form="files", readme="", **more):
+    return UndoPrune().perform({**packed.removal(form), "note": form == "files", "readme": readme, **more}, bench)
 
 
 def _empty(packed, bench, form="files"):
@@ -45,6 +45,23 @@ def test_files_go_with_a_note_and_come_back_without_it(packed, bench):
     assert (back.files, back.bytes, back.conflicts) == (5, record.bytes, ())
     assert {n: (packed.root / n).read_bytes() for n in packed.names} == packed.before
     assert not (packed.root / NOTE).exists()
+
+
+def test_an_undo_after_all_was_removed_says_so(packed, bench):
+    """The attempt that removed it died before it could tell, and its journal was gone with the last file."""
+    (there,) = _prune(packed, bench).records
+    _empty(packed, bench)
+    (back,) = _undo(packed, bench, moved=there.moved, moved_bytes=there.bytes).records
+    assert sorted(back.conflicts) == sorted(f"{path}: was removed already" for path in there.moved)
+    assert (back.files, back.kept, back.removed_files, back.removed_bytes) == (0, (), 5, there.bytes)
+    assert (packed.root / NOTE).exists()
+
+
+def test_an_undo_that_was_over_before_it_could_tell_is_one(packed, bench):
+    (there,) = _prune(packed, bench).records
+    _undo(packed, bench)
+    (again,) = _undo(packed, bench, moved=there.moved, moved_bytes=there.bytes).records
+    assert (again.files, again.conflicts, again.removed_files) == (5, (), 0)
 
 
 def test_the_note_stays_for_other_scans(packed, bench):

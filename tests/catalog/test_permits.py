@@ -213,6 +213,19 @@ def test_a_removal_goes_through_its_phases_to_a_tombstone(site, archived, now):
         _regrant(site, tx, permit, later)
 
 
+def test_a_removal_that_was_over_before_it_could_be_told_has_a_whole_tombstone(site, archived, now):
+    """The attempt that removed the bytes died; the next one found nothing to remove."""
+    later = now + timedelta(days=15)
+    with site.writing() as tx:
+        permit = _grant(site, tx, archived, now)
+        site.apply_records(tx, [Quarantined(permit.id, ("a.edf", "b.edf"), 150)], now)
+        assert _regrant(site, tx, permit, later).moved == ("a.edf", "b.edf")
+        site.apply_records(tx, [Removed(permit.id, 0, 0)], later)
+        (stone,) = tx.rows(select(tables.tombstone))
+        assert (stone.files, stone.bytes) == (2, 150)
+        assert site.recount(tx) == []
+
+
 def test_the_second_evaluation_sees_what_went_bad_in_the_hold(site, archived, now):
     with site.writing() as tx:
         permit = _grant(site, tx, archived, now)

@@ -464,11 +464,11 @@ def test_what_is_told_is_true_wherever_a_removal_was_cut_off(new_scan, first, po
         assert (sorted(outcome.moved), outcome.left, outcome.missing) == (sorted(scan.names), [], [])
         _run_until(second, scan.empty)
     gone = sorted(before.keys() - _tree(scan.root).keys() - _tree(scan.inside).keys())
-    if gone == sorted(before):
-        return
-    files, _, conflicts = _run_until(undo, scan.back) or scan.back()
+    moved = scan.names if again else []
+    files, _, conflicts = _run_until(undo, scan.back, moved=moved) or scan.back(moved=moved)
     assert sorted(conflicts) == [f"{name}: was removed already" for name in gone]
-    assert (sorted(q.take_stock(scan.place).removed), q.take_stock(scan.place).kept) == (gone, {})
+    stock = q.take_stock(scan.place, moved=moved)
+    assert (sorted(stock.removed), stock.kept) == (gone, {})
     assert _tree(scan.root) == {name: text for name, text in before.items() if name not in gone}
     assert not again or files == len(before) - len(gone)
 

@@ -221,7 +221,8 @@ def test_undo_is_refused_while_the_bytes_go(town, going):
             now=town.now,
             place="inhouse",
         )
-    assert _order(town, scan, "undo_prune", permit)["permit"] == permit
+    order = _order(town, scan, "undo_prune", permit)
+    assert (order["permit"], order["moved"]) == (permit, ["a.edf"]), "it may be gone, its journal with it"
     with catalogue.writing() as tx:
         catalogue.claim_job(tx, "daemon", now=town.now, actions=["empty_quarantine"])
     with pytest.raises(Refused, match="right now"):

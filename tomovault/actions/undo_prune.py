@@ -16,7 +16,7 @@ from tomovault.watch.area import AreaIdentity, check_area
 @dataclass(frozen=True)
 class Order:
     """Where the files of one permit are and were. `note`: the place may have a text file about pruned scans, which
-    says `readme` from then on, nothing if that is empty.
+    says `readme` from then on, nothing if that is empty. `moved` and their bytes: what may have been removed already.
     """
 
     permit: str
@@ -25,6 +25,8 @@ class Order:
     place: Place
     note: bool
     readme: str
+    moved: tuple[str, ...] = ()
+    moved_bytes: int = 0
 
 
 class UndoPrune:
@@ -38,11 +40,11 @@ class UndoPrune:
         check_area(wanted.area_path, wanted.identity)
         bench.checkpoint("undo.begin")
         files, size, conflicts = put_back(
-            wanted.place, may_continue=bench.token_is_current, checkpoint=bench.checkpoint
+            wanted.place, moved=wanted.moved, may_continue=bench.token_is_current, checkpoint=bench.checkpoint
         )
         if wanted.note and not conflicts:
             leave_note(wanted.place.below, wanted.place.root, wanted.readme, bench.job, bench.checkpoint)
-        stock = take_stock(wanted.place) if conflicts else Stock({}, {})
+        stock = take_stock(wanted.place, moved=wanted.moved) if conflicts else Stock({}, {})
         bench.checkpoint("undo.done")
         record = PutBack(
             permit=wanted.permit,
@@ -52,7 +54,7 @@ class UndoPrune:
             kept=tuple(stock.kept),
             kept_bytes=sum(stock.kept.values()),
             removed_files=len(stock.removed),
-            removed_bytes=sum(stock.removed.values()),
+            removed_bytes=sum(stock.removed.values()) or (wanted.moved_bytes if stock.removed else 0),
         )
         return Result(Outcome.SUCCEEDED, (record,))
 

@@ -60,6 +60,8 @@ def record_quarantined(tx: Tx, record: Quarantined, now: datetime) -> None:
 def record_removed(tx: Tx, record: Removed, now: datetime) -> None:
     """The bytes are gone: the replica is, and a tombstone says under which permit. Once, however often recorded.
 
+    A record of no file is that of an attempt after one that had removed all and could not tell.
+
     Raises Refused for a permit that was taken back.
     """
     row = require_permit(tx, record.permit)
@@ -69,8 +71,9 @@ def record_removed(tx: Tx, record: Removed, now: datetime) -> None:
         raise Refused(f"permit {row.id} was taken back, yet its bytes were removed", by="law 5")
     _set_permit(tx, row, RemovalPhase.GONE)
     _set_replica(tx, row, ReplicaState.GONE)
-    _bury(tx, row, record.files, record.bytes, now)
-    body = {"permit": row.id, "replica": row.replica_id, "files": record.files, "bytes": record.bytes}
+    files, size = (record.files, record.bytes) if record.files else (row.files, row.bytes)
+    _bury(tx, row, files, size, now)
+    body = {"permit": row.id, "replica": row.replica_id, "files": files, "bytes": size}
     add_audit(tx, _ACTOR, "removed", body, now, scan=row.scan_id)
     touch(tx, row.scan_id, now, new_fact=True)
 

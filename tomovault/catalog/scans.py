@@ -203,6 +203,7 @@ def permit_of(row: Row[Any]) -> Permit:
         bytes=row.bytes,
         files=row.files,
         left=tuple(row.left),
+        moved=tuple(row.moved),
     )
 
 

@@ -83,6 +83,7 @@ class Permit:
     bytes: int = 0
     files: int = 0
     left: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -296,18 +296,21 @@ def _is_inside(ground: Ground, place: Place, path: str) -> bool:
 # --- back again --------------------------------------------------------------------------------------
 
 
-def put_back(place: Place, *, may_continue: Callable[[], bool], checkpoint: Checkpoint) -> tuple[int, int, list[str]]:
+def put_back(
+    place: Place, *, moved: Sequence[str] = (), may_continue: Callable[[], bool], checkpoint: Checkpoint
+) -> tuple[int, int, list[str]]:
     """Every quarantined file stands where it was, unless something else stands there now or it was removed already.
 
-    Returns (files, bytes, conflicts). What conflicts stays in quarantine. Raises Transient if the claim on this job
-    was lost or the file system does not answer.
+    Returns (files, bytes, conflicts). What conflicts stays in quarantine. `moved` is what went in: looked for where
+    there is no journal any more, since that goes with the last file of an emptying or an undo. Raises Transient if the
+    claim on this job was lost or the file system does not answer.
     """
     files = size = 0
     conflicts = []
     with Ground(place.below) as ground, ground.locked():
         journal = Journal(ground, place.own_parts)
         touched = set()
-        for path, entry in journal.entries.items():
+        for path, entry in _entries(journal, moved).items():
             checkpoint("undo.file")
             try:
                 back, problem = _put_one_back(ground, place, path, entry, may_continue)
@@ -327,6 +330,10 @@ def put_back(place: Place, *, may_continue: Callable[[], bool], checkpoint: Chec
     return files, size, conflicts
 
 
+def _entries(journal: Journal, moved: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    return journal.entries or {path: {"path": path, "step": "moved", "size": 0} for path in moved}
+
+
 @dataclass(frozen=True)
 class Stock:
     """Paths of a journal with their sizes: those in quarantine, and those neither there nor in their place."""
@@ -335,11 +342,13 @@ class Stock:
     removed: Mapping[str, int]
 
 
-def take_stock(place: Place) -> Stock:
-    """Where the files are that a permit moved. Raises OSError where the file system does not answer."""
+def take_stock(place: Place, *, moved: Sequence[str] = ()) -> Stock:
+    """Where the files are that a permit moved; without a journal their sizes are told as 0. Raises OSError where the
+    file system does not answer.
+    """
     kept, removed = {}, {}
     with Ground(place.below) as ground, ground.locked():
-        for path, entry in Journal(ground, place.own_parts).entries.items():
+        for path, entry in _entries(Journal(ground, place.own_parts), moved).items():
             if _is_inside(ground, place, path):
                 kept[path] = int(entry["size"])
             elif entry["step"] == "moved" and not _stands(ground, place, path, entry)[0]:
@@ -375,7 +384,7 @@ def _stands(ground: Ground, place: Place, path: str, entry: Mapping[str, Any]) -
             state = os.stat(name, dir_fd=target, follow_symlinks=False)
     except FileNotFoundError:
         return False, "was removed already"
-    if state.st_ino == entry["inode"]:
+    if state.st_ino == entry.get("inode", state.st_ino):
         return True, ""
     return False, "something else stands in its place"
 

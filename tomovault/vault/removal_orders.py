@@ -125,6 +125,8 @@ def order_undo_prune(request: Request) -> dict[str, Any]:
         **_removal(request, permit, replica),
         "note": of_files,
         "readme": note_about(pruned_beside(request), request.now),
+        "moved": list(permit.moved) if permit.phase is RemovalPhase.LEAVING else [],
+        "moved_bytes": permit.bytes,
     }
 
 
