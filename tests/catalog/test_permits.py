@@ -250,6 +250,16 @@ def test_a_conflict_at_undo_leaves_the_copy_suspect(site, archived, now):
         assert _state(site, tx, archived) is ReplicaState.SUSPECT
 
 
+def test_a_file_that_a_removal_found_changed_keeps_the_copy_suspect_when_it_is_taken_back(site, archived, now):
+    with site.writing() as tx:
+        permit = _grant(site, tx, archived, now)
+        changed = "b.edf: has other content"
+        site.apply_records(tx, [Quarantined(permit.id, ("a.edf",), 100, (changed, "c.h5: another scan needs it"))], now)
+        site.apply_records(tx, [PutBack(permit.id, 1, 100)], now)
+        assert _state(site, tx, archived) is ReplicaState.SUSPECT
+        assert site.known(tx, archived.id).permits[0].left == (changed,)
+
+
 def test_what_conflicts_stays_under_its_permit_until_it_is_back(site, archived, now):
     with site.writing() as tx:
         permit = _grant(site, tx, archived, now)

@@ -109,8 +109,13 @@ def _bury(tx: Tx, row: Row[Any], files: int, size: int, now: datetime) -> None:
     )
 
 
+#: What a removal says of files that it left since they are not what was packed any more (`tiers.quarantine`).
+_NOT_AS_PACKED = (": has other content", ": has become shorter")
+
+
 def record_put_back(tx: Tx, record: PutBack, now: datetime) -> None:
-    """What was in quarantine stands where it was: the replica is as before, or suspect where a file conflicts.
+    """What was in quarantine stands where it was: the replica is as before, or suspect where a file conflicts, or was
+    not as packed any more when the removal left it where it was.
 
     While some of it is in quarantine still, the permit is open and speaks of that part alone; what was removed
     for good before has a tombstone. Raises Refused for a permit whose bytes are gone.
@@ -120,8 +125,9 @@ def record_put_back(tx: Tx, record: PutBack, now: datetime) -> None:
         return
     if row.phase == RemovalPhase.GONE:
         raise Refused(f"permit {row.id}: the bytes are gone", by="law 5", hint="tomovault restore gives them back")
-    state = ReplicaState.SUSPECT if record.conflicts else ReplicaState(row.state_before)
-    values: dict[str, Any] = {"left": list(record.conflicts)}
+    left = list(dict.fromkeys([*(text for text in row.left if text.endswith(_NOT_AS_PACKED)), *record.conflicts]))
+    state = ReplicaState.SUSPECT if left else ReplicaState(row.state_before)
+    values: dict[str, Any] = {"left": left}
     if record.kept:
         values |= {"moved": list(record.kept), "files": len(record.kept), "bytes": record.kept_bytes}
     _set_permit(tx, row, RemovalPhase.QUARANTINED if record.kept else RemovalPhase.UNDONE, **values)
