@@ -115,7 +115,7 @@ def test_compressed_images_are_kept_as_they_are(tmp_path, only):
     for name in ("nxtomo-gzip", "dataexchange-gzip"):
         _, path = write(tmp_path / name, name)
         report = only(path)
-        assert family.load(report.format).layout(report).files == ()
+        assert not any(file.frames for file in family.load(report.format).layout(report).files)
 
 
 def test_linked_camera_files_are_in_the_closure_and_spliced(tmp_path, round_trip, looks, only):

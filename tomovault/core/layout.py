@@ -42,12 +42,32 @@ class FrameSegment:
 
 
 @dataclass(frozen=True)
+class CodedFrame:
+    """Frame `index` of the HDF5 dataset `dataset` is no plain run of bytes (compressed, or cut into tiles): the HDF5
+    library reads it. It takes about `stored_bytes` of the file; the rest is as in a `FrameSegment`.
+    """
+
+    dataset: str
+    index: int
+    stored_bytes: int
+    dtype: str
+    shape: tuple[int, int]
+    kind: FrameKind
+    order: int
+    angle_deg: float | None = None
+    summed: int = 1
+
+
+@dataclass(frozen=True)
 class FileLayout:
-    """The frames of one file in ascending, disjoint offsets; every byte outside them is literal."""
+    """The frames of one file in ascending, disjoint offsets; every byte outside them is literal, those of `coded`
+    frames too.
+    """
 
     path: str
     size: int
     frames: tuple[FrameSegment, ...] = ()
+    coded: tuple[CodedFrame, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import h5py
 
 from tomovault.core.errors import NoScan, Transient, UserError
-from tomovault.core.layout import FileLayout, FrameKind, FrameSegment, Layout
+from tomovault.core.layout import FrameKind, Layout
 from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, ScanFile, ScanReport, Verdict
 from tomovault.formats.bliss_certificate import BlissScan, certify
 from tomovault.formats.bliss_conditions import read_conditions, read_metadata, read_origin
@@ -18,6 +18,7 @@ from tomovault.formats.bliss_entries import Entry, is_bliss, read_entries
 from tomovault.formats.bliss_names import FORMAT, scan_folder_name, scan_folders, stem_of
 from tomovault.formats.bliss_scans import ScanEntries, group_scans, rotation_angles, start_of
 from tomovault.formats.edf_names import is_noise
+from tomovault.formats.hdf5_frames import Frame, frame_of, lay_out_frames
 from tomovault.formats.hdf5_open import open_hdf5
 from tomovault.formats.hdf5_sources import CameraFiles, CheckedStack, closure_root, zero_frames
 from tomovault.formats.hdf5_values import DAMAGE, text_of
@@ -214,7 +215,7 @@ def _unreadable(
 
 
 def lay_out(report: ScanReport) -> Layout:
-    """Frames of the report's scan that are plain runs of bytes in its files; everything else stays literal."""
+    """Where the frames of the report's scan are in its files; all but plain runs of bytes stays literal."""
     path, inner = report.metadata.get("master"), report.metadata.get("folder", "")
     if not isinstance(path, str) or not isinstance(inner, str) or ".." in path.split("/"):
         raise UserError(f"{report.root}: the report is not one of a BLISS master")
@@ -226,51 +227,37 @@ def lay_out(report: ScanReport) -> Layout:
         if group is None:
             return Layout(nx=nx_facts(report))
         scan = _check(master, files, group, settled=False)
-        segments = _segments(master, scan)
+        found = _frames(master, scan)
     real_root = os.path.normpath(os.path.join(files.folder, *[".."] * inner.count("/")))
     layouts = []
-    for real, frames in sorted(segments.items()):
+    for real, frames in sorted(found.items()):
         name = os.path.relpath(real, real_root)
         size = files.states[real].size if real in files.states else os.lstat(real).st_size
-        ordered = tuple(sorted(frames, key=lambda s: s.offset))
-        if name in wanted and _disjoint(ordered, size):
-            layouts.append(FileLayout(name, size, ordered))
+        layout = lay_out_frames(name, size, frames)
+        if name in wanted and layout is not None:
+            layouts.append(layout)
     return Layout(tuple(layouts), nx_facts(report))
 
 
-def _segments(master: h5py.File, scan: BlissScan) -> dict[str, list[FrameSegment]]:
-    """Segments by file; the order counts over all parts, the tomography camera's frames only have a kind."""
-    found: dict[str, list[FrameSegment]] = {}
+def _frames(master: h5py.File, scan: BlissScan) -> dict[str, list[Frame]]:
+    """Frames by file; the order counts over all parts, the tomography camera's frames only have a kind."""
+    found: dict[str, list[Frame]] = {}
     start = 0
     for entry, kind, stacks in scan.parts():
         frames = max((s.frames for s in stacks), default=0)
         angles = rotation_angles(master, scan.entries, entry, stacks[0].frames) if stacks else None
         for rank, stack in enumerate(stacks):
             for run in stack.runs:
-                offsets = run.storage.offsets
-                if offsets is None or not run.plain:
-                    continue
                 for step in range(run.good):
                     at = run.at + step
-                    found.setdefault(run.file, []).append(
-                        FrameSegment(
-                            offset=offsets[run.first + step],
-                            length=run.storage.frame_bytes,
-                            dtype=run.storage.dtype,
-                            shape=run.storage.shape,
-                            kind=kind if rank == 0 else FrameKind.INVALID,
-                            order=start + rank * frames + at,
-                            angle_deg=angles[at] if angles is not None and at < len(angles) else None,
-                        )
+                    frame = frame_of(
+                        run,
+                        run.first + step,
+                        kind=kind if rank == 0 else FrameKind.INVALID,
+                        order=start + rank * frames + at,
+                        angle_deg=angles[at] if angles is not None and at < len(angles) else None,
                     )
+                    if frame is not None:
+                        found.setdefault(run.file, []).append(frame)
         start += frames * max(1, len(stacks))
     return found
-
-
-def _disjoint(frames: Sequence[FrameSegment], size: int) -> bool:
-    end = 0
-    for frame in frames:
-        if frame.offset < end:
-            return False
-        end = frame.offset + frame.length
-    return end <= size and bool(frames)

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 
 from tomovault.core.errors import NoScan, Transient, UserError
-from tomovault.core.layout import FileLayout, FrameSegment, Layout
+from tomovault.core.layout import Layout
 from tomovault.core.scan import (
     Candidate,
     Certificate,
@@ -24,10 +24,11 @@ from tomovault.core.scan import (
     ScanReport,
     Verdict,
 )
+from tomovault.formats.hdf5_frames import lay_out_frames
 from tomovault.formats.hdf5_kind import kind_of, marks_of, words_for
 from tomovault.formats.hdf5_one_file import stem_of
 from tomovault.formats.hdf5_open import open_hdf5
-from tomovault.formats.hdf5_series import Findings, Series, segments_of
+from tomovault.formats.hdf5_series import Findings, Series, frames_of
 from tomovault.formats.hdf5_sources import CameraFiles, closure_root
 from tomovault.formats.hdf5_values import DAMAGE
 from tomovault.formats.origin import clean, nx_facts
@@ -242,7 +243,7 @@ def _unreadable(candidate: Candidate, kind: str, state: FileState, verdict: Verd
 
 
 def lay_out_file(report: ScanReport, kind: str, read: Reader) -> Layout:
-    """Frames of the report's scan that are plain runs of bytes; a file where they would overlap stays literal."""
+    """Where the frames of the report's scan are; a file where plain ones would overlap stays literal."""
     masters = [file.state.path for file in report.files if file.role is FileRole.MASTER]
     if report.format != kind or len(masters) != 1 or ".." in masters[0].split("/"):
         raise UserError(f"{report.root}: the report is not one of {words_for(kind)}")
@@ -254,23 +255,14 @@ def lay_out_file(report: ScanReport, kind: str, read: Reader) -> Layout:
         files = CameraFiles(folder, name, opened)
         scans = read(Opened(opened, name, folder, files, False)) if kind_of(opened).format == kind else ()
         scan = next((s for s in scans if clean(s.entry) == part), None)
-        segments = segments_of(scan.series) if scan is not None else {}
+        found = frames_of(scan.series) if scan is not None else {}
     real_root = os.path.normpath(os.path.join(files.folder, *[".."] * len([p for p in inner.split("/") if p])))
     layouts = []
-    for real, frames in sorted(segments.items()):
+    for real, frames in sorted(found.items()):
         path = os.path.relpath(real, real_root)
-        ordered = tuple(sorted(frames, key=lambda s: s.offset))
-        if path in wanted and _disjoint(ordered, wanted[path]):
-            layouts.append(FileLayout(path, wanted[path], ordered))
+        layout = lay_out_frames(path, wanted[path], frames) if path in wanted else None
+        if layout is not None:
+            layouts.append(layout)
     # The time that a file was written is not when the scan began.
     guessed = "acquired_at_source" in report.metadata
     return Layout(tuple(layouts), nx_facts(replace(report, acquired_at=None) if guessed else report))
-
-
-def _disjoint(frames: Sequence[FrameSegment], size: int) -> bool:
-    end = 0
-    for frame in frames:
-        if frame.offset < end:
-            return False
-        end = frame.offset + frame.length
-    return end <= size

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import h5py
 
-from tomovault.core.layout import FrameKind, FrameSegment
+from tomovault.core.layout import FrameKind
 from tomovault.core.scan import Certificate, Condition, FrameCounts, Verdict
+from tomovault.formats.hdf5_frames import Frame, frame_of
 from tomovault.formats.hdf5_sources import CheckedStack, Run
 from tomovault.formats.hdf5_values import DAMAGE, MOST_VALUES, plain, unit_of
 from tomovault.formats.index_ranges import in_ranges, in_words
@@ -199,25 +200,16 @@ def seen_conditions(name: str, path: str, series: Sequence[Series]) -> dict[str,
     return found
 
 
-def segments_of(series: Sequence[Series]) -> dict[str, list[FrameSegment]]:
-    """By real path: the frames that are plain runs of bytes, in the order of the series and their indices."""
-    found: dict[str, list[FrameSegment]] = {}
+def frames_of(series: Sequence[Series]) -> dict[str, list[Frame]]:
+    """By real path: the frames in that file, in the order of the series and their indices."""
+    found: dict[str, list[Frame]] = {}
     start = 0
     for one in series:
         for index, (run, at) in one.there().items():
-            if run.storage.offsets is None or not run.plain:
-                continue
             kind = one.kinds[index] if index < len(one.kinds) else None
-            found.setdefault(run.file, []).append(
-                FrameSegment(
-                    offset=run.storage.offsets[at],
-                    length=run.storage.frame_bytes,
-                    dtype=run.storage.dtype,
-                    shape=run.storage.shape,
-                    kind=FrameKind.INVALID if kind is None else kind,
-                    order=start + index,
-                    angle_deg=one.angle(index),
-                )
-            )
+            kind = FrameKind.INVALID if kind is None else kind
+            frame = frame_of(run, at, kind=kind, order=start + index, angle_deg=one.angle(index))
+            if frame is not None:
+                found.setdefault(run.file, []).append(frame)
         start += max(one.checked.frames, len(one.kinds))
     return found

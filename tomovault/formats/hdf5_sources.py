@@ -40,6 +40,7 @@ class Run:
     """
 
     file: str
+    dataset: str
     at: int
     first: int
     count: int
@@ -171,7 +172,7 @@ class CameraFiles:
                     )
         elif found.storage is not None:
             good = max(0, min(wanted.count, found.storage.frames - wanted.first))
-            yield Run(real, wanted.at, wanted.first, wanted.count, good, found.storage, wanted.plain)
+            yield Run(real, wanted.dataset, wanted.at, wanted.first, wanted.count, good, found.storage, wanted.plain)
 
     def _locate(self, name: str, base: str) -> str:
         """The real path of a linked file, inside the allowed tree, a regular file. Raises SourceProblem."""

@@ -16,7 +16,8 @@ class Storage:
 
     `frames` is how many from the first on are allocated within the file; `problem` says why that is fewer
     than the shape promises. `offsets` are the frames' places in the file, None where a frame is no plain
-    run of bytes (compressed, split over chunks).
+    run of bytes (compressed, split over chunks). Such a frame takes about `coded_bytes` of the file, 0 where it is
+    not in the file.
     """
 
     shape: tuple[int, int]
@@ -24,6 +25,7 @@ class Storage:
     frames: int
     problem: str = ""
     offsets: tuple[int, ...] | None = None
+    coded_bytes: int = 0
 
     @property
     def frame_bytes(self) -> int:
@@ -48,12 +50,14 @@ def look_at_storage(dataset: h5py.Dataset, file_size: int) -> Storage:
     if kind == h5py.h5d.CHUNKED:
         return _chunked(blank, dataset, count, file_size, plain=plist.get_nfilters() == 0)
     if kind == h5py.h5d.COMPACT:
-        return _with(blank, count)
+        return _with(blank, count, coded_bytes=blank.frame_bytes)
     return _with(blank, 0, "it is stored in a way that is not known")
 
 
-def _with(blank: Storage, frames: int, problem: str = "", offsets: tuple[int, ...] | None = None) -> Storage:
-    return Storage(blank.shape, blank.dtype, frames, problem, offsets)
+def _with(
+    blank: Storage, frames: int, problem: str = "", offsets: tuple[int, ...] | None = None, *, coded_bytes: int = 0
+) -> Storage:
+    return Storage(blank.shape, blank.dtype, frames, problem, offsets, coded_bytes)
 
 
 def _outside(plist: h5py.h5p.PropDCID) -> str:
@@ -74,7 +78,7 @@ def _contiguous(blank: Storage, dataset: h5py.Dataset, count: int, file_size: in
     whole = max(0, min(count, (file_size - offset) // blank.frame_bytes))
     problem = "" if whole == count else f"the file ends after {whole} of {count} images"
     if _has_user_block(dataset):
-        return _with(blank, whole, problem)
+        return _with(blank, whole, problem, coded_bytes=blank.frame_bytes)
     return _with(blank, whole, problem, tuple(offset + i * blank.frame_bytes for i in range(whole)))
 
 
@@ -83,12 +87,14 @@ def _chunked(blank: Storage, dataset: h5py.Dataset, count: int, file_size: int, 
     per_slab = math.prod(-(-s // c) for s, c in zip(dataset.shape[1:], chunk[1:], strict=True))
     found: dict[int, int] = {}
     places: dict[int, int] = {}
+    sizes: list[int] = []
 
     def see(info: Any) -> None:
         slab = int(info.chunk_offset[0]) // chunk[0]
         if info.byte_offset + info.size <= file_size and info.size > 0:
             found[slab] = found.get(slab, 0) + 1
             places[slab] = int(info.byte_offset)
+            sizes.append(int(info.size))
 
     dataset.id.chunk_iter(see)
     whole = next((s for s in range(-(-count // chunk[0])) if found.get(s, 0) < per_slab), -(-count // chunk[0]))
@@ -96,6 +102,6 @@ def _chunked(blank: Storage, dataset: h5py.Dataset, count: int, file_size: int, 
     problem = "" if frames == count else f"only {frames} of {count} images are written"
     spliceable = plain and tuple(chunk[1:]) == tuple(dataset.shape[1:]) and not _has_user_block(dataset)
     if not spliceable:
-        return _with(blank, frames, problem)
+        return _with(blank, frames, problem, coded_bytes=max(1, sum(sizes) // count))
     offsets = tuple(places[i // chunk[0]] + i % chunk[0] * blank.frame_bytes for i in range(frames))
     return _with(blank, frames, problem, offsets)
