@@ -15,7 +15,7 @@ from tomovault.core.layout import Layout
 from tomovault.core.scan import Candidate, ScanReport, Verdict
 from tomovault.core.wire import from_plain, to_plain
 from tomovault.formats.child import answer_text
-from tomovault.formats.limits import LimitedFormats, Limits, _environment
+from tomovault.formats.limits import LimitedFormats, Limits, child_environment
 from tomovault.testing.bliss_scan import write_bliss_scan
 from tomovault.testing.edf_scan import write_edf_scan
 from tomovault.testing.one_file_scan import write_one_file_scan
@@ -41,7 +41,7 @@ class Child:
     def _start(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, "-P", "-B", "-c", _PROGRAM]
-        self._process = subprocess.Popen(command, env=_environment(), cwd="/", **pipes)
+        self._process = subprocess.Popen(command, env=child_environment(), cwd="/", **pipes)
 
     def ask(self, request):
         try:

@@ -9,7 +9,7 @@ import pytest
 
 from tomovault.core.errors import NoScan, UserError
 from tomovault.core.scan import Candidate, Verdict
-from tomovault.formats.limits import LimitedFormats, Limits, _environment
+from tomovault.formats.limits import LimitedFormats, Limits, child_environment
 
 _ENDINGS = {".h5", ".hdf5", ".hdf", ".nx", ".nxs"}
 _ONE_FILE = ("als832", "dataexchange", "nexus", "nxtomo", "volume_hdf5")
@@ -68,7 +68,7 @@ def test_every_hostile_file_gets_an_answer_from_every_format(real_data, kind):
     child = subprocess.run(
         [sys.executable, "-P", "-B", "-c", _PROGRAM],
         input="".join(json.dumps(request) + "\n" for request in requests),
-        env=_environment(),
+        env=child_environment(),
         cwd="/",
         capture_output=True,
         text=True,

@@ -173,8 +173,8 @@ def test_an_unknown_kind_is_said():
 
 
 def test_signal_names_are_known():
-    assert limits._obituary(-signal.SIGSEGV, "") == "crashed with SIGSEGV"
-    assert "CPU" in limits._obituary(-signal.SIGXCPU, "")
+    assert limits.obituary(-signal.SIGSEGV, "") == "crashed with SIGSEGV"
+    assert "CPU" in limits.obituary(-signal.SIGXCPU, "")
 
 
 def _counted(monkeypatch):

@@ -22,9 +22,14 @@ from tomovault.formats import family
 
 def limit_self(memory_bytes: int, cpu_s: int) -> None:
     """From here on: so much address space and CPU time, no file written, no core left."""
+    limit_memory(memory_bytes)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """From here on: so much address space, no file written, no core left."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
@@ -47,7 +52,7 @@ def answer_text(text: str) -> str:
     try:
         request = json.loads(text)
     except ValueError as error:
-        return json.dumps(_failed(f"the request is no JSON: {error}", "", busy=False))
+        return json.dumps(failed(f"the request is no JSON: {error}", "", busy=False))
     return json.dumps(_answered(request))
 
 
@@ -56,25 +61,26 @@ def _answered(request: Mapping[str, Any]) -> dict[str, Any]:
         return answer(request)
     except NoScan as reason:
         if request["op"] == "layout":
-            return _failed(reason.message, reason.hint, busy=False)
+            return failed(reason.message, reason.hint, busy=False)
         return {"reports": [], "no_scan": reason.message}
     except TomovaultError as error:
-        return _failed(error.message, error.hint, busy=isinstance(error, Transient))
+        return failed(error.message, error.hint, busy=isinstance(error, Transient))
     except MemoryError:
-        return _failed("it needs more memory than an inspection may use", "", busy=False)
+        return failed("it needs more memory than an inspection may use", "", busy=False)
     except Exception as error:  # noqa: BLE001 - a foreign file may raise anything; the parent names the file
-        return _failed(_told(error), "", busy=False)
+        return failed(told(error), "", busy=False)
 
 
-def _told(error: Exception) -> str:
-    """What h5py raises has any type, and the library's words between quotes."""
+def told(error: Exception) -> str:
+    """An error in words: what h5py raises has any type, and the library's words between quotes."""
     words = " ".join(str(error).split()).strip("'\"")
     if re.match(r"Unable to |Can't ", words):
         return f"the HDF5 library cannot read it: {words}"[:500]
     return f"{type(error).__name__}: {words}"[:500]
 
 
-def _failed(message: str, hint: str, *, busy: bool) -> dict[str, Any]:
+def failed(message: str, hint: str, *, busy: bool) -> dict[str, Any]:
+    """The answer that tells of an error."""
     return {"error": {"message": message, "hint": hint, "busy": busy}}
 
 

@@ -144,7 +144,7 @@ class LimitedFormats:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd="/",
-            env=_environment(),
+            env=child_environment(),
             start_new_session=True,
         )
         # Not `with child`, which waits without end for one that hangs in the file system.
@@ -154,14 +154,15 @@ class LimitedFormats:
         except subprocess.TimeoutExpired:
             raise _ChildFailed("did not end") from None
         finally:
-            _kill_group(child)
+            kill_group(child)
             _close_pipes(child)
         if code == 0:
             return out
-        raise _ChildFailed(_obituary(code, said))
+        raise _ChildFailed(obituary(code, said))
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """What a process that opens foreign files is started with."""
     kept = {k: v for k, v in os.environ.items() if k not in _REMOVED}
     return {**kept, **_OVERRIDES}
 
@@ -211,7 +212,7 @@ def _write_some(descriptor: int, data: memoryview) -> memoryview:
         return data[:0]
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
+def kill_group(child: subprocess.Popen[bytes]) -> None:
     """End the child and all it may have started; returns within a few seconds even if it cannot be ended."""
     try:
         os.killpg(child.pid, signal.SIGKILL)
@@ -230,7 +231,8 @@ def _close_pipes(child: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _obituary(code: int, said: str) -> str:
+def obituary(code: int, said: str) -> str:
+    """How a child ended, by its exit code and its last words."""
     if code == -signal.SIGXCPU:
         return "used more CPU time than it may and was ended"
     if code == -signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""Frames of a scan read from its original files."""
+"""Frames of a scan read from its original files: plain ones here, those that are coded by a limited process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tomovault.core.errors import SourceChanged, UserError
-from tomovault.core.layout import FrameKind, FrameSegment, Layout
+from tomovault.core.layout import CodedFrame, FrameKind, FrameSegment, Layout
 from tomovault.core.ports import Throttle
+from tomovault.formats.frames import CodedFrames
 from tomovault.package.tree import SourceTree, shown, source_problem
 
 _KEPT_OPEN = 16
@@ -32,10 +33,12 @@ class FilesSource:
         self._throttle = throttle
         self._layout = layout
         self._digest = digest
-        self._frames: dict[int, tuple[str, FrameSegment]] = {
-            frame.order: (file.path, frame) for file in layout.files for frame in file.frames
-        }
+        self._frames: dict[int, tuple[str, FrameSegment | CodedFrame]] = {}
+        for file in layout.files:
+            self._frames |= {frame.order: (file.path, frame) for frame in file.frames}
+            self._frames |= {frame.order: (file.path, frame) for frame in file.coded}
         self._tree = SourceTree(root)
+        self._coded = CodedFrames()
         self._open: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -54,6 +57,7 @@ class FilesSource:
                 os.close(handle)
             self._open.clear()
             self._tree.close()
+        self._coded.close()
 
     @property
     def frame_shape(self) -> tuple[int, int]:
@@ -78,12 +82,14 @@ class FilesSource:
         return self._frame(index)[1].summed
 
     def read(self, index: int, rows: slice | None = None) -> npt.NDArray[np.generic]:
-        """One frame, or some of its rows, in its stored dtype; raises SourceChanged if its file is shorter now."""
+        """One frame, or some of its rows, in its stored dtype; raises SourceChanged if its file is shorter or gone."""
         path, frame = self._frame(index)
         kind = np.dtype(frame.dtype)
         first, stop, step = (slice(None) if rows is None else rows).indices(frame.shape[0])
         if step != 1:
             return np.ascontiguousarray(self.read(index)[rows])
+        if isinstance(frame, CodedFrame):
+            return self._decode(path, frame, first, stop)
         part = np.empty((max(0, stop - first), frame.shape[1]), kind)
         if self._throttle is not None:
             self._throttle.spend(part.nbytes)
@@ -94,11 +100,19 @@ class FilesSource:
         """The layout's `nx` and, under 'digest', the product digest where it is known."""
         return {**self._layout.nx, "digest": self._digest}
 
-    def _frame(self, index: int) -> tuple[str, FrameSegment]:
+    def _frame(self, index: int) -> tuple[str, FrameSegment | CodedFrame]:
         try:
             return self._frames[index]
         except KeyError:
             raise UserError(f"the scan has no frame {index}") from None
+
+    def _decode(self, path: str, frame: CodedFrame, first: int, stop: int) -> npt.NDArray[np.generic]:
+        """Rows of a frame; raises SourceChanged if its file is not there any more, UserError if it cannot be read."""
+        if self._throttle is not None:
+            self._throttle.spend(frame.stored_bytes)
+        with self._lock:
+            self._handle(path)
+        return self._coded.read(os.path.join(self._tree.root, path), frame, (first, stop))
 
     def _fill(self, path: str, room: memoryview, offset: int) -> None:
         with self._lock:  # a descriptor must not be closed while it is read from
