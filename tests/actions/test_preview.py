@@ -11,13 +11,15 @@ from tomovault.actions.pack import Pack
 from tomovault.actions.preview import Preview
 from tomovault.actions.reconstruct import Reconstruct
 from tomovault.core.errors import IntegrityError, UserError
-from tomovault.core.layout import FrameKind
+from tomovault.core.known import CODED_FRAMES
+from tomovault.core.layout import FrameKind, Layout
 from tomovault.core.ports import Estimate
-from tomovault.core.record import Made, Stored, Unfinished
+from tomovault.core.record import Made, Moot, Stored, Unfinished
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
 from tomovault.formats.family import load
 from tomovault.package import preview as previews
+from tomovault.testing.bliss_scan import write_bliss_scan
 from tomovault.testing.edf_scan import write_edf_scan
 
 WHOSE = {"whose": {"scan": "s1", "locations": []}}
@@ -121,3 +123,50 @@ def test_a_package_that_turns_out_bad_is_told(order, package, bench, action):
         action().perform(wanted, bench)
     (bad,) = caught.value.records
     assert (bad.replica, bad.ok) == ("r1", False)
+
+
+@pytest.fixture
+def whole(tmp_path, bench):
+    """A scan with compressed frames, packed: orders for it, and what the package said."""
+    scan = write_bliss_scan(
+        str(tmp_path), "bone", variant="camera-gzip", shape=(16, 16), projections=8, flats=1, darks=1
+    )
+    bench.formats = load("bliss")
+    bench.engine = Engine
+    candidate = Candidate("bliss", scan.scans[-1].folder, "bone_0001.h5")
+    (report,) = bench.formats.inspect(candidate, settled=True)
+    vault = tmp_path / "vault"
+    vault.mkdir()
+    where = {"area": "inhouse", "folder": str(vault), "stem": "bone", "domain": "d"}
+    source = {"candidate": to_plain(candidate), "entry": report.entry, "identity": report.identity}
+    wanted = {**source, **where, "scan": {"name": "bone"}, "files_domain": "d"}
+    made, package, _ = Pack().perform({**wanted, "part_bytes": 1 << 30, "floor_bytes": 0, "threads": 1}, bench).records
+    more = {"package": package.location, "digest": made.digest, "parameters": {}, "threads": 1}
+    return SimpleNamespace(order={**source, **where, **more, **WHOSE}, made=made, candidate=candidate)
+
+
+def test_a_package_tells_how_many_frames_it_keeps_within_whole_files(whole):
+    assert whole.made.details == {CODED_FRAMES: 10}
+
+
+@pytest.mark.parametrize("action", [Preview, Reconstruct])
+def test_frames_that_a_package_keeps_within_whole_files_come_from_the_files(whole, bench, action):
+    wanted = {k: v for k, v in whole.order.items() if k != "threads" or action is Reconstruct}
+    made, stored = action().perform(wanted, bench).records
+    assert stored.verified_at is not None
+    assert action().perform({**wanted, "package": None, "stem": "again"}, bench).records[0].digest == made.digest
+
+
+@pytest.mark.parametrize("action", [Preview, Reconstruct])
+def test_where_the_files_were_taken_away_there_is_nothing_to_do(whole, bench, action):
+    """The files are there in this test, and nobody looks."""
+    bench.formats = None
+    wanted = {k: v for k, v in whole.order.items() if k != "threads" or action is Reconstruct}
+    with pytest.raises(Moot, match="keeps its files whole, and they are not on disk"):
+        action().perform({**wanted, "candidate": None}, bench)
+
+
+def test_files_without_a_frame_that_can_be_read_are_nothing_to_do_either(whole, bench):
+    bench.formats = SimpleNamespace(inspect=bench.formats.inspect, layout=lambda _report: Layout())
+    with pytest.raises(Moot, match="no projection in its files can be read as a frame"):
+        Preview().perform({k: v for k, v in whole.order.items() if k != "threads"}, bench)

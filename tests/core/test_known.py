@@ -3,7 +3,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tomovault.core.known import Declared, KnownScan, Permit, Pin, Product, RemovalPhase, facts_of, files_lost
+from tomovault.core.known import (
+    CODED_FRAMES,
+    Declared,
+    KnownScan,
+    Permit,
+    Pin,
+    Product,
+    RemovalPhase,
+    facts_of,
+    files_lost,
+    frames_lacking,
+)
 from tomovault.core.life import Facts
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Verdict
@@ -202,3 +213,39 @@ def test_pins_end():
     known = scan(pins=(Pin("1", "anna", "thesis", NOW + DAY), Pin("2", "bob", "old", NOW - DAY)))
     assert known.pinned_by(NOW).startswith("anna until 2030-01-11 (thesis)")
     assert known.pinned_by(NOW + 2 * DAY) == ""
+
+
+class TestFramesLacking:
+    """Where an engine may read the frames of a scan: its files, or a package on a disk that has them as frames."""
+
+    CODED = (replace(product(), details={CODED_FRAMES: 12}),)
+    GONE = replace(FILES, state=ReplicaState.GONE)
+
+    @pytest.mark.parametrize(
+        "known",
+        [
+            scan(products=()),
+            scan(FILES),
+            scan(FILES, PACKAGE, products=CODED),
+            scan(GONE, PACKAGE),
+            scan(GONE, PACKAGE, products=(replace(product(), details={CODED_FRAMES: 0}),)),
+        ],
+    )
+    def test_they_are_there(self, known):
+        assert frames_lacking(known) == ""
+
+    @pytest.mark.parametrize(
+        ("known", "why"),
+        [
+            (scan(GONE, PACKAGE, products=CODED), "compressed inside its files"),
+            (scan(replace(FILES, state=ReplicaState.LEAVING), PACKAGE, products=CODED), "compressed inside its files"),
+            (scan(replace(FILES, state=ReplicaState.SUSPECT), PACKAGE, products=CODED), "compressed inside its files"),
+            (scan(GONE, replace(FILES, location="/home/ann"), PACKAGE, products=CODED), "compressed inside its files"),
+            (scan(FILES, PACKAGE, products=CODED, superseded_by="s2"), "compressed inside its files"),
+            (scan(GONE, *TAPES), "neither its files nor a package"),
+            (scan(GONE, replace(PACKAGE, state=ReplicaState.SUSPECT), *TAPES), "neither its files nor a package"),
+        ],
+    )
+    def test_they_are_not(self, known, why):
+        assert why in frames_lacking(known)
+        assert "tomovault restore s --to /data/bone" in frames_lacking(known)

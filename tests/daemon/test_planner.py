@@ -76,6 +76,20 @@ def test_a_preview_that_failed_is_not_tried_again_for_a_copy_on_tape(town):
     assert "tomovault retry" in told["reason"]
 
 
+def test_a_step_whose_job_found_nothing_to_do_is_held_with_the_reason_and_not_due(town):
+    scan = town.scan("one", copies=1)
+    planner = Planner(town.vault)
+    planner.plan_scans(town.now)
+    town.finish("preview", Result(Outcome.SUCCEEDED, error="no projection in its files can be read as a frame"))
+    planner.plan_scans(town.now)
+    assert [j.status for j in town.jobs(scan, "preview")] == [JobStatus.SUCCEEDED]
+    with town.vault.catalogue.reading() as tx:
+        view = town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse"), town.now)
+    (told,) = [line for line in explain_page(view)["stages"] if line["stage"] == "previewed"]
+    assert told["status"] == scan_line(view)["stages"]["previewed"] == "held"
+    assert told["reason"] == "no projection in its files can be read as a frame"
+
+
 def test_room_is_made_and_then_no_more(town, full):
     scan, planner = full
     _plan(town, planner)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, TomovaultError
+from tomovault.core.known import CODED_FRAMES
+from tomovault.core.layout import FrameKind
 from tomovault.core.manifest import ManifestFile
 from tomovault.core.ports import Action, Bench, Progress, Throttle
 from tomovault.core.record import Made, Outcome, Recognised, Result, Stored
@@ -45,6 +47,10 @@ class Order:
     floor_bytes: int
     threads: int
     twins: tuple[Twin, ...] = ()
+
+
+#: The frames that an engine reads.
+_NEEDED = frozenset({FrameKind.PROJECTION, FrameKind.FLAT, FrameKind.DARK})
 
 
 class Pack:
@@ -113,6 +119,7 @@ class Pack:
             bytes=written.original_bytes,
             files=written.original_files,
             manifest=written.manifest,
+            details={CODED_FRAMES: sum(f.kind in _NEEDED for file in layout.files for f in file.coded)},
         )
         package = Stored(
             kind=ProductKind.ORIGINAL,

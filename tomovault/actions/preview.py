@@ -6,24 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tomovault.core.errors import UserError
-from tomovault.core.layout import FrameKind
 from tomovault.core.ports import Action, Bench, FrameSource
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import ProductKind, StoredFile
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
-from tomovault.formats.certified import find_report
 from tomovault.package.names import Whose
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which scan, from its package where `package` is set, which is that `replica` with these `files`; else from its
-    files.
+    """Which scan: its `package`, which is that `replica` with these `files`, and where its files are; each None where
+    it is not on disk.
     """
 
-    candidate: Candidate
+    candidate: Candidate | None
     entry: str
     identity: str
     package: str | None
@@ -47,20 +44,29 @@ class Preview:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The preview is on disk and re-read to its digest; the slice's parameters are stored as numbers.
 
-        Raises Unfinished, with a word about it, where the package is bad.
+        Raises Unfinished, with a word about it, where the package is bad, Moot where no frame can be read.
         """
+        from tomovault.package.frames import open_frames
         from tomovault.package.recheck import suspecting
 
         wanted = from_plain(Order, dict(order))
-        with suspecting(wanted.replica, wanted.files, bench, wanted.area):
-            return _make(wanted, bench)
+        frames = open_frames(
+            wanted.package,
+            wanted.candidate,
+            wanted.entry,
+            wanted.identity,
+            formats=bench.formats,
+            digest=wanted.digest,
+            throttle=bench.throttle(wanted.area),
+        )
+        with suspecting(wanted.replica, wanted.files, bench, wanted.area), frames as source:
+            return _make(wanted, source, bench)
 
 
-def _make(wanted: Order, bench: Bench) -> Result:
+def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
     from tomovault.package.made import facts_of_made
     from tomovault.package.preview import make_preview, verify_preview
 
-    source = open_source(wanted, bench)
     engine = bench.engine()
     started_at = bench.now()
     row = source.frame_shape[0] // 2
@@ -93,26 +99,6 @@ def _make(wanted: Order, bench: Bench) -> Result:
         now=bench.now,
     )
     return Result(Outcome.SUCCEEDED, facts)
-
-
-def open_source(wanted: Order, bench: Bench) -> FrameSource:
-    """The scan's frames. Raises UserError where it has none that can be read as frames."""
-    from tomovault.package.files_source import FilesSource
-    from tomovault.package.reader import PackageReader
-
-    source: FrameSource
-    throttle = bench.throttle(wanted.area)
-    if wanted.package is not None:
-        source = PackageReader.open(wanted.package, throttle=throttle)
-    else:
-        report = find_report(bench.formats, wanted.candidate, wanted.entry, wanted.identity)
-        source = FilesSource(report.root, bench.formats.layout(report), digest=wanted.digest, throttle=throttle)
-    if not source.indices(FrameKind.PROJECTION):
-        raise UserError(
-            f"{wanted.stem}: no projection can be read as a frame",
-            hint="its files are kept whole; a preview needs uncompressed frames",
-        )
-    return source
 
 
 PLUGIN: type[Action] = Preview

@@ -1,4 +1,4 @@
-"""reconstruct: make a volume from a package, with every parameter stored as it was used."""
+"""reconstruct: make a volume, with every parameter stored as it was used."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tomovault.core.errors import UserError
-from tomovault.core.layout import FrameKind
-from tomovault.core.ports import Action, Bench
+from tomovault.core.ports import Action, Bench, FrameSource
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import ProductKind, StoredFile
+from tomovault.core.scan import Candidate
 from tomovault.core.wire import from_plain
 from tomovault.package.names import Whose
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which package, with which parameters (empty: the engine's own), and where the volume goes. The package is that
-    `replica` with these `files`.
+    """Which scan, with which parameters (empty: the engine's own), and where the volume goes: its `package`, which is
+    that `replica` with these `files`, and where its files are; each None where it is not on disk.
 
     No run begins that would need more than `memory_bytes`; 0 is no limit.
     """
 
-    package: str
+    package: str | None
     area: str
     folder: str
     stem: str
@@ -35,6 +35,10 @@ class Order:
     memory_bytes: int = 0
     replica: str = ""
     files: tuple[StoredFile, ...] = ()
+    candidate: Candidate | None = None
+    entry: str = ""
+    identity: str = ""
+    digest: str = ""
 
 
 class Reconstruct:
@@ -45,23 +49,29 @@ class Reconstruct:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The volume is on disk and re-read to its digest, its resolved parameters inside and recorded.
 
-        Raises Unfinished, with a word about it, where the package is bad.
+        Raises Unfinished, with a word about it, where the package is bad, Moot where no frame can be read.
         """
+        from tomovault.package.frames import open_frames
         from tomovault.package.recheck import suspecting
 
         wanted = from_plain(Order, dict(order))
-        with suspecting(wanted.replica, wanted.files, bench, wanted.area):
-            return _make(wanted, bench)
+        frames = open_frames(
+            wanted.package,
+            wanted.candidate,
+            wanted.entry,
+            wanted.identity,
+            formats=bench.formats,
+            digest=wanted.digest,
+            throttle=bench.throttle(wanted.area),
+        )
+        with suspecting(wanted.replica, wanted.files, bench, wanted.area), frames as source:
+            return _make(wanted, source, bench)
 
 
-def _make(wanted: Order, bench: Bench) -> Result:
+def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
     from tomovault.package.made import facts_of_made
-    from tomovault.package.reader import PackageReader
     from tomovault.package.volume import verify_volume, write_volume
 
-    source = PackageReader.open(wanted.package, throttle=bench.throttle(wanted.area))
-    if not source.indices(FrameKind.PROJECTION):
-        raise UserError(f"{wanted.stem}: its package holds no projections that can be read as frames")
     engine = bench.engine()
     started_at = bench.now()
     resolved = dict(engine.resolve(source, wanted.parameters))

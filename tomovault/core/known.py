@@ -22,6 +22,9 @@ from tomovault.core.replica import (
 from tomovault.core.scan import Candidate, Certificate, Condition, Verdict
 from tomovault.core.transfer import Transfer, TransferState
 
+#: Of an original, in its details: how many of its frames a package keeps within whole files.
+CODED_FRAMES = "coded_frames"
+
 
 class JobStatus(enum.StrEnum):
     """The life of a queued action."""
@@ -188,6 +191,15 @@ class KnownScan:
         original = replica.product is ProductKind.ORIGINAL and replica.form is Form.FILES
         return original and (replica.location, replica.tier) != (self.root, self.area)
 
+    @property
+    def files_on_disk(self) -> bool:
+        """Whether the original files are at the scan's own place: as they were found, or as a good replica."""
+        if self.superseded_by:
+            return False
+        good = (ReplicaState.VERIFIED, ReplicaState.PRESENT)
+        files = _files_as_written(self)
+        return not files or any(r.state in good for r in files)
+
     def pinned_by(self, now: datetime) -> str:
         """Owner and reason of a pin that holds now, or ''."""
         for pin in self.pins:
@@ -240,6 +252,22 @@ def facts_of(
 
 def _made(scan: KnownScan, kind: ProductKind) -> bool:
     return any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind))
+
+
+def frames_lacking(scan: KnownScan) -> str:
+    """Why an engine can read no frames of the scan now; '' where it can, as far as is known."""
+    original = scan.product(ProductKind.ORIGINAL)
+    if original is None or scan.files_on_disk:
+        return ""
+    packages = scan.replicas_of(ProductKind.ORIGINAL, Form.PACKAGE)
+    disks = (TierClass.FAST, TierClass.SERVER)
+    if not any(r.state is ReplicaState.VERIFIED and r.tier_class in disks for r in packages):
+        why = "neither its files nor a package of it are on disk"
+    elif original.details.get(CODED_FRAMES):
+        why = "its frames are compressed inside its files, and those are not on disk any more"
+    else:
+        return ""
+    return f"{why}; they are read again after: tomovault restore {scan.id} --to {scan.root}"
 
 
 def export_standing(scan: KnownScan, kind: ProductKind) -> Standing | None:

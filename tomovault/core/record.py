@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tomovault.core.errors import TomovaultError
 from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.core.scan import Candidate, ScanReport
 from tomovault.core.transfer import TransferFailed, TransferPlanned, TransferReceived, TransferSubmitted
@@ -217,6 +218,10 @@ class Result:
     cpu_s: float = 0.0
     at_once: bool = False
     pause_s: float = 0.0
+
+
+class Moot(TomovaultError):
+    """What a job was queued for is done, not wanted any more, or not to be had from what there is; says which."""
 
 
 class Unfinished(Exception):

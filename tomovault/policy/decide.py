@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tomovault.core.known import JobStatus, KnownScan, files_lost
+from tomovault.core.known import JobStatus, KnownScan, files_lost, frames_lacking
 from tomovault.core.life import Removal, Stage, Wants, may_go
 from tomovault.core.replica import (
     LEAST_COPIES,
@@ -358,10 +358,12 @@ def _forbidden(matches: Sequence[Match], policy: Policy) -> dict[Stage, str]:
 def _held_back(
     scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, by: Mapping[Stage, str], matches: Sequence[Match]
 ) -> dict[Stage, str]:
-    """What a pin, a switch of the area or law 4 holds back of the wanted removals and reductions, and what its format
-    says of a scan that no engine can reconstruct.
+    """What a pin, a switch of the area or law 4 holds back of the wanted removals and reductions, and of what is made
+    from frames where none can be read, now or by what its format says.
     """
     held: dict[Stage, str] = {}
+    if lacking := frames_lacking(scan):
+        held |= {stage: lacking for stage in (Stage.PREVIEWED, Stage.RECONSTRUCTED) if stage in by}
     if isinstance(reason := scan.metadata.get("no_reconstruction"), str):
         held |= {stage: reason for stage in (Stage.PREVIEWED, Stage.RECONSTRUCTED, Stage.REDUCED) if stage in by}
     pin = scan.pinned_by(now)

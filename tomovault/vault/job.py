@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Refused, TomovaultError, Transient
-from tomovault.core.record import Outcome, Result, Unfinished
+from tomovault.core.record import Moot, Outcome, Result, Unfinished
 from tomovault.core.wire import to_plain
 from tomovault.vault.checkpoints import belong_to, checkpoint
 from tomovault.vault.job_folder import ORDER, RESULT, write_json
@@ -119,9 +119,11 @@ def _told(problem: Exception) -> Result:
 
 
 def result_of_failure(problem: Exception) -> Result:
-    """What an exception means for the job: tried again, refused, damaged, or failed."""
+    """What an exception means for the job: over with nothing done, tried again, refused, damaged, or failed."""
     hint = problem.hint if isinstance(problem, TomovaultError) else ""
     message = problem.message if isinstance(problem, TomovaultError) else f"{type(problem).__name__}: {problem}"
+    if isinstance(problem, Moot):
+        return Result(Outcome.SUCCEEDED, error=message)
     if isinstance(problem, Refused):
         return Result(Outcome.REFUSED, error=f"{message} ({problem.by})", hint=hint)
     if isinstance(problem, IntegrityError):

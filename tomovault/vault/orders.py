@@ -13,7 +13,7 @@ from typing import Any
 
 from tomovault.catalog.joins import list_twins
 from tomovault.core.errors import Refused, Transient, UserError
-from tomovault.core.known import KnownScan
+from tomovault.core.known import CODED_FRAMES, KnownScan, frames_lacking
 from tomovault.core.life import Stage, Status
 from tomovault.core.ports import Parcel, Placed
 from tomovault.core.replica import (
@@ -153,17 +153,31 @@ def scan_facts(scan: KnownScan) -> dict[str, Any]:
     return plain
 
 
-def _preview(request: Request) -> dict[str, Any]:
-    package = disk_package(request.vault, request.scan)
+def _frames(request: Request) -> dict[str, Any]:
+    """A package on disk that has the frames, and the files; those that were taken away are not looked for."""
+    scan = request.scan
+    original, candidate = scan.product(ProductKind.ORIGINAL), scan.candidate if scan.files_on_disk else None
+    coded = original is not None and bool(original.details.get(CODED_FRAMES))
+    package = disk_package(request.vault, scan) if not coded else None
+    if package is None and candidate is None:
+        raise Moot(frames_lacking(scan) or "neither its files nor a package of it are on disk")
     if package is not None:
         require_place(request.vault, request.tx, package.tier)
     return {
-        **_source(request),
-        **_place(request),
+        "candidate": to_plain(candidate) if candidate is not None else None,
+        "entry": scan.entry,
+        "identity": scan.identity,
         "package": package.location if package else None,
         "replica": package.id if package else "",
         "files": to_plain(stored_files(request, package)) if package else [],
-        "digest": package.digest if package else "",
+        "digest": original.digest if original else "",
+    }
+
+
+def _preview(request: Request) -> dict[str, Any]:
+    return {
+        **_frames(request),
+        **_place(request),
         "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
         "parameters": _preset(request, "preview"),
         "floor_bytes": request.vault.area(request.scan.area).floor,
@@ -171,12 +185,10 @@ def _preview(request: Request) -> dict[str, Any]:
 
 
 def _reconstruct(request: Request) -> dict[str, Any]:
-    vault, package = request.vault, _need_package(request)
+    vault = request.vault
     return {
+        **_frames(request),
         **_place(request),
-        "package": package.location,
-        "replica": package.id,
-        "files": to_plain(stored_files(request, package)),
         "threads": vault.site.jobs.cpus,
         "memory_bytes": vault.site.jobs.memory_bytes,
         "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},

@@ -218,7 +218,8 @@ def explain_page(view: View) -> dict[str, Any]:
 
 def _with_its_job(view: View, stage: Stage) -> Standing:
     """Where a stage stands; one that is due and whose job was put off waits, for what the job said, and one whose job
-    has failed is held until a fact that it rests on is new, or a person says so.
+    has failed is held until a fact that it rests on is new, or a person says so. One whose job found nothing to do is
+    held for the reason that it gave, until a new fact.
     """
     standing, action = view.standings[stage], step_of(stage).action
     jobs = [j for j in view.scan.jobs if j.action == action]
@@ -228,6 +229,8 @@ def _with_its_job(view: View, stage: Stage) -> Standing:
     if waiting:
         return Standing(Status.WAITING, name_of(waiting[-1].error))
     last = max(jobs, key=lambda j: j.queued_at)
+    if last.status is JobStatus.SUCCEEDED and last.error:
+        return Standing(Status.HELD, name_of(last.error))
     if last.status is JobStatus.FAILED:
         return Standing(Status.HELD, f"failed: {name_of(last.error)}; again with: tomovault retry {last.id}")
     return standing

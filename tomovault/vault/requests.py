@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tomovault.core.errors import TomovaultError
 from tomovault.core.known import KnownScan
+from tomovault.core.record import Moot as Moot
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, StoredFile
 from tomovault.vault.vault import Vault
-
-
-class Moot(TomovaultError):
-    """What the job was queued for is done, or not wanted any more."""
 
 
 @dataclass(frozen=True)
