@@ -256,15 +256,18 @@ def backend(request: pytest.FixtureRequest) -> str:
 _LONG = {"crash", "stories", "faults", "figures"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests come first, so that no worker is left with one at the end; those that share what a fixture made for
-    their module run on one worker (`--dist loadgroup`), where it is made once.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests that share what a fixture made for their module run on one worker (`--dist loadgroup`), where it is made
+    once. Marked here, since the workers read the marks before they ask anybody to change the list of tests.
     """
+    definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest has no public way
+    if any(made[-1].scope == "module" for made in definitions):
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: item.path.parent.name not in _LONG)
-    for item in items:
-        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest has no public way
-        if any(made[-1].scope == "module" for made in definitions):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 # --- one count over all processes --------------------------------------------------------------------

@@ -435,11 +435,11 @@ def test_failed_jobs_are_told_with_their_reason(town, ask, say):
     assert (failed["error"], failed["hint"]) == ("it is broken", "mend it")
     assert failed["name"] == "one"
     said = say("status").out
-    assert f"{failed['id']}: pack of one after 1 attempts: it is broken - mend it" in said
+    assert f"{failed['id']}: pack of one after 1 attempt: it is broken - mend it" in said
     with town.vault.catalogue.writing() as tx:
         town.vault.catalogue.queue_job(tx, "inspect", None, {}, dedup_key="i", rule="watch", now=town.now, place="far")
     town.finish("inspect", Result(Outcome.FAILED, error="no"))
-    assert ": inspect in far after 1 attempts: no" in say("status").out
+    assert ": inspect in far after 1 attempt: no" in say("status").out
 
 
 def test_an_area_of_another_machine_is_told_to_be_unwatched(town, ask, say):

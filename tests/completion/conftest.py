@@ -25,7 +25,7 @@ from tomovault.core.scan import Verdict
 from tomovault.daemon import lookout as lookout_module
 from tomovault.daemon.areas import AreaWatch, Look
 from tomovault.formats.family import load, load_all
-from tomovault.formats.limits import _environment
+from tomovault.formats.limits import child_environment
 from tomovault.testing.bliss_scan import write_bliss_scan
 from tomovault.testing.clock import FakeClock
 from tomovault.testing.edf_scan import write_edf_scan
@@ -55,7 +55,7 @@ class Inspector:
             [sys.executable, "-P", "-B", "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env=child_environment(),
             cwd="/",
             text=True,
         )

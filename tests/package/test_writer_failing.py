@@ -5,7 +5,7 @@ import os
 import hdf5plugin  # noqa: F401
 import pytest
 
-from tomovault.core.errors import NoSpace, SourceChanged, Transient, UserError
+from tomovault.core.errors import NoRoomYet, NoSpace, SourceChanged, Transient, UserError
 from tomovault.core.layout import FileLayout, FrameKind, FrameSegment, Layout
 from tomovault.package import container
 
@@ -137,7 +137,7 @@ def test_a_layout_made_for_another_size_or_file_is_refused(bench):
 
 def test_the_floor_is_kept(series):
     state = os.statvfs(series.root)
-    _fails(series, NoSpace, floor_bytes=state.f_bavail * state.f_frsize)
+    _fails(series, NoRoomYet, floor_bytes=state.f_bavail * state.f_frsize)
 
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(series, monkeypatch):

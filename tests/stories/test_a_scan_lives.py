@@ -40,7 +40,7 @@ def test_every_stage_is_reached(site):
         done = {stage for stage, status in scan["stages"].items() if status == "done"}
         assert done == {"complete", "previewed", "packed", "archived", "reconstructed"}
         assert scan["stages"]["accepted"] == "waiting"
-        assert scan["stages"]["pruned"] == "held", "prune is off"
+        assert scan["stages"]["pruned"] == "off", "prune is off, and no rule asks for it"
         assert scan["stages"]["reduced"] == scan["stages"]["exported"] == "off"
 
 
@@ -159,7 +159,7 @@ def test_verify_status_preview_and_doctor(site):
         assert isinstance(check["ok"], bool)
     stages = {s["stage"]: s for s in site.ask("explain", "bone_")["stages"]}
     assert set(stages) == _STAGES
-    assert stages["pruned"]["status"] == "held"
+    assert stages["pruned"]["status"] == "off"
     assert stages["pruned"]["reason"]
     assert stages["archived"]["rule"] == "archive@standard:1"
     assert site.ask("audit", "verify")["ok"] is True

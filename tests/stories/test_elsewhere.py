@@ -187,7 +187,7 @@ def test_a_restore_killed_at_any_point_makes_no_scan(site, digests, replicas, tm
             break
     assert {p.name for p in once.iterdir()} == points
     site.live()
-    listed = site.ask("scan", "list")["scans"]
+    listed = site.ask("scan", "list", "--all")["scans"]
     (scan,) = [s for s in listed if not s["superseded_by"]]
     assert {s["path"] for s in listed} == {str(root), str(copy)}
     page = site.show(scan["id"])

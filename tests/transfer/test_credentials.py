@@ -62,4 +62,4 @@ def test_a_file_with_something_else_in_it_is_refused_and_not_quoted(place, name,
 
 def test_whoever_reads_a_foreign_file_does_not_get_the_token(monkeypatch):
     monkeypatch.setenv(TOKEN_VARIABLE, "secret")
-    assert "secret" not in limits._environment().values()
+    assert "secret" not in limits.child_environment().values()
