@@ -107,64 +107,6 @@ def test_announced_calibration_that_is_missing(edf_folder, names):
     assert scan.report().certificate.verdict is Verdict.INCOMPLETE
 
 
-def _as_longs(image):
-    """An image as a detector's sums are stored: in samples twice as wide."""
-    header, body = image[:-48], image[-48:]
-    header = header.replace(b"UnsignedShort", b"UnsignedLong ").replace(b"= 48 ;", b"= 96 ;")
-    return header + b"".join(body[i : i + 2] + b"\0\0" for i in range(0, 48, 2))
-
-
-@pytest.mark.parametrize("dark_n", [3, 20])
-def test_a_lone_dark_that_is_told_to_be_a_sum_stands_for_all(edf_folder, image_bytes, dark_n):
-    scan = edf_folder(dark_n=dark_n).write(dark=False)
-    for image in (image_bytes(extra=f"no_summed = {dark_n} ;\n"), _as_longs(image_bytes(900))):
-        scan.put("dark0000.edf", image)
-        report = scan.report()
-        assert report.certificate.verdict is Verdict.COMPLETE, report.certificate
-        assert report.certificate.found.darks == dark_n
-        summed = {f.path: f.frames[0].summed for f in family.load("edf").layout(report).files}
-        assert summed["dark0000.edf"] == dark_n
-
-
-def test_a_lone_dark_of_which_nothing_is_told_is_undecided(edf_folder, image_bytes):
-    scan = edf_folder(dark_n=20).write(dark=False)
-    scan.put("dark0000.edf", image_bytes(900))
-    report = scan.report()
-    assert report.certificate.verdict is Verdict.UNDECIDED
-    assert "nothing says whether dark0000.edf is the sum of 20 darks or the first of them" in problems(report)
-    assert report.certificate.found.darks == 1
-    scan.put("dark.edf", image_bytes(901))
-    assert scan.report().certificate.verdict is Verdict.COMPLETE
-
-
-@pytest.mark.parametrize(("name", "told"), [("dark0007.edf", ""), ("dark0000.edf", "no_summed = 1 ;\n")])
-def test_one_of_many_darks_does_not_stand_for_all(edf_folder, image_bytes, name, told):
-    scan = edf_folder(dark_n=20).write(dark=False)
-    scan.put(name, image_bytes(900, extra=told))
-    report = scan.report()
-    assert report.certificate.verdict is Verdict.INCOMPLETE
-    assert "19 of 20 darks are missing" in problems(report)
-    assert report.certificate.found.darks == 1
-    assert {f.path: f.frames[0].summed for f in family.load("edf").layout(report).files}[name] == 1
-
-
-def test_a_sum_of_fewer_darks_than_announced_is_incomplete(edf_folder, image_bytes):
-    scan = edf_folder(dark_n=20).write(dark=False)
-    scan.put("darkend0000.edf", image_bytes(900, extra="no_summed = 5 ;\n"))
-    report = scan.report()
-    assert report.certificate.verdict is Verdict.INCOMPLETE
-    assert "15 of 20 darks are missing" in problems(report)
-
-
-def test_every_single_dark_makes_them_whole(edf_folder, image_bytes):
-    scan = edf_folder(dark_n=3).write(dark=False)
-    for index in range(3):
-        scan.put(f"dark{index:04d}.edf", image_bytes(900 + index))
-    assert scan.report().certificate.verdict is Verdict.COMPLETE
-    (scan.path / "dark0001.edf").unlink()
-    assert "1 of 3 darks are missing" in problems(scan.report())
-
-
 def test_without_info_the_xml_is_enough(edf_folder):
     assert edf_folder().write(info=False).report().certificate.verdict is Verdict.COMPLETE
 
@@ -184,68 +126,6 @@ def test_half_an_xml_is_not_complete(edf_folder):
     scan.xml(cut=80)
     assert scan.report().certificate.verdict is Verdict.INCOMPLETE
     assert scan.report(settled=False).certificate.verdict is Verdict.ACQUIRING
-
-
-def test_abort(edf_folder):
-    scan = edf_folder().write(xml=False, dark=False)
-    (scan.path / "scan_0008.edf").unlink()
-    scan.put("scan_.abo", b"")
-    assert scan.report().certificate.verdict is Verdict.ABORTED
-
-
-def _leave_abort(scan, age_s):
-    """An `.abo` so many seconds older than what comes next."""
-    scan.clock -= age_s
-    scan.put("scan_.abo", b"")
-    scan.clock += age_s
-
-
-def test_an_abort_of_an_earlier_scan_does_not_end_a_later_one(edf_folder):
-    scan = edf_folder()
-    _leave_abort(scan, 9999)
-    scan.info()
-    scan.flats(0)
-    for index in range(4):
-        scan.projection(index)
-    report = scan.report()
-    assert report.certificate.verdict is Verdict.INCOMPLETE
-    assert "scan_.abo is older than scan_0003.edf" in problems(report)
-    assert scan.report(settled=False).certificate.verdict is Verdict.ACQUIRING
-    scan.write()
-    report = scan.report()
-    assert report.certificate.verdict is Verdict.COMPLETE, report.certificate
-    assert {f.state.path: f.role for f in report.files}["scan_.abo"] is FileRole.METADATA
-
-
-def test_an_abort_of_an_earlier_scan_ends_with_the_first_flats_of_the_next(edf_folder):
-    scan = edf_folder().write(xml=False, dark=False)
-    (scan.path / "scan_0008.edf").unlink()
-    scan.put("scan_.abo", b"")
-    assert scan.report().certificate.verdict is Verdict.ABORTED
-    scan.clock += 60
-    scan.flats(0)
-    assert scan.report().certificate.verdict is not Verdict.ABORTED
-
-
-def test_an_abort_that_overtakes_the_last_frame_is_one(edf_folder):
-    scan = edf_folder().write(xml=False, dark=False)
-    (scan.path / "scan_0008.edf").unlink()
-    _leave_abort(scan, 3)
-    assert scan.report().certificate.verdict is Verdict.ABORTED
-
-
-def test_an_abort_says_nothing_of_files_that_cannot_be_read(edf_folder, monkeypatch):
-    scan = edf_folder().write(xml=False)
-    scan.put("scan_.abo", b"")
-    real_open = os.open
-
-    def refuse(path, flags, *args, **kwargs):
-        if path == "scan_0008.edf":
-            raise PermissionError(13, "Permission denied")
-        return real_open(path, flags, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", refuse)
-    assert scan.report().certificate.verdict is Verdict.UNREADABLE
 
 
 def test_reduced_flats_stand_for_singles_and_the_link_is_kept(edf_folder, image_bytes):

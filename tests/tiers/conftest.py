@@ -1,4 +1,6 @@
 import hashlib
+import itertools
+import os
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -6,6 +8,7 @@ import pytest
 
 from tomovault.core.ports import Parcel
 from tomovault.core.replica import StoredFile
+from tomovault.tiers import quarantine as q
 from tomovault.tiers.emulated_library import EmulatedLibrary
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -79,3 +82,73 @@ def shelf(tmp_path):
         log=tape / "log.jsonl",
         state=tape / "library.json",
     )
+
+
+# --- removals ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scan(new_scan):
+    return new_scan()
+
+
+@pytest.fixture
+def new_scan(tmp_path, bucket):
+    """Called for a scan in an area of its own."""
+    numbers = itertools.count(1)
+    return lambda: _scan(tmp_path / f"area{next(numbers)}", bucket)
+
+
+def _scan(area, bucket):
+    """A scan of five files, a subfolder and a link below an area, with everything that the calls need."""
+    root = area / "visit" / "scan"
+    (root / "sub" / "deep").mkdir(parents=True)
+    for number in range(4):
+        (root / f"f{number}.edf").write_bytes(bytes([number]) * (100 + number))
+    (root / "sub" / "deep" / "g.edf").write_bytes(b"deep")
+    os.symlink("f0.edf", root / "link")
+    names = ["f0.edf", "f1.edf", "f2.edf", "f3.edf", "sub/deep/g.edf", "link"]
+    place = q.Place(str(area), str(root), str(area / ".tomovault" / "quarantine" / "m1"))
+    calls = {"may_continue": lambda: True, "throttle": bucket, "checkpoint": lambda _name: None}
+
+    def move(victims=None, *, keep=(), **more):
+        chosen = victims if victims is not None else [_victim(root, n) for n in names]
+        return q.move_in(place, chosen, keep=frozenset(keep), **{**calls, **more})
+
+    def back(**more):
+        asked = {name: calls[name] for name in ("may_continue", "checkpoint")}
+        return q.put_back(place, **{**asked, **more})
+
+    return SimpleNamespace(
+        area=area,
+        root=root,
+        names=names,
+        place=place,
+        inside=area / ".tomovault" / "quarantine" / "m1" / "files",
+        victim=lambda path, **more: _victim(root, path, **more),
+        tree=_tree,
+        victims=[_victim(root, n) for n in names],
+        move=move,
+        back=back,
+        empty=lambda **more: q.empty(place, **{**calls, **more}),
+    )
+
+
+def _victim(root, path, *, known=True):
+    file = root / path
+    state = os.lstat(file)
+    if file.is_symlink():
+        return q.Victim(path, state.st_size, "", link_target=os.readlink(file))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    times = (state.st_mtime_ns, state.st_ctime_ns, state.st_ino) if known else (None, None, None)
+    return q.Victim(path, state.st_size, digest, *times)
+
+
+def _tree(folder):
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            found[str(path.relative_to(folder))] = os.readlink(path)
+        elif path.is_file():
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found

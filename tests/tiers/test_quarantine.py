@@ -1,14 +1,10 @@
-import contextlib
 import errno
-import hashlib
-import itertools
-import json
 import os
 import stat
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomovault.core.errors import AreaAbsent, Refused, Transient, UserError
@@ -16,86 +12,17 @@ from tomovault.tiers import ground as grounds
 from tomovault.tiers import quarantine as q
 
 
-class Killed(Exception):
-    pass
-
-
-def _victim(root, path, *, known=True):
-    file = root / path
-    state = os.lstat(file)
-    if file.is_symlink():
-        return q.Victim(path, state.st_size, "", link_target=os.readlink(file))
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    times = (state.st_mtime_ns, state.st_ctime_ns, state.st_ino) if known else (None, None, None)
-    return q.Victim(path, state.st_size, digest, *times)
-
-
-@pytest.fixture
-def scan(new_scan):
-    return new_scan()
-
-
-@pytest.fixture
-def new_scan(tmp_path, bucket):
-    """Called for a scan in an area of its own."""
-    numbers = itertools.count(1)
-    return lambda: _scan(tmp_path / f"area{next(numbers)}", bucket)
-
-
-def _scan(area, bucket):
-    """A scan of five files, a subfolder and a link below an area, with everything that the calls need."""
-    root = area / "visit" / "scan"
-    (root / "sub" / "deep").mkdir(parents=True)
-    for number in range(4):
-        (root / f"f{number}.edf").write_bytes(bytes([number]) * (100 + number))
-    (root / "sub" / "deep" / "g.edf").write_bytes(b"deep")
-    os.symlink("f0.edf", root / "link")
-    names = ["f0.edf", "f1.edf", "f2.edf", "f3.edf", "sub/deep/g.edf", "link"]
-    place = q.Place(str(area), str(root), str(area / ".tomovault" / "quarantine" / "m1"))
-    calls = {"may_continue": lambda: True, "throttle": bucket, "checkpoint": lambda _name: None}
-
-    def move(victims=None, *, keep=(), **more):
-        chosen = victims if victims is not None else [_victim(root, n) for n in names]
-        return q.move_in(place, chosen, keep=frozenset(keep), **{**calls, **more})
-
-    def back(**more):
-        asked = {name: calls[name] for name in ("may_continue", "checkpoint")}
-        return q.put_back(place, **{**asked, **more})
-
-    return SimpleNamespace(
-        area=area,
-        root=root,
-        names=names,
-        place=place,
-        inside=area / ".tomovault" / "quarantine" / "m1" / "files",
-        victims=[_victim(root, n) for n in names],
-        move=move,
-        back=back,
-        empty=lambda **more: q.empty(place, **{**calls, **more}),
-    )
-
-
-def _tree(folder):
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            found[str(path.relative_to(folder))] = os.readlink(path)
-        elif path.is_file():
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
-
-
 def test_everything_goes_in_and_comes_back_as_it_was(scan):
-    before = _tree(scan.root)
+    before = scan.tree(scan.root)
     states = {n: os.lstat(scan.root / n) for n in scan.names}
     outcome = scan.move()
     assert sorted(outcome.moved) == sorted(scan.names)
     assert outcome.bytes == sum(s.st_size for s in states.values())
     assert (outcome.left, outcome.missing) == ([], [])
-    assert _tree(scan.root) == {}
-    assert _tree(scan.inside) == before
+    assert scan.tree(scan.root) == {}
+    assert scan.tree(scan.inside) == before
     assert scan.back() == (6, outcome.bytes, [])
-    assert _tree(scan.root) == before
+    assert scan.tree(scan.root) == before
     after = {n: os.lstat(scan.root / n) for n in scan.names}
     assert {n: (s.st_ino, s.st_mtime_ns, s.st_mode) for n, s in after.items()} == {
         n: (s.st_ino, s.st_mtime_ns, s.st_mode) for n, s in states.items()
@@ -126,14 +53,14 @@ def test_files_that_are_not_of_the_scan_stay_and_keep_their_folder(scan):
     (scan.root / "sub" / "notes.txt").write_text("mine")
     scan.move()
     scan.empty()
-    assert _tree(scan.root) == {"sub/notes.txt": b"mine"}
+    assert scan.tree(scan.root) == {"sub/notes.txt": b"mine"}
     assert not (scan.root / "sub" / "deep").exists()
 
 
 def test_what_another_scan_needs_stays(scan):
     outcome = scan.move(keep=["f1.edf"])
     assert outcome.left == ["f1.edf: another scan needs it"]
-    assert _tree(scan.root) == {"f1.edf": b"\x01" * 101}
+    assert scan.tree(scan.root) == {"f1.edf": b"\x01" * 101}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +95,7 @@ def test_a_link_that_points_elsewhere_stays(scan):
 
 
 def test_unknown_times_force_a_re_hash(scan, bucket):
-    victims = [_victim(scan.root, n, known=False) for n in scan.names]
+    victims = [scan.victim(n, known=False) for n in scan.names]
     assert len(scan.move(victims).moved) == 6
     assert bucket.spent == sum(v.size for v in victims if v.link_target is None)
 
@@ -176,10 +103,10 @@ def test_unknown_times_force_a_re_hash(scan, bucket):
 def test_hard_links_of_one_file_go_and_come_back(scan):
     os.link(scan.root / "f0.edf", scan.root / "f0again.edf")
     names = [*scan.names, "f0again.edf"]
-    assert len(scan.move([_victim(scan.root, n) for n in names]).moved) == 7
+    assert len(scan.move([scan.victim(n) for n in names]).moved) == 7
     assert scan.back()[0] == 7
     assert (scan.root / "f0.edf").samefile(scan.root / "f0again.edf")
-    scan.move([_victim(scan.root, n) for n in names])
+    scan.move([scan.victim(n) for n in names])
     assert scan.empty()[0::2] == (7, [])
 
 
@@ -220,7 +147,7 @@ def test_a_scan_folder_replaced_by_a_link_moves_nothing(scan, tmp_path):
     scan.root.symlink_to(elsewhere)
     with pytest.raises(Refused):
         scan.move(scan.victims)
-    assert len(_tree(elsewhere)) == 6
+    assert len(scan.tree(elsewhere)) == 6
 
 
 def test_a_subfolder_replaced_by_a_link_is_left(scan, tmp_path):
@@ -237,7 +164,7 @@ def test_a_quarantine_that_is_a_link_is_not_entered(scan, tmp_path):
     (scan.area / ".tomovault" / "quarantine").symlink_to(tmp_path / "trap")
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         scan.move(scan.victims)
-    assert len(_tree(scan.root)) == 6
+    assert len(scan.tree(scan.root)) == 6
 
 
 def test_an_area_that_is_not_there_is_absent(scan):
@@ -271,7 +198,7 @@ def test_an_io_error_stops_all(scan, monkeypatch):
     monkeypatch.setattr(q, "move", fail)
     with pytest.raises(Transient, match="Input/output"):
         scan.move()
-    assert len(_tree(scan.root)) == 6
+    assert len(scan.tree(scan.root)) == 6
 
 
 def test_many_refusals_of_the_file_system_brake(scan, monkeypatch):
@@ -288,28 +215,28 @@ def test_a_lost_claim_stops_before_the_next_file(scan):
     answers = iter([True, True, False])
     with pytest.raises(Transient, match="claim"):
         scan.move(may_continue=lambda: next(answers))
-    assert len(_tree(scan.inside)) == 2
+    assert len(scan.tree(scan.inside)) == 2
     answers = iter([True, False])
     scan.move(scan.victims)
     with pytest.raises(Transient, match="claim"):
         scan.empty(may_continue=lambda: next(answers))
-    assert len(_tree(scan.inside)) == 5
+    assert len(scan.tree(scan.inside)) == 5
 
 
 def test_a_claim_lost_while_a_file_is_read_stops_before_that_file(scan):
     """To hash one may take minutes: the claim is asked for right before the rename and before the unlink."""
     read = []
     claim = {"throttle": SimpleNamespace(spend=read.append), "may_continue": lambda: not read}
-    before = _tree(scan.root)
+    before = scan.tree(scan.root)
     with pytest.raises(Transient, match="nothing more was moved"):
-        scan.move([_victim(scan.root, n, known=False) for n in scan.names], **claim)
-    assert (len(read), _tree(scan.root)) == (1, before)
+        scan.move([scan.victim(n, known=False) for n in scan.names], **claim)
+    assert (len(read), scan.tree(scan.root)) == (1, before)
     scan.move(scan.victims)
     os.utime(scan.inside / "f0.edf", ns=(1, 1))
     read.clear()
     with pytest.raises(Transient, match="nothing more was removed"):
         scan.empty(**claim)
-    assert (len(read), _tree(scan.inside)) == (1, before)
+    assert (len(read), scan.tree(scan.inside)) == (1, before)
 
 
 def test_an_undo_whose_claim_is_lost_puts_nothing_more_back(scan):
@@ -317,7 +244,7 @@ def test_an_undo_whose_claim_is_lost_puts_nothing_more_back(scan):
     answers = iter([True, True, False])
     with pytest.raises(Transient, match="nothing more was put back"):
         scan.back(may_continue=lambda: next(answers))
-    assert (len(_tree(scan.inside)), len(_tree(scan.root))) == (4, 2)
+    assert (len(scan.tree(scan.inside)), len(scan.tree(scan.root))) == (4, 2)
     assert scan.back()[0::2] == (6, [])
 
 
@@ -338,181 +265,6 @@ def test_a_file_swapped_between_check_and_move_goes_back(scan, monkeypatch):
     assert (scan.root / "f1.edf").read_bytes() == b"new and precious"
 
 
-# --- cut off anywhere --------------------------------------------------------------------------------
-
-
-def _killer(at):
-    passes = [0]
-
-    def checkpoint(_name):
-        passes[0] += 1
-        if passes[0] == at:
-            raise Killed
-
-    return checkpoint
-
-
-@pytest.mark.parametrize("at", range(1, 9))
-def test_phase_one_cut_off_is_taken_up_again(scan, at):
-    with pytest.raises(Killed):
-        scan.move(checkpoint=_killer(at))
-    outcome = scan.move(scan.victims)
-    assert sorted(outcome.moved) == sorted(scan.names)
-    assert (outcome.left, outcome.missing) == ([], [])
-    assert scan.back()[0::2] == (6, [])
-
-
-@pytest.mark.parametrize("at", range(1, 9))
-def test_phase_one_cut_off_is_put_back(scan, at):
-    before = _tree(scan.root)
-    with pytest.raises(Killed):
-        scan.move(checkpoint=_killer(at))
-    assert scan.back()[2] == []
-    assert _tree(scan.root) == before
-    assert not os.path.exists(scan.place.quarantine)
-
-
-@pytest.mark.parametrize("at", range(1, 7))
-def test_undo_cut_off_is_taken_up_again(scan, at):
-    before = _tree(scan.root)
-    scan.move()
-    with pytest.raises(Killed):
-        scan.back(checkpoint=_killer(at))
-    assert scan.back() == (6, sum(v.size for v in scan.victims), [])
-    assert _tree(scan.root) == before
-
-
-@pytest.mark.parametrize("at", range(1, 7))
-def test_phase_two_cut_off_is_taken_up_again(scan, at):
-    size = scan.move().bytes
-    with pytest.raises(Killed):
-        scan.empty(checkpoint=_killer(at))
-    assert scan.empty() == (6, size, [])
-    assert not os.path.exists(scan.place.quarantine)
-
-
-def test_a_journal_without_its_last_lines_still_finds_every_file(scan):
-    """After a power cut the plan is on the disk; what came after it may not be."""
-    scan.move()
-    journal = scan.inside.parent / "journal.jsonl"
-    planned = [line for line in journal.read_text().splitlines() if json.loads(line)["step"] == "planned"]
-    journal.write_text("\n".join(planned) + '\n{"path": "f0.e')
-    assert scan.back()[0::2] == (6, [])
-    scan.move(scan.victims)
-    journal.write_text("\n".join(planned) + "\n")
-    assert scan.empty()[0::2] == (6, [])
-
-
-def _clock(at):
-    """Called at each moment of a run: the run ends at the one with this number."""
-    passed = itertools.count(1)
-
-    def moment(*_told):
-        if next(passed) == at:
-            raise Killed
-
-    return moment
-
-
-def _run_until(at, call, **more):
-    """The call's result, or None where it ended at its moment `at`: before or after a rename or a line of the journal,
-    or at a checkpoint.
-    """
-    moment, move, add = _clock(at), q.move, q.Journal.add
-
-    def moving(*arguments):
-        moment()
-        move(*arguments)
-        moment()
-
-    def adding(*arguments, **how):
-        moment()
-        add(*arguments, **how)
-        moment()
-
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
-        patch.setattr(q, "move", moving)
-        patch.setattr(q.Journal, "add", adding)
-        return call(checkpoint=moment, **more)
-    return None
-
-
-def _cut_power(journal, how):
-    """Of what was written after the plan, none or half a line is on the disk."""
-    lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
-    planned = [line for line in lines if '"planned"' in line]
-    if how and planned:
-        journal.write_text("".join(planned) + ('{"path": "f0.e' if how == "torn" else ""))
-
-
-@given(
-    first=st.integers(1, 40),
-    power=st.sampled_from(["", "lost", "torn"]),
-    again=st.booleans(),
-    second=st.integers(1, 16),
-    undo=st.integers(1, 20),
-)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_told_is_true_wherever_a_removal_was_cut_off(new_scan, first, power, again, second, undo):
-    """Phase one is cut off; where it is run `again`, so is phase two; so is the undo, which then goes to its end."""
-    scan = new_scan()
-    before = _tree(scan.root)
-    _run_until(first, scan.move)
-    _cut_power(scan.inside.parent / "journal.jsonl", power)
-    if again:
-        outcome = scan.move(scan.victims)
-        assert (sorted(outcome.moved), outcome.left, outcome.missing) == (sorted(scan.names), [], [])
-        _run_until(second, scan.empty)
-    gone = sorted(before.keys() - _tree(scan.root).keys() - _tree(scan.inside).keys())
-    moved = scan.names if again else []
-    files, _, conflicts = _run_until(undo, scan.back, moved=moved) or scan.back(moved=moved)
-    assert sorted(conflicts) == [f"{name}: was removed already" for name in gone]
-    stock = q.take_stock(scan.place, moved=moved)
-    assert (sorted(stock.removed), stock.kept) == (gone, {})
-    assert _tree(scan.root) == {name: text for name, text in before.items() if name not in gone}
-    assert not again or files == len(before) - len(gone)
-
-
-@pytest.mark.parametrize("stands", [False, True])
-def test_a_file_swapped_before_a_cut_does_not_stay_in_quarantine(scan, monkeypatch, stands):
-    """It was never packed, and nobody compared it: the run was cut off right after the rename."""
-    real = q.move
-
-    def swap(source, target, name):
-        (scan.root / name).unlink()
-        (scan.root / name).write_bytes(b"new and precious")
-        real(source, target, name)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(q, "move", swap)
-        with pytest.raises(Killed):
-            scan.move()
-    if stands:
-        (scan.root / "f0.edf").write_bytes(b"newer")
-    outcome = scan.move(scan.victims)
-    assert sorted(outcome.moved) == sorted(scan.names[1:])
-    if stands:
-        assert outcome.left == ["f0.edf: File exists"]
-        assert scan.empty()[2] == ["f0.edf: is not the file that was put into quarantine"]
-        assert (scan.inside / "f0.edf").read_bytes() == b"new and precious"
-        return
-    assert outcome.left == ["f0.edf: has become shorter"]
-    assert scan.empty()[0::2] == (5, [])
-    assert (scan.root / "f0.edf").read_bytes() == b"new and precious"
-
-
-def test_a_quarantine_whose_journal_lacks_what_went_in_says_what_was_removed(scan):
-    """Journals of earlier versions may lack it."""
-    scan.move()
-    _cut_power(scan.inside.parent / "journal.jsonl", "lost")
-    with pytest.raises(Killed):
-        scan.empty(checkpoint=_killer(3))
-    files, _, conflicts = scan.back()
-    assert (files, [c.split(": ")[1] for c in conflicts]) == (4, ["was removed already"] * 2)
-    assert len(q.take_stock(scan.place).removed) == 2
-
-
 # --- undo and phase two ------------------------------------------------------------------------------
 
 
@@ -524,20 +276,9 @@ def test_undo_never_overwrites(scan):
     stock = q.take_stock(scan.place)
     assert (list(stock.kept), dict(stock.removed)) == (["f0.edf"], {})
     assert (scan.root / "f0.edf").read_bytes() == b"a new scan"
-    assert _tree(scan.inside) == {"f0.edf": b"\0" * 100}
+    assert scan.tree(scan.inside) == {"f0.edf": b"\0" * 100}
     (scan.root / "f0.edf").unlink()
     assert scan.back()[0::2] == (6, [])
-
-
-def test_undo_of_a_half_emptied_quarantine_says_what_is_gone(scan):
-    scan.move()
-    with pytest.raises(Killed):
-        scan.empty(checkpoint=_killer(3))
-    files, _, conflicts = scan.back()
-    assert files == 4
-    assert [c.split(": ")[1] for c in conflicts] == ["was removed already"] * 2
-    stock = q.take_stock(scan.place)
-    assert (len(stock.kept), len(stock.removed)) == (0, 2)
 
 
 def test_undo_makes_a_lost_subfolder_again(scan):
@@ -585,7 +326,7 @@ def test_a_file_written_to_in_quarantine_is_not_removed(scan):
 def test_odd_names_survive_the_journal(scan):
     name = os.fsdecode(b"b\xffd\n\"'\\ \xe2\x80\xae.edf")
     (scan.root / name).write_bytes(b"odd")
-    victim = _victim(scan.root, name)
+    victim = scan.victim(name)
     assert scan.move([*scan.victims, victim]).moved[-1] == name
     assert scan.back()[0] == 7
     assert (scan.root / name).read_bytes() == b"odd"
@@ -625,10 +366,3 @@ def test_a_note_never_follows_a_link(scan, tmp_path):
     q.leave_note(str(scan.area), str(scan.root), "text", "j1", lambda _n: None)
     assert precious.read_text() == "mine"
     assert not (scan.root / q.NOTE).is_symlink()
-
-
-def test_a_note_cut_off_leaves_nothing_beside_it_after_the_next(scan):
-    with pytest.raises(Killed):
-        q.leave_note(str(scan.area), str(scan.root), "text", "j1", _killer(1))
-    q.leave_note(str(scan.area), str(scan.root), "text", "j1", lambda _n: None)
-    assert [p.name for p in (scan.area / ".tomovault").iterdir()] == []
