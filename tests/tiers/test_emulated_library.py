@@ -1,4 +1,3 @@
-import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -7,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tomovault.core.errors import IntegrityError, NoRoomYet, Transient, UserError
+from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.tiers.cartridge import FRAME, HEADER, RECORD
 from tomovault.tiers.emulated_library import EmulatedLibrary
 from tomovault.tiers.faults import Faults
@@ -89,49 +88,6 @@ def test_near_the_end_nothing_new_is_begun(library, put, parcel, shelf):
     put(tier, parcel("s", os.urandom(6 * MIB + 900_000)))
     assert states(shelf) == {"A00001L9": "full"}
     assert put(tier, parcel("t", b"t"))[0].location == "A00002L9#1"
-
-
-@pytest.mark.parametrize("size", [7 * MIB + 300_000, 9 * MIB])
-def test_what_no_cartridge_can_hold_is_said_before_one_is_used(library, put, parcel, shelf, bucket, size):
-    tier = library()
-    for _ in range(3):
-        with pytest.raises(UserError, match="does not fit on a blank cartridge") as caught:
-            put(tier, parcel("s", bytes(size)))
-    assert caught.value.hint
-    assert bucket.spent == 0
-    assert not shelf.log.exists() or events(shelf, "mount") == []
-    assert put(tier, parcel("t", b"t"))[0].location == "A00001L9#1"
-    assert states(shelf) == {"A00001L9": "filling"}
-
-
-def test_the_most_that_a_cartridge_can_hold_is_taken(library, put, parcel, shelf):
-    tier, size = library(), 7 * MIB + 300_000
-    while True:
-        size -= 50_000
-        with contextlib.suppress(UserError):
-            assert put(tier, parcel("s", bytes(size)))[0].location == "A00001L9#1"
-            break
-    assert size > 7 * MIB
-
-
-def test_slots_end(library, put, parcel):
-    tier = library(slots=1)
-    put(tier, parcel("s", bytes(5 * MIB)))
-    with pytest.raises(NoRoomYet, match="slots"):
-        put(tier, parcel("t", bytes(5 * MIB)))
-
-
-def test_a_full_disk_below_the_library_is_found_before_anything_is_written(library, put, parcel, shelf, monkeypatch):
-    tier = library()
-    put(tier, parcel("s", bytes(MIB)))
-    before = shelf.cartridge("A00001L9").read_bytes()
-    values = list(os.statvfs(shelf.path))
-    values[3] = values[4] = 5 * MIB // values[1]
-    monkeypatch.setattr(os, "fstatvfs", lambda _fd: os.statvfs_result(values))
-    with pytest.raises(NoRoomYet, match="free"):
-        put(tier, parcel("t", bytes(4 * MIB)))
-    assert shelf.cartridge("A00001L9").read_bytes() == before
-    assert put(tier, parcel("u", bytes(2 * MIB)))[0].location == "A00001L9#2"
 
 
 def test_verify_unmounts_and_mounts_again(library, put, parcel, shelf, bucket):
