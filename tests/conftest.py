@@ -257,12 +257,20 @@ _LONG = {"crash", "stories", "faults", "figures"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests that share what a fixture made for their module run on one worker (`--dist loadgroup`), where it is made
-    once. Marked here, since the workers read the marks before they ask anybody to change the list of tests.
+    """Tests that share what a fixture made for their module or class run on one worker (`--dist loadgroup`), where it
+    is made once. Marked here, since the workers read the marks before they ask anybody to change the list of tests.
     """
     definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest has no public way
-    if any(made[-1].scope == "module" for made in definitions):
+    if any(made[-1].scope in ("module", "class") for made in definitions):
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where workers would not keep tests together that share a module's fixtures, each would make those anew."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError("this pytest and this pytest-xdist do not group tests; see pyproject.toml")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
