@@ -65,7 +65,15 @@ def test_on_a_cartridge(site, replicas, digests, tmp_path):
     assert page["stages"]["archived"] == "done"
     good = replicas(page, form="package", tier="tape", state="verified")
     assert len({r["domain"] for r in good}) == 2
-    assert site.ask("verify", "bone_", code=4)["bad"][0]["replica"] == copies[0]["id"], "still told, not hidden"
+    after = site.ask("verify", "--all")
+    assert after["bad"] == [], "a good copy stands for it: nothing is left to be done"
+    assert [old["replica"] for old in after["replaced"]] == [copies[0]["id"]], "told all the same, not hidden"
+    assert site.ask("status")["suspect"] == []
+    _spoil_cartridge(site, copies[1]["location"])
+    worse = site.ask("verify", "--all", code=4)["bad"]
+    both = {copy["id"] for copy in copies}
+    assert {bad["replica"] for bad in worse} == both, "too few are good again, so what is bad is missed again"
+    assert {one["replica"] for one in site.ask("status")["suspect"]} == both
 
 
 def test_on_a_cartridge_when_no_package_is_left_on_disk(site, replicas, digests, tmp_path):

@@ -1,4 +1,4 @@
-"""Copies that were found bad or missing, and are not made anew yet."""
+"""Copies that were found bad or missing."""
 
 from __future__ import annotations
 

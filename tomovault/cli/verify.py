@@ -17,7 +17,8 @@ from tomovault.cli import common_options, label, open_vault, say, say_json, who
 def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) -> int:
     """Re-read the bytes of every copy of the SCANs and compare them with their digests.
 
-    Exit code 4 if any copy is bad. A bad copy is suspect from then on: it counts for nothing, and is made anew.
+    Exit code 4 if any copy is bad. A bad copy is suspect from then on: it counts for nothing, and is made anew. Once
+    that is done, the old one is told as replaced, and is not counted as bad any more.
     """
     from tomovault.cli._progress import open_progress
     from tomovault.vault.verifying import choose_replicas, verify_replicas
@@ -34,6 +35,8 @@ def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) 
         say(f"{page['checked']} copies re-read, {page['ok']} right, {len(page['bad'])} bad.")
         for bad in page["bad"]:
             say(f"  {label(bad['name'])} on {bad['tier']}: {bad['reason']}")
+        for old in page["replaced"]:
+            say(f"  {label(old['name'])}: the bad copy {old['location']} on {old['tier']} was replaced by a good one.")
         for one in page["unreached"]:
             say(f"  {label(one['name'])} could not be re-read: {one['reason']}")
     if page["bad"]:

@@ -270,6 +270,16 @@ def frames_lacking(scan: KnownScan) -> str:
     return f"{why}; they are read again after: tomovault restore {scan.id} --to {scan.root}"
 
 
+def replaced(scan: KnownScan, facts: Facts) -> frozenset[str]:
+    """Ids of suspect archive copies of the original that nothing waits for: as many good ones as are wanted stand
+    without them. Their bytes stay where they are, since a medium forgets nothing.
+    """
+    if facts.archive_copies < facts.archive_wanted:
+        return frozenset()
+    archived = (r for r in scan.replicas_of(ProductKind.ORIGINAL) if r.tier_class is TierClass.ARCHIVE)
+    return frozenset(r.id for r in archived if r.state is ReplicaState.SUSPECT)
+
+
 def export_standing(scan: KnownScan, kind: ProductKind) -> Standing | None:
     """Where the export of a product stands; None where nobody asked for it.
 

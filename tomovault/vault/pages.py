@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from tomovault.catalog.suspects import list_suspects
+from tomovault.catalog.suspects import Suspect, list_suspects
 from tomovault.catalog.work import places_of
 from tomovault.core.errors import UserError
-from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing
+from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing, replaced
 from tomovault.core.life import Stage, Standing, Status, step_of
 from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
 from tomovault.core.transfer import Transfer
@@ -338,7 +338,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
         "absent_places": [{"problem": name_of(p.message), "hint": name_of(p.hint)} for p in absent_places(vault, tx)],
         "suspect": [
             {**to_plain(one), "name": name_of(one.name), "location": name_of(one.location)}
-            for one in list_suspects(tx, 50)
+            for one in _not_replaced(vault, tx, list_suspects(tx, 50), now)
         ],
         "waiting": [
             {**job_line(j), "name": name_of(catalogue.known(tx, j.scan).name) if j.scan is not None else ""}
@@ -346,6 +346,13 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             if _is_put_off(j)
         ],
     }
+
+
+def _not_replaced(vault: Vault, tx: Any, suspects: list[Suspect], now: datetime) -> Iterator[Suspect]:
+    areas = {name: vault.area_facts(tx, name) for name in {s.area for s in suspects} & vault.site.areas.keys()}
+    scans = vault.catalogue.known_many(tx, list({s.scan for s in suspects if s.area in areas}))
+    spare = frozenset[str]().union(*(replaced(scan, vault.view(scan, areas[scan.area], now).facts) for scan in scans))
+    return (one for one in suspects if one.replica not in spare)
 
 
 def unclaimed_page(vault: Vault, tx: Any, area: str | None = None) -> dict[str, Any]:

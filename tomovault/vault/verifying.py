@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tomovault.catalog.work import Late, reasons_of
 from tomovault.core.errors import TomovaultError
-from tomovault.core.known import KnownScan
+from tomovault.core.known import KnownScan, replaced
 from tomovault.core.replica import ReplicaState
 from tomovault.vault.asking import ask, find_scan, raise_if_failed
 from tomovault.vault.pages import name_of
@@ -54,9 +54,13 @@ def verify_replicas(
     by: str,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Each copy that could be reached was re-read now; the page of `tomovault verify`."""
+    """Each copy that could be reached was re-read now; the page of `tomovault verify`.
+
+    What was known to be bad before, and was replaced by a good copy since, is told apart from what is bad.
+    """
     checked = 0
-    bad = []
+    bad: list[dict[str, Any]] = []
+    anew: list[dict[str, Any]] = []
     unreached = []
     for scan_id, replicas in chosen.items():
         with vault.catalogue.reading() as tx:
@@ -79,6 +83,7 @@ def verify_replicas(
         with vault.catalogue.reading() as tx:
             after = vault.catalogue.known(tx, scan_id)
             reasons = reasons_of(tx, scan_id)
+            spare = _replaced(vault, tx, after)
         now_known = {r.id: r for r in after.replicas}
         missed = unreached and unreached[-1]["scan"] == scan_id
         for replica in wanted:
@@ -87,7 +92,8 @@ def verify_replicas(
                 continue
             checked += 1
             if then.state is ReplicaState.SUSPECT:
-                bad.append(
+                old = replica.state is ReplicaState.SUSPECT and replica.id in spare
+                (anew if old else bad).append(
                     {
                         "replica": replica.id,
                         "scan": scan_id,
@@ -97,4 +103,12 @@ def verify_replicas(
                         "reason": name_of(reasons.get(replica.id, "it does not re-read to its digest")),
                     }
                 )
-    return {"checked": checked, "ok": checked - len(bad), "bad": bad, "unreached": unreached}
+    good = checked - len(bad) - len(anew)
+    return {"checked": checked, "ok": good, "bad": bad, "replaced": anew, "unreached": unreached}
+
+
+def _replaced(vault: Vault, tx: Any, scan: KnownScan) -> frozenset[str]:
+    if scan.area not in vault.site.areas:
+        return frozenset()
+    now = datetime.now(UTC)
+    return replaced(scan, vault.view(scan, vault.area_facts(tx, scan.area), now).facts)
