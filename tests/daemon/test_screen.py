@@ -45,6 +45,12 @@ def test_a_failure_is_one_line(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_an_area_that_is_absent_is_told(capsys):
+    Screen(quiet=False).tell("area", {"area": "inhouse", "text": "it has no marker"})
+    said = capsys.readouterr().err
+    assert said.endswith("inhouse: it has no marker\n")
+
+
 def test_quiet_says_nothing(capsys):
     Screen(quiet=True).tell("job", {"running": Running("one"), "result": Result(Outcome.FAILED, error="x")})
     assert capsys.readouterr().err == ""

@@ -63,7 +63,7 @@ def command(
     Without --wait the request is queued for the daemon. A different file is never overwritten unasked.
     """
     from tomovault.cli._progress import open_progress
-    from tomovault.vault.asking import ask, find_scan, raise_if_failed
+    from tomovault.vault.asking import ask, find_scan, is_anybody_at_work, raise_if_failed
     from tomovault.vault.foreign_volume import foreign_volume
 
     if sum(map(bool, (globs, frames, flats, darks))) > 1:
@@ -91,6 +91,8 @@ def command(
             say_json({"job": answer.job, "scan": known.id, "status": "todo", "to": wish["to"]})
         else:
             say(f"Queued as {answer.job}; `tomovault status` shows how far it is.")
+            if not is_anybody_at_work(vault):
+                say("No daemon runs now, so it waits for one: `tomovault run`. With --wait it is done here at once.")
         return
     raise_if_failed(answer)
     (given,) = answer.given

@@ -22,13 +22,18 @@ def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
     from tomovault.daemon.loop import run_daemon
     from tomovault.daemon.screen import open_screen
     from tomovault.vault.logs import start_log
+    from tomovault.vault.telling import last_told
 
     vault = open_vault()
     start_log(vault.run_folder / f"{vault.daemon_name}.log")
     with open_screen(vault, quiet=quiet or as_json) as screen:
         failed = run_daemon(vault, until_idle=until_idle, tell=screen.tell)
+    alarms = last_told(vault).get("alarms", [])
     if as_json:
-        say_json({"failed_jobs": failed})
-    elif failed:
+        say_json({"failed_jobs": failed, "alarms": alarms})
+        return 0
+    for alarm in alarms:
+        say(f"{alarm['area']}: {alarm['text']}")
+    if failed:
         say(f"{failed} {'job' if failed == 1 else 'jobs'} failed; `tomovault status` says which and why.")
     return 0

@@ -318,14 +318,17 @@ class Clerk:
             if look.sweep is None:
                 if self._absent.get(look.area) != look.absent:
                     log.error("area is absent", area=look.area, reason=look.absent)
+                    self._tell("area", {"area": look.area, "text": look.absent})
                     self._absent[look.area] = look.absent
                     self._status("running")
                 continue
             told = (self._absent.pop(look.area, ""), self.lookout.trouble.get(look.area, ""))
             first = not self.lookout.swept.get(look.area)
             acted = self.lookout.take(look.area, look.sweep, now)
-            if told != ("", self.lookout.trouble.get(look.area, "")):
+            trouble = self.lookout.trouble.get(look.area, "")
+            if told != ("", trouble):
                 self._status("running")
+                self._tell("area", {"area": look.area, "text": trouble or "is there again, and can be read"})
             self._room_due = self._room_due or first
             while self.lookout.to_forget:
                 area, candidate = self.lookout.to_forget.pop()
@@ -394,10 +397,12 @@ class Clerk:
                 continue
             if why := self.vault.unwatched(name):
                 log.warning("area is not watched from here", area=name, reason=why)
+                self._tell("area", {"area": name, "text": why})
                 continue
             if name not in recorded:
                 self._absent[name] = f"it was never marked: run `tomovault area add {name}={area.path}`"
                 log.error("area is not marked", area=name)
+                self._tell("area", {"area": name, "text": self._absent[name]})
                 continue
             row = recorded[name]
             identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)

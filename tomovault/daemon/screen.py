@@ -55,6 +55,8 @@ class Screen:
         if what == "job":
             for line in _lines(facts["running"], facts["result"]):
                 self._print(line)
+        elif what == "area":
+            self._print(f"{facts['area']}: {facts['text']}")
         elif what == "tick" and self._live is not None and time.monotonic() - self._drawn_at > 0.2:
             self._drawn_at = time.monotonic()
             self._live.update(_now_running(facts))

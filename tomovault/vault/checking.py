@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -45,8 +46,13 @@ def _row(name: str, check: Callable[[], object]) -> dict[str, Any]:
     try:
         check()
     except UserError as problem:
-        return {"file": name, "ok": False, "errors": [problem.message]}
+        return {"file": name, "ok": False, "errors": _entries(problem.message)}
     return {"file": name, "ok": True, "errors": []}
+
+
+def _entries(message: str) -> list[str]:
+    """Each error of a message with the line that it shows and the caret below: those are indented."""
+    return re.split(r"\n(?! )", message)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:
     )
     return (
         f"The original files of the scan {scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
-        f"Nothing is lost: verified copies are kept here:\n{copies}\n\n"
+        f"Nothing is lost: verified copies were kept here on that day:\n{copies}\n\n"
+        f"Where they are now: tomovault scan show {scan.id}\n\n"
         "To get the files back, bit for bit, as they were:\n\n"
         f"  tomovault restore {scan.id} --to {shlex.quote(scan.root)} --wait\n\n"
         "or to another folder, or only some of them (--files, --frames, --flats, --darks).\n"

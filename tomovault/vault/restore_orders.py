@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from tomovault.catalog.manifests import entry_path, legible_files
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import Product
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
@@ -50,6 +53,7 @@ def order_restore(request: Request) -> dict[str, Any]:
         }
         for r in good
     ]
+    _refuse_unmatched(request, product)
     frames = wish.get("frames")
     watched = _watched(request)
     return {
@@ -77,6 +81,18 @@ def order_restore(request: Request) -> dict[str, Any]:
         "overwrite": bool(wish.get("overwrite", False)),
         "floor_bytes": _floor_at(request, str(wish["to"])),
     }
+
+
+def _refuse_unmatched(request: Request, product: Product) -> None:
+    """Raises UserError where files are asked for and none is named so: the queue would tell nobody."""
+    globs: Sequence[str] = request.wish.get("files") or ()
+    files = legible_files(request.tx.manifests, product.digest) if globs else None
+    if files is None or any(fnmatch.fnmatchcase(entry_path(file), glob) for file in files for glob in globs):
+        return
+    raise UserError(
+        f"no file of {request.scan.name} matches {' '.join(globs)}",
+        hint="patterns are compared with the whole path below the scan's folder, such as 'scan0004/*'",
+    )
 
 
 def _there(request: Request, good: list[Replica]) -> list[Replica]:
