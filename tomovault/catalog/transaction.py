@@ -13,17 +13,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, CursorResult, Executable, Row
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from tomovault.core.errors import IntegrityError, NoSpace, TomovaultError, Transient, UserError
+from tomovault.catalog.meaning import meaning_on_sqlite, no_table
+from tomovault.core.errors import NoSpace, TomovaultError, Transient
 from tomovault.core.manifest import path_bytes
 
 T = TypeVar("T")
 
 #: Well below SQLite's and PostgreSQL's limits on bound values in one statement.
 _CHUNK = 500
-
-_FULL = {sqlite3.SQLITE_FULL}
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT}
-_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 #: SQLSTATE classes of PostgreSQL (its manual, appendix A) that another try may pass.
 _TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")
@@ -114,33 +111,13 @@ def translated() -> Iterator[None]:
 
 def _meaning(problem: DBAPIError) -> TomovaultError | None:
     if isinstance(problem.orig, sqlite3.Error):
-        return _sqlite_meaning(problem.orig)
+        return meaning_on_sqlite(problem.orig)
     state = str(getattr(problem.orig, "sqlstate", None) or "")
     text = f"the catalogue's database: {str(problem.orig).strip().splitlines()[0] if str(problem.orig) else state}"
     if state == "53100":
         return NoSpace(text, hint="free space on the database server's disk")
     if state == "42P01":
-        return _no_table()
+        return no_table()
     if state.startswith(_TRANSIENT_STATES) or (not state and isinstance(problem, OperationalError)):
         return Transient(text, hint="is the database server up, and does it let this account in?")
     return None
-
-
-def _sqlite_meaning(problem: sqlite3.Error) -> TomovaultError | None:
-    code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
-    text = f"the catalogue's database: {problem}"
-    if code in _FULL:
-        return NoSpace(text, hint="free space on the disk that holds the catalogue")
-    if code in _BUSY:
-        return Transient(text, hint="another process holds it, or its folder cannot be written to; try again")
-    if code in _BROKEN:
-        return IntegrityError(text, hint="put the newest backup in its place, or rebuild it from a tier")
-    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
-        return Transient(text, hint="look at the disk that holds the catalogue and at its folder's rights")
-    if "no such table" in str(problem):
-        return _no_table()
-    return None
-
-
-def _no_table() -> UserError:
-    return UserError("the catalogue has no tables yet", hint="run: tomovault catalogue upgrade")

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tomovault.catalog.claim import Claim
 from tomovault.core.errors import NotYet, UserError
 from tomovault.core.ports import Engine, FormatFamily, Throttle, Tier
 from tomovault.core.transfer import TransferService
@@ -17,7 +18,6 @@ from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.plugins import load_plugin
 
 if TYPE_CHECKING:
-    from tomovault.catalog.catalogue import Catalogue
     from tomovault.vault.site import Site
 
 
@@ -96,15 +96,12 @@ class Workbench:
         return datetime.now(UTC)
 
     @cached_property
-    def _catalogue(self) -> Catalogue:
-        from tomovault.vault.vault import open_catalogue
-
-        return open_catalogue(self._site)
+    def _claim(self) -> Claim:
+        return Claim(self._site.catalogue, self._order["job"], self._order["token"])
 
     def token_is_current(self) -> bool:
         """Whether the claim under which this attempt runs still stands, read from the catalogue now."""
-        with self._catalogue.reading() as tx:
-            return self._catalogue.token_is_current(tx, self._order["job"], self._order["token"])
+        return self._claim.stands()
 
 
 def open_tier(site: Site, name: str) -> Tier:
