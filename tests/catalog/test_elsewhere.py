@@ -355,7 +355,7 @@ def test_a_scan_that_was_moved_is_at_its_new_place(site, listed, found, see, mak
     assert _at(site, listed.id, "/data/inhouse/s1").state is ReplicaState.GONE
     assert _at(site, listed.id, "/data/other/s1").state is ReplicaState.VERIFIED
     with site.reading() as tx:
-        assert list_inspected(tx, "inhouse") == [], "its old place is not missed any more"
+        assert list(list_inspected(tx, "inhouse")) == [], "its old place is not missed any more"
         assert site.list_problems(tx) == []
         assert site.find_scans(tx, "/data/other/s1")[0].id == listed.id
         assert [e.op for e in site.list_audit(tx) if e.op == "scan moved"] == ["scan moved"]

@@ -91,7 +91,7 @@ def test_what_went_away_is_told_of_no_more_and_looked_into_when_it_is_back(site,
         record_vanished(tx, AREA, look.candidate, now)
     assert _unclaimed(site) == []
     with site.writing() as tx:
-        assert list_inspected(tx, AREA) == []
+        assert list(list_inspected(tx, AREA)) == []
         assert site.note_candidate(tx, AREA, look.candidate, "snap", True, now)
 
 

@@ -224,6 +224,7 @@ def test_with_the_daemon_killed_there_is_one_task(site, tmp_path, digests):
 def test_with_the_daemon_killed_at_every_point_there_is_one_task(site, tmp_path, digests):
     # A result whose daemon died with it reaped is recorded by the next one: it reaps no other.
     points = POINTS | {"daemon.claimed", "daemon.ordered", "daemon.started", "daemon.reaped"}
+    site.change(retries={"attempts": 30, "after": "0.05s"})
     kill_the_daemon_at(sorted(points), site, "soaked", tmp_path / "once")
     assert_arrived(site, "soaked", digests)
 

@@ -22,6 +22,8 @@ T = TypeVar("T")
 #: Well below SQLite's and PostgreSQL's limits on bound values in one statement.
 _CHUNK = 500
 
+_AT_A_TIME = 500
+
 #: SQLSTATE classes of PostgreSQL (its manual, appendix A) that another try may pass.
 _TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")
 
@@ -61,6 +63,11 @@ class Tx:
     def rows(self, statement: Executable) -> Sequence[Row[Any]]:
         """Every row."""
         return self.run(statement).all()
+
+    def stream(self, statement: Executable) -> Iterator[Row[Any]]:
+        """Every row, some in memory at a time; to be read while the transaction lasts."""
+        with self.run(statement.execution_options(yield_per=_AT_A_TIME)) as rows:
+            yield from rows
 
     def first(self, statement: Executable) -> Row[Any] | None:
         """The first row, or None."""

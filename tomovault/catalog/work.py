@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, Subquery, case, func, or_, select, tuple_, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -142,24 +142,27 @@ def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
     return int(used or 0), int(leaving or 0)
 
 
-def list_inspected(tx: Tx, area: str) -> list[tuple[Candidate, str]]:
-    """Candidates whose settled state was inspected, with that snapshot: a restart need not wait for them again.
+def list_inspected(tx: Tx, area: str) -> Iterator[tuple[Candidate, str]]:
+    """Candidates whose settled state was inspected, with that snapshot: a restart need not wait for them again. Few
+    are in memory at a time, and they are read while the transaction lasts.
 
     Those whose scans were all pruned by us are left out, since their absence says nothing.
     """
     table = tables.candidate
-    away = _taken_away(tx, area)
-    return [
-        (_candidate(row), row.inspected_snapshot)
-        for row in _candidates(tx, area, table.c.inspected_snapshot.is_not(None), table.c.inspected_settled)
-        if row.key_hash not in away
-    ]
+    stands = _stands(area)
+    query = (
+        _candidates(area, table.c.inspected_snapshot.is_not(None), table.c.inspected_settled)
+        .outerjoin(stands, stands.c.candidate == table.c.key_hash)
+        .where(func.coalesce(stands.c.there, 1) == 1)
+    )
+    return ((_candidate(row), row.inspected_snapshot) for row in tx.stream(query))
 
 
 def list_taken_away(tx: Tx, area: str) -> frozenset[Candidate]:
     """Candidates whose scans' files were all moved away by us, or are leaving: that they are not there is no loss."""
-    away = _taken_away(tx, area)
-    return frozenset(_candidate(row) for row in _candidates(tx, area) if row.key_hash in away)
+    stands = _stands(area)
+    query = _candidates(area).join(stands, stands.c.candidate == tables.candidate.c.key_hash)
+    return frozenset(_candidate(row) for row in tx.stream(query.where(stands.c.there == 0)))
 
 
 def candidate_of(tx: Tx, scan_id: str) -> tuple[str, Candidate] | None:
@@ -173,29 +176,26 @@ def candidate_of(tx: Tx, scan_id: str) -> tuple[str, Candidate] | None:
     return None if row is None else (row.home, _candidate(row))
 
 
-def _taken_away(tx: Tx, area: str) -> frozenset[str]:
-    return frozenset(key for key, states in _states_by_candidate(tx, area).items() if not states - _TAKEN_AWAY)
-
-
-def _candidates(tx: Tx, area: str, *where: ColumnElement[bool]) -> Sequence[Row[Any]]:
+def _candidates(area: str, *where: ColumnElement[bool]) -> Select[Any]:
     """Candidates of an area, oldest first: what a watch needs of them, since there may be very many."""
     table = tables.candidate
     columns = (table.c[name] for name in ("key_hash", "format", "folder", "key", "metadata_folder"))
     query = select(*columns, table.c.inspected_snapshot).where(table.c.area == area, *where)
-    return tx.rows(query.order_by(table.c.first_seen_at, table.c.key_hash))
+    return query.order_by(table.c.first_seen_at, table.c.key_hash)
 
 
 def _candidate(row: Row[Any]) -> Candidate:
     return Candidate(row.format, row.folder, row.key, row.metadata_folder)
 
 
-def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
-    """States of the original files of an area's scans that stand, by candidate: one pass, since a query each would
-    be many thousands.
+def _stands(area: str) -> Subquery:
+    """For each candidate of an area with scans that stand, whether any of their original files are `there`, 1 or 0: in
+    one pass over all, since a query each would be many thousands.
     """
     scan, replica, product = tables.scan, tables.replica, tables.product
-    query = (
-        select(scan.c.candidate, replica.c.state)
+    away = replica.c.state.in_(sorted(_TAKEN_AWAY))
+    return (
+        select(scan.c.candidate, func.max(case((away, 0), else_=1)).label("there"))
         .join(replica, replica.c.scan_id == scan.c.id)
         .join(product, product.c.id == replica.c.product_id)
         .where(
@@ -207,12 +207,9 @@ def _states_by_candidate(tx: Tx, area: str) -> dict[str, set[str]]:
             replica.c.form == Form.FILES.value,
             product.c.kind == ProductKind.ORIGINAL.value,
         )
-        .distinct()
+        .group_by(scan.c.candidate)
+        .subquery()
     )
-    states: dict[str, set[str]] = defaultdict(set)
-    for row in tx.rows(query):
-        states[row.candidate].add(row.state)
-    return states
 
 
 def _files_of(tx: Tx, area: str, candidate: Candidate) -> list[tuple[str, str, ReplicaState]]:
@@ -270,7 +267,7 @@ def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
     """Candidates that a person said are gone, and that were not seen since."""
     table = tables.candidate
     confirmed = (table.c.inspected_snapshot.is_(None), table.c.problem.like(f"{CONFIRMED}%"))
-    return frozenset(_candidate(row) for row in _candidates(tx, area, *confirmed))
+    return frozenset(_candidate(row) for row in tx.rows(_candidates(area, *confirmed)))
 
 
 def list_removable(tx: Tx, area: str, form: Form) -> list[str]:

@@ -407,16 +407,15 @@ class Clerk:
             row = recorded[name]
             identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)
             with catalogue.reading() as tx:
-                known = list_inspected(tx, name)
-            watch = AreaWatch(
-                area,
-                identity,
-                formats_of(area),
-                known,
-                poll_s=self.vault.site.watch.poll_s,
-                quiet_s=self.vault.site.watch.quiet_s,
-                looks=self._looks,
-            )
+                watch = AreaWatch(
+                    area,
+                    identity,
+                    formats_of(area),
+                    list_inspected(tx, name),
+                    poll_s=self.vault.site.watch.poll_s,
+                    quiet_s=self.vault.site.watch.quiet_s,
+                    looks=self._looks,
+                )
             watch.start()
             self.watches = {**self.watches, name: watch}
 
