@@ -190,7 +190,7 @@ def questions(site: Path) -> dict[str, Callable[[], object]]:
         "how full is the area": read(lambda tx, _now: vault.area_facts(tx, "area")),
         "what may go": read(lambda tx, now: choose_room(vault, tx, vault.area_facts(tx, "area"), now)),
         "what is to be re-read": read(lambda tx, now: vault.overdue(tx, "area", now, limit=20)),
-        "what was looked at (start)": read(lambda tx, _now: list_inspected(tx, "area")),
+        "what was looked at (start)": read(lambda tx, _now: list(list_inspected(tx, "area"))),
         "status": read(lambda tx, now: status_page(vault, tx, {}, now)),
         "quota --by proposal": read(lambda tx, now: quota_page(vault, tx, "proposal", now)),
         "recount, all turns": lambda: list(vault.catalogue.recount_in_turns()),
