@@ -59,7 +59,7 @@ def order(tmp_path, bench):
     where = {"area": "inhouse", "folder": str(vault), "stem": "one_", "domain": "d"}
     source = {"candidate": to_plain(candidate), "entry": report.entry, "identity": report.identity}
     return SimpleNamespace(
-        preview={**source, **where, "package": None, "digest": "", "parameters": {}, **WHOSE},
+        preview={"frames": {**source, "package": None, "digest": ""}, **where, "parameters": {}, **WHOSE},
         where=where,
         source=source,
     )
@@ -71,6 +71,13 @@ def package(order, bench):
     wanted = {**order.source, **order.where, "scan": {"name": "one_"}, "files_domain": "d"}
     records = Pack().perform({**wanted, "part_bytes": 1 << 30, "floor_bytes": 0, "threads": 1}, bench).records
     return next(r for r in records if isinstance(r, Stored) and r.form.value == "package")
+
+
+def _volume(order, package, **parameters):
+    """The order of a volume from the package alone."""
+    nowhere = {"candidate": None, "entry": "", "identity": "", "digest": ""}
+    frames = {**nowhere, "package": package.location, "replica": "r1", "files": to_plain(package.files)}
+    return {"frames": frames, **order.where, **WHOSE, "threads": 1, "parameters": parameters}
 
 
 def _check(records, kind, rows):
@@ -95,12 +102,11 @@ def test_a_preview_that_does_not_re_read_is_damaged(order, bench, monkeypatch):
 
 
 def test_a_volume_is_made_from_the_package(order, package, bench):
-    wanted = {**order.where, **WHOSE, "package": package.location, "threads": 1, "parameters": {"rows": [2, 3]}}
-    _check(Reconstruct().perform(wanted, bench).records, "volume", [2, 3])
+    _check(Reconstruct().perform(_volume(order, package, rows=[2, 3]), bench).records, "volume", [2, 3])
 
 
 def test_a_volume_that_needs_more_memory_than_jobs_may_use_is_not_begun(order, package, bench):
-    wanted = {**order.where, **WHOSE, "package": package.location, "threads": 1, "parameters": {}}
+    wanted = _volume(order, package)
     with pytest.raises(UserError, match="needs 16000 bytes of memory, and jobs may use 15999"):
         Reconstruct().perform({**wanted, "memory_bytes": 15_999}, bench)
     assert Reconstruct().perform({**wanted, "memory_bytes": 16_000}, bench).records
@@ -113,12 +119,8 @@ def test_a_package_that_turns_out_bad_is_told(order, package, bench, action):
     content = bytearray(path.read_bytes())
     content[: len(content) * 3 // 4] = bytes(len(content) * 3 // 4)
     path.write_bytes(content)
-    more = {"package": package.location, "replica": "r1", "files": to_plain(package.files)}
-    wanted = (
-        {**order.preview, **more}
-        if action is Preview
-        else {**order.where, **WHOSE, **more, "threads": 1, "parameters": {}}
-    )
+    volume = _volume(order, package)
+    wanted = volume if action is Reconstruct else {**order.preview, "frames": volume["frames"]}
     with pytest.raises(Unfinished) as caught:
         action().perform(wanted, bench)
     (bad,) = caught.value.records
@@ -141,8 +143,14 @@ def whole(tmp_path, bench):
     source = {"candidate": to_plain(candidate), "entry": report.entry, "identity": report.identity}
     wanted = {**source, **where, "scan": {"name": "bone"}, "files_domain": "d"}
     made, package, _ = Pack().perform({**wanted, "part_bytes": 1 << 30, "floor_bytes": 0, "threads": 1}, bench).records
-    more = {"package": package.location, "digest": made.digest, "parameters": {}, "threads": 1}
-    return SimpleNamespace(order={**source, **where, **more, **WHOSE}, made=made, candidate=candidate)
+    frames = {**source, "package": package.location, "digest": made.digest}
+    order = {"frames": frames, **where, **WHOSE, "parameters": {}, "threads": 1}
+    return SimpleNamespace(order=order, made=made, candidate=candidate)
+
+
+def _order_of(whole, action, **frames):
+    wanted = {key: value for key, value in whole.order.items() if key != "threads" or action is Reconstruct}
+    return {**wanted, "frames": {**wanted["frames"], **frames}}
 
 
 def test_a_package_tells_how_many_frames_it_keeps_within_whole_files(whole):
@@ -151,22 +159,21 @@ def test_a_package_tells_how_many_frames_it_keeps_within_whole_files(whole):
 
 @pytest.mark.parametrize("action", [Preview, Reconstruct])
 def test_frames_that_a_package_keeps_within_whole_files_come_from_the_files(whole, bench, action):
-    wanted = {k: v for k, v in whole.order.items() if k != "threads" or action is Reconstruct}
-    made, stored = action().perform(wanted, bench).records
+    made, stored = action().perform(_order_of(whole, action), bench).records
     assert stored.verified_at is not None
-    assert action().perform({**wanted, "package": None, "stem": "again"}, bench).records[0].digest == made.digest
+    again = {**_order_of(whole, action, package=None), "stem": "again"}
+    assert action().perform(again, bench).records[0].digest == made.digest
 
 
 @pytest.mark.parametrize("action", [Preview, Reconstruct])
 def test_where_the_files_were_taken_away_there_is_nothing_to_do(whole, bench, action):
     """The files are there in this test, and nobody looks."""
     bench.formats = None
-    wanted = {k: v for k, v in whole.order.items() if k != "threads" or action is Reconstruct}
     with pytest.raises(Moot, match="keeps its files whole, and they are not on disk"):
-        action().perform({**wanted, "candidate": None}, bench)
+        action().perform(_order_of(whole, action, candidate=None), bench)
 
 
 def test_files_without_a_frame_that_can_be_read_are_nothing_to_do_either(whole, bench):
     bench.formats = SimpleNamespace(inspect=bench.formats.inspect, layout=lambda _report: Layout())
     with pytest.raises(Moot, match="no projection in its files can be read as a frame"):
-        Preview().perform({k: v for k, v in whole.order.items() if k != "threads"}, bench)
+        Preview().perform(_order_of(whole, Preview), bench)

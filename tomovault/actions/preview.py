@@ -8,23 +8,17 @@ from typing import Any, ClassVar
 
 from tomovault.core.ports import Action, Bench, FrameSource
 from tomovault.core.record import Outcome, Result
-from tomovault.core.replica import ProductKind, StoredFile
-from tomovault.core.scan import Candidate
+from tomovault.core.replica import ProductKind
 from tomovault.core.wire import from_plain
+from tomovault.package.frames import Frames, open_frames
 from tomovault.package.names import Whose
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which scan: its `package`, which is that `replica` with these `files`, and where its files are; each None where
-    it is not on disk.
-    """
+    """From which `frames`, with which parameters (empty: the engine's own), and where the preview goes."""
 
-    candidate: Candidate | None
-    entry: str
-    identity: str
-    package: str | None
-    digest: str
+    frames: Frames
     area: str
     folder: str
     stem: str
@@ -32,8 +26,6 @@ class Order:
     whose: Whose
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
-    replica: str = ""
-    files: tuple[StoredFile, ...] = ()
 
 
 class Preview:
@@ -46,20 +38,8 @@ class Preview:
 
         Raises Unfinished, with a word about it, where the package is bad, Moot where no frame can be read.
         """
-        from tomovault.package.frames import open_frames
-        from tomovault.package.recheck import suspecting
-
         wanted = from_plain(Order, dict(order))
-        frames = open_frames(
-            wanted.package,
-            wanted.candidate,
-            wanted.entry,
-            wanted.identity,
-            formats=bench.formats,
-            digest=wanted.digest,
-            throttle=bench.throttle(wanted.area),
-        )
-        with suspecting(wanted.replica, wanted.files, bench, wanted.area), frames as source:
+        with open_frames(wanted.frames, wanted.area, bench) as source:
             return _make(wanted, source, bench)
 
 

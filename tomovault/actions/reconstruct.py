@@ -9,21 +9,20 @@ from typing import Any, ClassVar
 from tomovault.core.errors import UserError
 from tomovault.core.ports import Action, Bench, FrameSource
 from tomovault.core.record import Outcome, Result
-from tomovault.core.replica import ProductKind, StoredFile
-from tomovault.core.scan import Candidate
+from tomovault.core.replica import ProductKind
 from tomovault.core.wire import from_plain
+from tomovault.package.frames import Frames, open_frames
 from tomovault.package.names import Whose
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which scan, with which parameters (empty: the engine's own), and where the volume goes: its `package`, which is
-    that `replica` with these `files`, and where its files are; each None where it is not on disk.
+    """From which `frames`, with which parameters (empty: the engine's own), and where the volume goes.
 
     No run begins that would need more than `memory_bytes`; 0 is no limit.
     """
 
-    package: str | None
+    frames: Frames
     area: str
     folder: str
     stem: str
@@ -33,12 +32,6 @@ class Order:
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
     memory_bytes: int = 0
-    replica: str = ""
-    files: tuple[StoredFile, ...] = ()
-    candidate: Candidate | None = None
-    entry: str = ""
-    identity: str = ""
-    digest: str = ""
 
 
 class Reconstruct:
@@ -51,20 +44,8 @@ class Reconstruct:
 
         Raises Unfinished, with a word about it, where the package is bad, Moot where no frame can be read.
         """
-        from tomovault.package.frames import open_frames
-        from tomovault.package.recheck import suspecting
-
         wanted = from_plain(Order, dict(order))
-        frames = open_frames(
-            wanted.package,
-            wanted.candidate,
-            wanted.entry,
-            wanted.identity,
-            formats=bench.formats,
-            digest=wanted.digest,
-            throttle=bench.throttle(wanted.area),
-        )
-        with suspecting(wanted.replica, wanted.files, bench, wanted.area), frames as source:
+        with open_frames(wanted.frames, wanted.area, bench) as source:
             return _make(wanted, source, bench)
 
 

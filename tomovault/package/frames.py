@@ -4,42 +4,58 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from tomovault.core.layout import FrameKind
-from tomovault.core.ports import FormatFamily, FrameSource, Throttle
+from tomovault.core.ports import Bench, FrameSource
 from tomovault.core.record import Moot
+from tomovault.core.replica import StoredFile
 from tomovault.core.scan import Candidate
 from tomovault.formats.certified import find_report
 from tomovault.package.files_source import FilesSource
 from tomovault.package.reader import PackageReader
+from tomovault.package.recheck import suspecting
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Where the frames of a scan are: its `package`, which is that `replica` with these `files`, and the place of its
+    files, a `candidate`; each None where it is not on disk. `digest` is that of the original.
+    """
+
+    candidate: Candidate | None
+    entry: str
+    identity: str
+    package: str | None
+    digest: str
+    replica: str = ""
+    files: tuple[StoredFile, ...] = ()
 
 
 @contextlib.contextmanager
-def open_frames(
-    package: str | None,
-    candidate: Candidate | None,
-    entry: str,
-    identity: str,
-    *,
-    formats: FormatFamily,
-    digest: str,
-    throttle: Throttle,
-) -> Iterator[FrameSource]:
-    """A block with the scan's frames: from the package at that path if it has any, else from the files at `candidate`.
-    Either is None where it is not on disk.
+def open_frames(frames: Frames, area: str, bench: Bench) -> Iterator[FrameSource]:
+    """A block with the scan's frames: from the package if it has any, else from the files.
 
     Raises Moot where neither has a projection that can be read, SourceChanged where the files are not those that were
-    certified, and what `PackageReader.open` raises.
+    certified, Unfinished with a word about it where the package is bad, and what `PackageReader.open` raises.
     """
-    if package is not None:
-        with PackageReader.open(package, throttle=throttle) as reader:
+    with suspecting(frames.replica, frames.files, bench, area), _opened(frames, area, bench) as source:
+        yield source
+
+
+@contextlib.contextmanager
+def _opened(frames: Frames, area: str, bench: Bench) -> Iterator[FrameSource]:
+    throttle = bench.throttle(area)
+    if frames.package is not None:
+        with PackageReader.open(frames.package, throttle=throttle) as reader:
             if reader.indices(FrameKind.PROJECTION):
                 yield reader
                 return
-    if candidate is None:
+    if frames.candidate is None:
         raise Moot("its package keeps its files whole, and they are not on disk")
-    report = find_report(formats, candidate, entry, identity)
-    with FilesSource(report.root, formats.layout(report), digest=digest, throttle=throttle) as source:
+    report = find_report(bench.formats, frames.candidate, frames.entry, frames.identity)
+    layout = bench.formats.layout(report)
+    with FilesSource(report.root, layout, digest=frames.digest, throttle=throttle) as source:
         if not source.indices(FrameKind.PROJECTION):
             raise Moot("no projection in its files can be read as a frame")
         yield source

@@ -176,7 +176,7 @@ def _frames(request: Request) -> dict[str, Any]:
 
 def _preview(request: Request) -> dict[str, Any]:
     return {
-        **_frames(request),
+        "frames": _frames(request),
         **_place(request),
         "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
         "parameters": _preset(request, "preview"),
@@ -187,7 +187,7 @@ def _preview(request: Request) -> dict[str, Any]:
 def _reconstruct(request: Request) -> dict[str, Any]:
     vault = request.vault
     return {
-        **_frames(request),
+        "frames": _frames(request),
         **_place(request),
         "threads": vault.site.jobs.cpus,
         "memory_bytes": vault.site.jobs.memory_bytes,
