@@ -1,8 +1,9 @@
-"""One scan lives its life with the catalogue on PostgreSQL, and a second daemon stands back."""
+"""One scan lives its life with the catalogue on PostgreSQL, a second daemon stands back, and `make demo` runs there."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
@@ -41,3 +42,28 @@ def test_a_scan_lives_its_life_on_postgresql(new_site, postgresql, digests, tmp_
     assert second.returncode == 75
     assert "another daemon runs for the machine" in second.stderr
     site.stop()
+
+
+#: The demonstration with scans so small that it takes seconds.
+_SMALL_DEMO = """
+import sys
+from tomovault.cli import main
+from tomovault.cli.dev import _demo
+_demo._BEAMLINES = (("id19", "edf", "bone", 2, 32, 24),)
+main(["dev", "demo", "--folder", "demo", "--catalogue", sys.argv[1]])
+"""
+
+
+@pytest.mark.timeout(600)
+def test_the_demonstration_runs_on_postgresql_and_once_in_a_database(postgresql, tmp_path):
+    command = [sys.executable, "-c", _SMALL_DEMO, postgresql.new_database()]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, cwd=tmp_path)
+        for _ in range(2)
+    )
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "2 scans lived" in first.stdout
+    assert list((tmp_path / "demo" / "site" / "run").glob("daemon-*.log")), "the log is where the daemon's would be"
+    assert not list((tmp_path / "demo" / "site").glob("catalogue.db*"))
+    assert second.returncode == 2
+    assert "the catalogue of a site already, with the areas id19" in second.stderr

@@ -65,7 +65,7 @@ def run_demo(folder: Path, catalogue: str | None, *, quiet: bool) -> None:
     set_up_demo_site(site, areas, catalogue)
     _headline(quiet, f"A site in {site}, two beamlines writing into {folder / 'servers'}")
     vault = Vault.open(site)
-    start_log(vault.run_folder / "daemon.log")
+    start_log(vault.run_folder / f"{vault.daemon_name}.log")
     writers = [_start_writer(folder, *beamline) for beamline in _BEAMLINES]
     try:
         _live(vault, writers, quiet)
