@@ -5,17 +5,19 @@ Long, so one of `make soak`; with `TOMOVAULT_BIG=1` it is one of `make test` as 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
-import warnings
 
 import pytest
-import sqlalchemy as sa
+from sqlalchemy import func, select
 
+from tomovault.catalog.tables import attempt, job
 from tomovault.core.known import RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.testing.edf_scan import write_edf_scan
+from tomovault.vault.vault import Vault
 
 SHAPE = (2048, 2048)
 FRAME = SHAPE[0] * SHAPE[1] * 2
@@ -89,11 +91,7 @@ def test_a_scan_of_4_gb_lives_its_life_within_the_memory_of_some_frames(big_site
 
 def _peaks(site):
     """The most memory of each action, from the record of its attempts, and of any process of the commands."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        engine = sa.create_engine(f"sqlite:///{site.folder / 'catalogue.db'}")
-        query = "select action, max(peak_bytes) from attempt join job on job.id = job_id group by action"
-        with engine.connect() as conn:
-            peaks = {action: int(peak) for action, peak in conn.execute(sa.text(query))}
-        engine.dispose()
+    query = select(job.c.action, func.max(attempt.c.peak_bytes)).join_from(attempt, job).group_by(job.c.action)
+    with contextlib.closing(Vault.open(site.folder, upgrade=False)) as vault, vault.catalogue.reading() as tx:
+        peaks = {action: int(peak) for action, peak in tx.rows(query)}
     return peaks | {f"any process of {command}": peak for command, peak in site.peaks.items()}
