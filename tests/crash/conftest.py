@@ -55,6 +55,9 @@ _ALPHA, _BETA = SCANS
 _COSTLY = ("preview", "reconstruct-small")
 _PATIENCE_S = 240.0
 
+#: On PostgreSQL the place of a daemon that was killed is free after so many seconds.
+_LEASE_S = 2.0
+
 #: In one area the quota is less than what can never go, so everything that may be pruned is, the package too; in the
 #: other the originals going is enough and the package stays. So the end does not depend on who came first.
 _AREAS = {
@@ -131,6 +134,7 @@ class Life:
 
     base: Path
     sources: Path
+    catalogue: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     kills: int = 0
 
@@ -148,7 +152,8 @@ class Life:
             else:
                 shutil.copytree(self.sources / kind, self.base / kind)
             areas[kind] = str(self.base / kind)
-        set_up_site(self.site, areas, simulated=True)
+        catalogue = {"catalogue": self.catalogue, "lease": f"{_LEASE_S}s"} if self.catalogue else None
+        set_up_site(self.site, areas, simulated=True, settings=catalogue)
         self._configure()
         if not whole:
             policy = self.site / "policies" / "standard.yaml"
@@ -221,6 +226,7 @@ class Life:
         while (ended := self.run(*commands, **more)).code == -signal.SIGKILL:
             killed += 1
             assert killed < 200, "killed again and again"
+            self._wait_for_its_place()
             if after_kill is not None:
                 after_kill()
         assert (ended.code, set(ended.exits)) == (0, {"0"}), self.told(ended.output)
@@ -247,7 +253,13 @@ class Life:
                 return [moment - worked for moment in left]
             left.pop(0)
             self.kills += 1
+            self._wait_for_its_place()
             after_kill()
+
+    def _wait_for_its_place(self) -> None:
+        """The place of a daemon that was just killed is free: on SQLite at once."""
+        if self.catalogue:
+            time.sleep(_LEASE_S)
 
     def alive(self) -> list[int]:
         """Processes of this life that run."""
@@ -279,8 +291,8 @@ class Life:
 
     def told(self, output: str) -> str:
         """What went on, for the message of a failed test."""
-        log = self.site / "run" / "daemon.log"
-        return f"{output[-3000:]}\n--- log\n" + (log.read_text("utf-8")[-4000:] if log.exists() else "")
+        logs = sorted((self.site / "run").glob("daemon*.log"))
+        return f"{output[-3000:]}\n--- log\n" + "".join(log.read_text("utf-8")[-4000:] for log in logs)
 
     # --- the three parts of a life -------------------------------------------------------------------
 
@@ -430,12 +442,12 @@ def _is_root(folder: Path, name: str) -> bool:
 
 
 @pytest.fixture
-def new_life(tmp_path, sources) -> Iterator[Callable[..., Life]]:
+def new_life(tmp_path, sources, new_catalogue) -> Iterator[Callable[..., Life]]:
     """Called for a site with both scans written, and nothing done yet."""
     made = []
 
     def make(name: str = "life", **how: bool) -> Life:
-        life = Life(tmp_path / name, sources)
+        life = Life(tmp_path / name, sources, new_catalogue())
         made.append(life)
         life.begin(**how)
         return life
@@ -458,29 +470,29 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(shared, sources) -> Undisturbed:
+def undisturbed(shared, sources, new_catalogue) -> Undisturbed:
     """A short life, lived once in a test session."""
-    return _lived_once(shared / "short", sources, whole=False)
+    return _lived_once(shared / "short", sources, new_catalogue, whole=False)
 
 
 @pytest.fixture(scope="session")
-def undisturbed_whole(shared, sources) -> Undisturbed:
+def undisturbed_whole(shared, sources, new_catalogue) -> Undisturbed:
     """A whole life, lived once in a test session."""
-    return _lived_once(shared / "whole", sources, whole=True)
+    return _lived_once(shared / "whole", sources, new_catalogue, whole=True)
 
 
-def _lived_once(base: Path, sources: Path, *, whole: bool) -> Undisturbed:
+def _lived_once(base: Path, sources: Path, new_catalogue: Callable[[], str], *, whole: bool) -> Undisturbed:
     record = base.with_suffix(".json")
     with _once(record) as place:
         if place is not None:
-            place.with_suffix(".new").write_text(json.dumps(_live_undisturbed(base, sources, whole=whole)))
+            told = _live_undisturbed(Life(base, sources, new_catalogue()), whole=whole)
+            place.with_suffix(".new").write_text(json.dumps(told))
             place.with_suffix(".new").rename(place)
     told = json.loads(record.read_text())
     return Undisturbed(told["facts"], tuple(told["seconds"]), tuple(told["points"]))
 
 
-def _live_undisturbed(base: Path, sources: Path, *, whole: bool) -> dict[str, Any]:
-    life = Life(base, sources)
+def _live_undisturbed(life: Life, *, whole: bool) -> dict[str, Any]:
     life.begin(whole=whole)
     seconds, points = [], []
     for part, commands in enumerate((life.first_part(), life.second_part())):

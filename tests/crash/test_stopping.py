@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from tomovault.vault.telling import last_told
 
 
@@ -87,6 +89,7 @@ def interrupt_restore_at(point, restore, life, tmp_path):
     life.assert_only_whole_files()
 
 
+@pytest.mark.sqlite_only("there its place is free after a lease")
 def test_second_daemon_names_the_first_and_follows_it_at_once(new_life):
     life = new_life(empty=True)
     first = life.start(["run", "--quiet"])

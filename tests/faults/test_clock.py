@@ -1,11 +1,12 @@
 """Clocks that jump by years: a date that cannot be believed counts for nothing, and is made new by a re-read."""
 
-import contextlib
 import os
-import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select, update
+
+from tomovault.catalog.tables import audit, permit, replica, scan
 
 _YEARS = timedelta(days=5 * 366)
 
@@ -19,10 +20,9 @@ def site(new_site):
 
 
 def _date_copies(site, moment, tier="%"):
-    with contextlib.closing(sqlite3.connect(site.folder / "catalogue.db")) as db, db:
-        (sample,) = db.execute("SELECT verified_at FROM replica WHERE verified_at IS NOT NULL LIMIT 1").fetchone()
-        text = moment.strftime("%Y-%m-%d %H:%M:%S.%f") if " " in sample else moment.isoformat()
-        db.execute("UPDATE replica SET verified_at = ? WHERE tier LIKE ? AND form = 'package'", (text, tier))
+    packages = update(replica).where(replica.c.tier.like(tier), replica.c.form == "package")
+    with site.database() as db:
+        assert db.execute(packages.values(verified_at=moment)).rowcount
 
 
 @pytest.mark.parametrize("jump", [-_YEARS, _YEARS])
@@ -52,9 +52,9 @@ def test_an_overdue_copy_is_read_again(site, jump):
     _date_copies(site, datetime.now(UTC) + jump)
     site.live()
     assert ("verify", "succeeded") in site.actions()
-    for replica in site.show("bone_")["replicas"]:
-        if replica["form"] == "package":
-            assert abs(datetime.now(UTC) - datetime.fromisoformat(replica["verified_at"])) < timedelta(hours=1)
+    for copy in site.show("bone_")["replicas"]:
+        if copy["form"] == "package":
+            assert abs(datetime.now(UTC) - datetime.fromisoformat(copy["verified_at"])) < timedelta(hours=1)
     site.pruned("bone_")
     site.live()
     assert site.show("bone_")["stages"]["pruned"] == "done"
@@ -74,8 +74,8 @@ def test_a_hold_from_the_future_holds(new_site, digests):
     site.live()
     site.pruned("bone_")
     site.live()
-    with contextlib.closing(sqlite3.connect(site.folder / "catalogue.db")) as db, db:
-        db.execute("UPDATE permit SET hold_until = replace(hold_until, substr(hold_until, 1, 4), '2099')")
+    with site.database() as db:
+        assert db.execute(update(permit).values(hold_until=datetime(2099, 1, 1, tzinfo=UTC))).rowcount
     site.live()
     assert site.ask("prune", "list")["quarantine"]
     site.ask("prune", "undo", "bone_")
@@ -95,11 +95,14 @@ def test_a_clock_that_is_ahead_when_the_daemon_starts_ends_no_hold(new_site, dig
     site.live()
     site.pruned("bone_")
     site.live()
-    with contextlib.closing(sqlite3.connect(site.folder / "catalogue.db")) as db, db:
-        db.execute("DROP TRIGGER audit_no_update")
-        db.execute("UPDATE audit SET at = replace(at, substr(at, 1, 4), substr(at, 1, 4) - 1)")
-        db.execute("UPDATE permit SET hold_until = replace(hold_until, substr(hold_until, 1, 4), '2020')")
-        db.execute("UPDATE scan SET next_due_at = replace(next_due_at, substr(next_due_at, 1, 4), '2020')")
+    with site.database() as db:
+        trigger = "audit_no_update" if db.dialect.name == "sqlite" else "audit_no_change ON audit"
+        db.exec_driver_sql(f"DROP TRIGGER {trigger}")
+        for seq, at in db.execute(select(audit.c.seq, audit.c.at)).all():
+            db.execute(update(audit).where(audit.c.seq == seq).values(at=at - timedelta(days=365)))
+        assert db.execute(update(permit).values(hold_until=datetime(2020, 1, 1, tzinfo=UTC))).rowcount
+        due = update(scan).where(scan.c.next_due_at.is_not(None))
+        assert db.execute(due.values(next_due_at=datetime(2020, 1, 1, tzinfo=UTC))).rowcount
     site.live(env={**os.environ, "PATH": f"{asked.parent}:{os.environ['PATH']}"})
     if vouched == "yes":
         assert site.show("bone_")["stages"]["pruned"] == "done"

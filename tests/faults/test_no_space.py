@@ -96,6 +96,7 @@ def test_the_area_is_full(new_site, mount, digests, tmp_path):
     assert digests(tmp_path / "back") == before
 
 
+@pytest.mark.sqlite_only("there the catalogue is on the disk of the server")
 def test_the_disk_of_the_catalogue_is_full(new_site, mount, digests, tmp_path):
     mount(tmp_path / "site", "8m")
     site = new_site("edf", base=tmp_path)

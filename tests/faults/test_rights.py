@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.sqlite_only("an account without rights cannot reach the tests' server")
+
 _SOMEBODY = 65534
 _TAKEN = "-dac_override,-dac_read_search,-fowner"
 

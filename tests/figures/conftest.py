@@ -101,7 +101,7 @@ class Site:
 
 
 @pytest.fixture
-def new_site(tmp_path) -> Iterator[Callable[..., Site]]:
+def new_site(tmp_path, new_catalogue) -> Iterator[Callable[..., Site]]:
     """Called with settings, and `area` settings, for a simulated site that looks often and holds nothing back."""
     made: list[Site] = []
 
@@ -109,7 +109,10 @@ def new_site(tmp_path) -> Iterator[Callable[..., Site]]:
         folder = tmp_path / f"site{len(made)}"
         site = Site(folder, tmp_path / f"area{len(made)}")
         areas = {"areas": {"inhouse": area}} if area else {}
-        set_up_site(folder, {"inhouse": str(site.area)}, simulated=True, settings=_QUICK | areas | (settings or {}))
+        wanted = _QUICK | areas | (settings or {})
+        if "catalogue" not in wanted and (url := new_catalogue()):
+            wanted["catalogue"] = url
+        set_up_site(folder, {"inhouse": str(site.area)}, simulated=True, settings=wanted)
         made.append(site)
         return site
 

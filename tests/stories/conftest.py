@@ -9,21 +9,24 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
+from tomovault.catalog.tables import job
 from tomovault.cli import main
 from tomovault.testing.bliss_scan import write_bliss_scan
 from tomovault.testing.edf_scan import write_edf_scan
 from tomovault.vault.editing import change_site
+from tomovault.vault.vault import Vault
 
 #: Rules of the standard policy that cost most of the time; a site has them only where a test asks for them.
 COSTLY = ("preview", "reconstruct-small")
@@ -53,6 +56,8 @@ class Site:
     base: Path
     areas: dict[str, Path] = field(default_factory=dict)
     written: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: So long nobody has the place of a daemon that was killed; on SQLite it is free at once.
+    lease_s: int = 0
 
     @property
     def folder(self) -> Path:
@@ -112,6 +117,10 @@ class Site:
             assert not failed, f"{failed}\n{said[-3000:]}"
         return said
 
+    def wait_for_its_place(self) -> None:
+        """A daemon was just killed; another may start now."""
+        time.sleep(self.lease_s)
+
     def told(self) -> str:
         """What every daemon of this site has said so far."""
         path = self.base / "daemon.out"
@@ -137,8 +146,15 @@ class Site:
 
     def actions(self) -> list[tuple[str, str]]:
         """(action, status) of every job there ever was, in order."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/catalogue.db?mode=ro", uri=True)) as db:
-            return [tuple(row) for row in db.execute("SELECT action, status FROM job ORDER BY queued_at, id")]
+        jobs = select(job.c.action, job.c.status).order_by(job.c.queued_at, job.c.id)
+        with contextlib.closing(Vault.open(self.folder, upgrade=False)) as vault, vault.catalogue.reading() as tx:
+            return [tuple(row) for row in tx.rows(jobs)]
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Connection]:
+        """The catalogue's database, for what no command would write; committed at the end."""
+        with contextlib.closing(Vault.open(self.folder, upgrade=False)) as vault, vault.catalogue.writing() as tx:
+            yield tx.conn
 
     def pruned(self, name: str) -> None:
         """The area of a scan is given so little room that the originals of every scan in it have to go."""
@@ -204,7 +220,7 @@ def _without(policy: Path, names: Sequence[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_site(tmp_path_factory) -> Callable[..., Site]:
+def new_site(tmp_path_factory, new_catalogue) -> Callable[..., Site]:
     """Called with the names of areas for a site that looks often and settles soon."""
 
     def make(
@@ -218,12 +234,20 @@ def new_site(tmp_path_factory) -> Callable[..., Site]:
         site.areas = {name: site.base / name for name in names}
         for path in site.areas.values():
             path.mkdir(exist_ok=True)
-        areas = [word for name, path in site.areas.items() for word in ("--area", f"{name}={path}")]
+        url = new_catalogue()
+        areas = [f"{name}={path}" for name, path in site.areas.items()]
         more = ["--simulated"] if simulated else []
+        if not url:
+            more += [word for area in areas for word in ("--area", area)]
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-            main(["init", str(site.folder), *areas, *more, "--json"])
+            main(["init", str(site.folder), *more, "--json"])
         assert json.loads(out.getvalue())["simulated"] is simulated
+        if url:
+            site.lease_s = 3
+            site.change(catalogue=url, lease=f"{site.lease_s}s")
+            for area in areas:
+                site.ask("area", "add", area)
         _without(site.folder / "policies" / "standard.yaml", without)
         site.change(
             watch={"poll": "0.1s", "quiet": "0.4s"},

@@ -185,6 +185,7 @@ def test_a_restore_killed_at_any_point_makes_no_scan(site, digests, replicas, tm
     for _ in range(len(points) + 2):
         if site.start("--until-idle", env=site.environment | killing).wait(120) == 0:
             break
+        site.wait_for_its_place()
     assert {p.name for p in once.iterdir()} == points
     site.live()
     listed = site.ask("scan", "list", "--all")["scans"]

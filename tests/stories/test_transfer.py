@@ -210,6 +210,7 @@ def kill_the_daemon_at(points, site, folder, once):
     while not ends or ends[-1] == -signal.SIGKILL:
         assert len(ends) <= len(points)
         ends.append(site.start("--until-idle", env=site.environment | settings).wait(100))
+        site.wait_for_its_place()
     assert ends == [-signal.SIGKILL] * len(points) + [0]
 
 
