@@ -72,7 +72,7 @@ def read(opened: Opened) -> list[FoundScan]:
         _judge_flats(images, attributes, planned, found),
         _judge_darks(images, planned.darks, found),
     )
-    series = _series(opened, group, images, attributes)
+    series = _series(opened, group, images, attributes, found)
     _, counted = judge_series(series, found, settled=opened.settled)
     flagged = [s.checked.stack.camera for s in series if _flag(group, s.checked.stack.camera)]
     if flagged:
@@ -178,9 +178,11 @@ def _judge_darks(images: _Images, wanted: int | None, found: Findings) -> int | 
     return wanted
 
 
-def _series(opened: Opened, group: h5py.Group, images: _Images, attributes: Mapping[str, str]) -> list[Series]:
+def _series(
+    opened: Opened, group: h5py.Group, images: _Images, attributes: Mapping[str, str], findings: Findings
+) -> list[Series]:
     """One a dataset, in the order of their indices; flats before the projection whose number they carry, but the
-    last ones after it; darks at the end.
+    last ones after it; darks at the end. What has the name of an image and is none is missing.
 
     Angles go evenly from 0 to `arange`, both ends taken, as the beamline's own reconstruction takes them
     (`tomopy.angles`).
@@ -192,16 +194,19 @@ def _series(opened: Opened, group: h5py.Group, images: _Images, attributes: Mapp
         for (first, index), name in images.flats.items()
     ]
     rows += [(_MOST_IMAGES, index, first, name, FrameKind.DARK) for (first, index), name in images.darks.items()]
-    found = []
+    found, other = [], []
     for index, _, _, name, kind in sorted(rows):
         stack = stack_of(group, name, name)
         if stack is None:
+            other.append(name)
             continue
         angle = None
         if kind is not FrameKind.DARK and angles is not None and angles > 1 and reach is not None:
             angle = reach * index / (angles - 1)
         checked = opened.files.check(stack)
         found.append(Series(checked, (kind,) * min(max(checked.frames, 1), 1000), (angle,)))
+    if other:
+        findings.missing.append(f"{len(other)} have the name of an image and are none, the first is {other[0]}")
     return found
 
 

@@ -110,10 +110,14 @@ def inspect_file(candidate: Candidate, kind: str, read: Reader, *, settled: bool
                 for at, scan in enumerate(scans)
             ]
         except DAMAGE as error:
-            text = f"its content cannot be read: {' '.join(str(error).split())[:300]}"
+            text = _in_words(error)
             if decided or _seems(candidate) == kind:
                 return [_unreadable(candidate, kind, state, _unless(settled), text)]
             raise NoScan(clean(text)) from error
+
+
+def _in_words(error: Exception) -> str:
+    return f"its content cannot be read: {' '.join(str(error).split())[:300]}"
 
 
 def _seems(candidate: Candidate) -> str:
@@ -243,7 +247,10 @@ def _unreadable(candidate: Candidate, kind: str, state: FileState, verdict: Verd
 
 
 def lay_out_file(report: ScanReport, kind: str, read: Reader) -> Layout:
-    """Where the frames of the report's scan are; a file where plain ones would overlap stays literal."""
+    """Where the frames of the report's scan are; a file where plain ones would overlap stays literal.
+
+    Raises UserError where the file cannot be read.
+    """
     masters = [file.state.path for file in report.files if file.role is FileRole.MASTER]
     if report.format != kind or len(masters) != 1 or ".." in masters[0].split("/"):
         raise UserError(f"{report.root}: the report is not one of {words_for(kind)}")
@@ -253,7 +260,10 @@ def lay_out_file(report: ScanReport, kind: str, read: Reader) -> Layout:
     part = str(report.metadata.get("part", ""))
     with open_hdf5(os.path.join(folder, name)) as opened:
         files = CameraFiles(folder, name, opened)
-        scans = read(Opened(opened, name, folder, files, False)) if kind_of(opened).format == kind else ()
+        try:
+            scans = read(Opened(opened, name, folder, files, False)) if kind_of(opened).format == kind else ()
+        except DAMAGE as error:
+            raise UserError(f"{report.root}/{masters[0]}: {_in_words(error)}") from error
         scan = next((s for s in scans if clean(s.entry) == part), None)
         found = frames_of(scan.series) if scan is not None else {}
     real_root = os.path.normpath(os.path.join(files.folder, *[".."] * len([p for p in inner.split("/") if p])))

@@ -114,7 +114,7 @@ def parse_xml(raw: bytes) -> XmlText:
         parser.EntityDeclHandler = found.refuse
         try:
             parser.Parse(raw, True)
-        except (expat.ExpatError, ValueError) as error:
+        except (expat.ExpatError, ValueError, LookupError) as error:
             problem = f"not whole XML: {error}"
         else:
             return XmlText(found.values, found.motors, whole=True)

@@ -1,0 +1,55 @@
+"""What mutants brought to light, each as a case of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tomovault.core.errors import UserError
+from tomovault.core.scan import Verdict
+from tomovault.formats import family
+from tomovault.formats.spec_text import parse_xml
+
+
+@pytest.fixture
+def als(tmp_path, seeds):
+    (seed,) = seeds("als832")
+    seed.tree.write(str(tmp_path / "bone"))
+    return tmp_path / "bone" / "bone.h5"
+
+
+def inspect(path, look, kind="als832"):
+    (candidate,) = look(kind, str(path.parent))
+    return family.load(kind).inspect(candidate, settled=True)
+
+
+@pytest.mark.parametrize("name", ["bone_0000_0002.tif", "bonebak_0000_0003.tif", "bonedrk_0000_0004.tif"])
+def test_what_has_the_name_of_an_image_and_is_none_is_missing(als, look, name):
+    with h5py.File(als, "r+") as file:
+        del file["bone"][name]
+        file["bone"][name] = np.zeros((2, 2, 2, 2))
+    (report,) = inspect(als, look)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert f"1 have the name of an image and are none, the first is {name}" in report.certificate.problems
+
+
+def test_a_file_that_was_damaged_after_it_was_inspected_has_no_layout(tmp_path, seeds, look):
+    seed = seeds("nxtomo")[1]
+    folder = tmp_path / "bone"
+    seed.tree.write(str(folder))
+    (report,) = inspect(folder / "any", look, "nxtomo")
+    (path,) = (Path(p) for p in folder.rglob("*.nx"))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"entry0000", b"entry\xff\xff00").replace(b"HEAP", b"HEAQ"))
+    with pytest.raises(UserError, match="its content cannot be read") as caught:
+        family.load("nxtomo").layout(report)
+    assert path.name in caught.value.message
+
+
+def test_an_xml_text_in_an_encoding_that_nobody_knows_is_read_as_latin_1():
+    found = parse_xml(b'<?xml version="1.0" encoding="ISOOO-1"?><r><acquisition><tomo_N>3</tomo_N></acquisition></r>')
+    assert found.whole
+    assert found.values == {"tomo_n": "3"}
