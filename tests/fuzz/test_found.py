@@ -6,12 +6,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import olefile
 import pytest
 
 from tomovault.core.errors import UserError
 from tomovault.core.scan import Verdict
-from tomovault.formats import family
+from tomovault.formats import family, zeiss_file
 from tomovault.formats.spec_text import parse_xml
+from tomovault.testing.zeiss_bytes import zeiss_bytes
 
 
 @pytest.fixture
@@ -53,3 +55,14 @@ def test_an_xml_text_in_an_encoding_that_nobody_knows_is_read_as_latin_1():
     found = parse_xml(b'<?xml version="1.0" encoding="ISOOO-1"?><r><acquisition><tomo_N>3</tomo_N></acquisition></r>')
     assert found.whole
     assert found.values == {"tomo_n": "3"}
+
+
+def test_a_stream_that_claims_to_be_longer_than_its_file_is_not_followed():
+    """Its sectors may go round in a circle for as long as it claims."""
+    raw = zeiss_bytes(np.ones((2, 64, 64), np.uint16))
+    with olefile.OleFileIO(raw) as ole:
+        reader = zeiss_file._Reader(ole, len(raw))
+        followed = [reader._place("ImageData1/Image1", length)[1] for length in (8192, len(raw), 2**32 - 1)]
+        assert followed == [True, False, False]
+        ole.fat = None
+        assert reader._place("ImageData1/Image1", 2**32 - 1) == (None, False)

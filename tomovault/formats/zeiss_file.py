@@ -149,6 +149,8 @@ class _Reader:
         entry = self._ole.direntries[self._ole._find(self._names[path])]  # noqa: SLF001 - no public way to the sector
         if length < self._ole.mini_stream_cutoff_size or length <= 0:
             return None, True
+        if length > self._size:
+            return None, False
         sector, step = int(entry.isectStart), int(self._ole.sector_size)
         first, together, last = sector, True, sector
         for _ in range(math.ceil(length / step) - 1):
