@@ -11,6 +11,9 @@ from typing import Any
 from tomovault.core.errors import UserError
 from tomovault.vault.site import SITE_FILE
 
+#: A long value, such as the URL of a catalogue, stays on the line of its key.
+_NEVER_FOLDED = 1 << 20
+
 
 def change_site(folder: Path, changes: Mapping[str, Any]) -> None:
     """The site's file says what `changes` says, the rest as it was.
@@ -24,6 +27,7 @@ def change_site(folder: Path, changes: Mapping[str, Any]) -> None:
     path = Path(folder, SITE_FILE)
     yaml = YAML()
     yaml.preserve_quotes = True
+    yaml.width = _NEVER_FOLDED
     document = yaml.load(path.read_text("utf-8"))
     if not isinstance(document, dict):
         raise UserError(f"{path} is not a site file")
