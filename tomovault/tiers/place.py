@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
+import re
 import shlex
 import uuid
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from tomovault.core.errors import PlaceAbsent
 MARKER = os.path.join(".tomovault", "place.json")
 
 _CAP = 65536
+_TRIES = 5
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
 
@@ -82,18 +85,32 @@ def mark_place(place: Place, now: datetime) -> None:
 
     Raises OSError, or ValueError where the marker that is there is damaged.
     """
-    marker = os.path.join(place.folder, MARKER)
-    if not os.path.lexists(marker):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.dirname(marker))
-        told = {"uuid": str(uuid.uuid4()), "place": place.name, "written_at": now.astimezone(UTC).isoformat()}
-        _publish(marker, json.dumps(told, indent=1).encode() + b"\n", keep=True)
-    with _opened(place.folder, None) as folder:
-        _uuid_in(MARKER, folder)
-    with open(marker, "rb") as file:
-        text = file.read(_CAP)
-    os.makedirs(os.path.dirname(place.record), exist_ok=True)
-    _publish(place.record, text, keep=False)
+    marker, records = os.path.join(place.folder, MARKER), os.path.dirname(place.record)
+    os.makedirs(records, exist_ok=True)
+    with _one_at_a_time(records):
+        if not os.path.lexists(marker):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(marker))
+            told = {"uuid": str(uuid.uuid4()), "place": place.name, "written_at": now.astimezone(UTC).isoformat()}
+            _publish(marker, json.dumps(told, indent=1).encode() + b"\n", keep=True)
+        _tidy(marker)
+        with _opened(place.folder, None) as folder:
+            _uuid_in(MARKER, folder)
+        with open(marker, "rb") as file:
+            text = file.read(_CAP)
+        _publish(place.record, text, keep=False)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: str) -> Iterator[None]:
+    """No other process of this site marks a place meanwhile, where the file system of the site can see to that."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -121,8 +138,29 @@ def _uuid_in(name: str, folder: int | None) -> str:
 
 def _publish(path: str, text: bytes, *, keep: bool) -> None:
     """The file is there whole and synced; with `keep` one that is there already stays as it is."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f"{name}.{uuid.uuid4().hex}.tmp")
+    folder = os.path.dirname(path)
+    for left in reversed(range(_TRIES)):
+        _tidy(path)
+        try:
+            if not _put(path, text, keep=keep):
+                return
+            break
+        except FileNotFoundError:
+            # Another site that marks the place took ours for what a dead process left.
+            if not left or not os.path.isdir(folder):
+                raise
+    for synced in (folder, os.path.dirname(folder)):
+        fd = os.open(synced, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _put(path: str, text: bytes, *, keep: bool) -> bool:
+    """Whether the file at the path is this one now; not where one is kept that was there."""
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     with open(temporary, "xb") as file:
         file.write(text)
         file.flush()
@@ -132,7 +170,7 @@ def _publish(path: str, text: bytes, *, keep: bool) -> None:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                return
+                return False
             except OSError as problem:
                 if problem.errno not in _NO_HARD_LINKS:
                     raise
@@ -142,10 +180,16 @@ def _publish(path: str, text: bytes, *, keep: bool) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-    for synced in (folder, os.path.dirname(folder)):
-        fd = os.open(synced, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+    return True
+
+
+def _tidy(path: str) -> None:
+    """Nothing is left of a process that died while it wrote this file: until the place is recorded, this is looked at
+    again.
+    """
+    folder, name = os.path.split(path)
+    unfinished = re.compile(re.escape(name) + r"\.[0-9a-f]{32}\.tmp")
+    for left in os.listdir(folder) if os.path.isdir(folder) else ():
+        if unfinished.fullmatch(left):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, left))
