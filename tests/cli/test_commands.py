@@ -175,23 +175,6 @@ def test_a_restore_is_queued(town, ask, tmp_path):
     assert town.known(scan).jobs[0].order["to"] == str(tmp_path / "out")
 
 
-def test_a_restore_that_nobody_will_take_up_says_so(town, say, tmp_path):
-    town.scan("one")
-    assert "No daemon runs now" in say("restore", "one", "--to", str(tmp_path / "out")).out
-    with town.vault.catalogue.writing() as tx:
-        assert town.vault.catalogue.take_lease(tx, asking.LEADER, "daemon", 600.0)
-    assert "No daemon runs now" not in say("restore", "one", "--to", str(tmp_path / "out")).out
-
-
-def test_a_pattern_that_no_file_matches_is_told_before_it_is_queued(town, ask, tmp_path):
-    scan = town.scan("one", paths=("a.edf", "sub/b.edf"))
-    told = ask("restore", "one", "--to", str(tmp_path / "out"), "--files", "*.tif", code=2)
-    assert "no file of one matches *.tif" in told["error"]
-    assert town.known(scan).jobs == ()
-    ask("restore", "one", "--to", str(tmp_path / "out"), "--files", "*.tif", "--files", "sub/*")
-    assert len(town.known(scan).jobs) == 1
-
-
 @pytest.mark.parametrize(
     "wish",
     [
