@@ -44,9 +44,10 @@ def holder_name(vault: Vault) -> str:
 def find_scan(vault: Vault, tx: Any, text: str) -> KnownScan:
     """The scan of a name, an id or a path. Raises UserError, listing the candidates, if it is none or several.
 
-    What is neither name nor id is a path, from the working folder; one that is there may also be inside of a scan.
+    What is neither is a path from the working folder: that of a scan's folder or of its master file. One inside of a
+    scan's folder names none, since the scan there may be another that is not known yet.
     """
-    found = vault.catalogue.find_scans(tx, text) or _find_by_path(vault, tx, os.path.abspath(text))
+    found = vault.catalogue.find_scans(tx, text) or vault.catalogue.find_scans(tx, os.path.abspath(text))
     if not found:
         raise UserError(f"no scan is known as {text!r}", hint="`tomovault scan list` shows what is known")
     if len(found) > 1:
@@ -54,16 +55,6 @@ def find_scan(vault: Vault, tx: Any, text: str) -> KnownScan:
         raise UserError(f"{text!r} names {len(found)} scans; give an id", hint="one of:\n" + several)
     known: KnownScan = vault.catalogue.known(tx, found[0][0])
     return known
-
-
-def _find_by_path(vault: Vault, tx: Any, path: str) -> list[Any]:
-    """The scans at a path or, where something is there, at the nearest folder above it that holds any."""
-    found: list[Any] = vault.catalogue.find_scans(tx, path)
-    above = os.path.dirname(path) if os.path.lexists(path) else "/"
-    while not found and above != "/":
-        found = vault.catalogue.find_scans(tx, above)
-        above = os.path.dirname(above)
-    return found
 
 
 def ask(
