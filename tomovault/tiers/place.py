@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MARKER = os.path.join(".tomovault", "place.json")
 
 _CAP = 65536
 _TRIES = 5
+_LOCK_TRIES = 40
+_LOCK_PAUSE_S = 0.05
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
 
@@ -103,11 +106,17 @@ def mark_place(place: Place, now: datetime) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: str) -> Iterator[None]:
-    """No other process of this site marks a place meanwhile, where the file system of the site can see to that."""
+    """No other process of this site marks a place meanwhile, unless one hangs at a place that does not answer."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE_S)
+            except OSError:  # the file system of the site has no locks
+                break
         yield
     finally:
         os.close(fd)
@@ -189,7 +198,7 @@ def _tidy(path: str) -> None:
     """
     folder, name = os.path.split(path)
     unfinished = re.compile(re.escape(name) + r"\.[0-9a-f]{32}\.tmp")
-    for left in os.listdir(folder) if os.path.isdir(folder) else ():
-        if unfinished.fullmatch(left):
-            with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        for left in filter(unfinished.fullmatch, os.listdir(folder)):
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, left))
