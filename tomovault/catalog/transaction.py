@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,7 +64,7 @@ class Tx:
         """Every row."""
         return self.run(statement).all()
 
-    def stream(self, statement: Executable) -> Iterator[Row[Any]]:
+    def stream(self, statement: Executable) -> Generator[Row[Any], None, None]:
         """Every row, some in memory at a time; to be read while the transaction lasts."""
         with self.run(statement.execution_options(yield_per=_AT_A_TIME)) as rows:
             yield from rows

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -142,7 +143,7 @@ def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
     return int(used or 0), int(leaving or 0)
 
 
-def list_inspected(tx: Tx, area: str) -> Iterator[tuple[Candidate, str]]:
+def list_inspected(tx: Tx, area: str) -> Generator[tuple[Candidate, str], None, None]:
     """Candidates whose settled state was inspected, with that snapshot: a restart need not wait for them again. Few
     are in memory at a time, and they are read while the transaction lasts.
 
@@ -155,7 +156,8 @@ def list_inspected(tx: Tx, area: str) -> Iterator[tuple[Candidate, str]]:
         .outerjoin(stands, stands.c.candidate == table.c.key_hash)
         .where(func.coalesce(stands.c.there, 1) == 1)
     )
-    return ((_candidate(row), row.inspected_snapshot) for row in tx.stream(query))
+    with contextlib.closing(tx.stream(query)) as rows:
+        yield from ((_candidate(row), row.inspected_snapshot) for row in rows)
 
 
 def list_taken_away(tx: Tx, area: str) -> frozenset[Candidate]:

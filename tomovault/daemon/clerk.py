@@ -406,12 +406,12 @@ class Clerk:
                 continue
             row = recorded[name]
             identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)
-            with catalogue.reading() as tx:
+            with catalogue.reading() as tx, contextlib.closing(list_inspected(tx, name)) as known:
                 watch = AreaWatch(
                     area,
                     identity,
                     formats_of(area),
-                    list_inspected(tx, name),
+                    known,
                     poll_s=self.vault.site.watch.poll_s,
                     quiet_s=self.vault.site.watch.quiet_s,
                     looks=self._looks,
