@@ -68,12 +68,14 @@ def test_on_a_cartridge(site, replicas, digests, tmp_path):
     after = site.ask("verify", "--all")
     assert after["bad"] == [], "a good copy stands for it: nothing is left to be done"
     assert [old["replica"] for old in after["replaced"]] == [copies[0]["id"]], "told all the same, not hidden"
+    assert site.ask("verify", "bone_", code=4)["bad"][0]["replica"] == copies[0]["id"], "by name it is read again"
     assert site.ask("status")["suspect"] == []
     _spoil_cartridge(site, copies[1]["location"])
-    worse = site.ask("verify", "--all", code=4)["bad"]
+    (worse,) = site.ask("verify", "--all", code=4)["bad"]
+    assert worse["replica"] == copies[1]["id"]
     both = {copy["id"] for copy in copies}
-    assert {bad["replica"] for bad in worse} == both, "too few are good again, so what is bad is missed again"
-    assert {one["replica"] for one in site.ask("status")["suspect"]} == both
+    assert {one["replica"] for one in site.ask("status")["suspect"]} == both, "too few are good, so both are missed"
+    assert {bad["replica"] for bad in site.ask("verify", "--all", code=4)["bad"]} == both
 
 
 def test_on_a_cartridge_when_no_package_is_left_on_disk(site, replicas, digests, tmp_path):

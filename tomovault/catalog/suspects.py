@@ -27,8 +27,8 @@ class Suspect:
     reason: str
 
 
-def list_suspects(tx: Tx, limit: int) -> list[Suspect]:
-    """Up to `limit` of them, by scan."""
+def list_suspects(tx: Tx, limit: int, start: int = 0) -> list[Suspect]:
+    """Up to `limit` of them after the first `start`, by scan."""
     scan, replica, product = tables.scan, tables.replica, tables.product
     query = (
         select(replica, scan.c.name, scan.c.area, product.c.kind)
@@ -37,6 +37,7 @@ def list_suspects(tx: Tx, limit: int) -> list[Suspect]:
         .where(replica.c.state == ReplicaState.SUSPECT.value, scan.c.superseded_by.is_(None))
         .order_by(scan.c.first_seen_at.desc(), scan.c.id, replica.c.id)
         .limit(limit)
+        .offset(start)
     )
     reasons: dict[str, dict[str, str]] = {}
     found = []

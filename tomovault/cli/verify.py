@@ -18,7 +18,7 @@ def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) 
     """Re-read the bytes of every copy of the SCANs and compare them with their digests.
 
     Exit code 4 if any copy is bad. A bad copy is suspect from then on: it counts for nothing, and is made anew. Once
-    that is done, the old one is told as replaced, and is not counted as bad any more.
+    as many good copies are archived as are wanted, --all and --due name the old one and do not read it again.
     """
     from tomovault.cli._progress import open_progress
     from tomovault.vault.verifying import choose_replicas, verify_replicas
@@ -28,7 +28,7 @@ def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) 
     vault = open_vault()
     chosen = choose_replicas(vault, scans, everything=everything, due=due, now=datetime.now(UTC))
     with open_progress(quiet=as_json) as progress:
-        page = verify_replicas(vault, chosen, by=who(), progress=progress)
+        page = verify_replicas(vault, chosen, by=who(), progress=progress, named=bool(scans))
     if as_json:
         say_json(page)
     else:
@@ -36,7 +36,7 @@ def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) 
         for bad in page["bad"]:
             say(f"  {label(bad['name'])} on {bad['tier']}: {bad['reason']}")
         for old in page["replaced"]:
-            say(f"  {label(old['name'])}: the bad copy {old['location']} on {old['tier']} was replaced by a good one.")
+            say(f"  {label(old['name'])}: the bad copy {old['location']} on {old['tier']} is needed no more.")
         for one in page["unreached"]:
             say(f"  {label(one['name'])} could not be re-read: {one['reason']}")
     if page["bad"]:

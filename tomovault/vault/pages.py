@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,9 @@ from tomovault.vault.fellows import read_fellows
 from tomovault.vault.places import absent_places
 from tomovault.vault.restored import restored_places
 from tomovault.vault.vault import Vault, View
+
+#: So many suspect copies are told at a time.
+_SUSPECTS = 50
 
 
 def name_of(text: str) -> str:
@@ -338,7 +342,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
         "absent_places": [{"problem": name_of(p.message), "hint": name_of(p.hint)} for p in absent_places(vault, tx)],
         "suspect": [
             {**to_plain(one), "name": name_of(one.name), "location": name_of(one.location)}
-            for one in _not_replaced(vault, tx, list_suspects(tx, 50), now)
+            for one in itertools.islice(_suspects(vault, tx, now), _SUSPECTS)
         ],
         "waiting": [
             {**job_line(j), "name": name_of(catalogue.known(tx, j.scan).name) if j.scan is not None else ""}
@@ -348,11 +352,16 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
     }
 
 
-def _not_replaced(vault: Vault, tx: Any, suspects: list[Suspect], now: datetime) -> Iterator[Suspect]:
-    areas = {name: vault.area_facts(tx, name) for name in {s.area for s in suspects} & vault.site.areas.keys()}
-    scans = vault.catalogue.known_many(tx, list({s.scan for s in suspects if s.area in areas}))
-    spare = frozenset[str]().union(*(replaced(scan, vault.view(scan, areas[scan.area], now).facts) for scan in scans))
-    return (one for one in suspects if one.replica not in spare)
+def _suspects(vault: Vault, tx: Any, now: datetime) -> Iterator[Suspect]:
+    """Those that somebody should look at, and not those that nothing needs any more."""
+    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas}
+    start = 0
+    while batch := list_suspects(tx, _SUSPECTS, start):
+        start += len(batch)
+        scans = vault.catalogue.known_many(tx, [one.scan for one in batch if one.area in areas])
+        views = (vault.view(scan, areas[scan.area], now) for scan in scans)
+        spare = frozenset[str]().union(*(replaced(view.scan, view.facts) for view in views))
+        yield from (one for one in batch if one.replica not in spare)
 
 
 def unclaimed_page(vault: Vault, tx: Any, area: str | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from tomovault.catalog.work import Late, reasons_of
 from tomovault.core.errors import TomovaultError
 from tomovault.core.known import KnownScan, replaced
-from tomovault.core.replica import ReplicaState
+from tomovault.core.replica import Replica, ReplicaState
 from tomovault.vault.asking import ask, find_scan, raise_if_failed
 from tomovault.vault.pages import name_of
 from tomovault.vault.vault import Vault
@@ -53,10 +53,12 @@ def verify_replicas(
     *,
     by: str,
     progress: Callable[[str, int, int], None],
+    named: bool = True,
 ) -> dict[str, Any]:
     """Each copy that could be reached was re-read now; the page of `tomovault verify`.
 
-    What was known to be bad before, and was replaced by a good copy since, is told apart from what is bad.
+    Where no scan was `named`, archive copies that are known to be bad and that nothing needs any more, since as many
+    good ones stand as are wanted, are listed and not read again.
     """
     checked = 0
     bad: list[dict[str, Any]] = []
@@ -65,7 +67,9 @@ def verify_replicas(
     for scan_id, replicas in chosen.items():
         with vault.catalogue.reading() as tx:
             before = vault.catalogue.known(tx, scan_id)
-        wanted = [r for r in before.replicas if r.state in _READABLE and (not replicas or r.id in replicas)]
+            spare = frozenset() if named else _replaced(vault, tx, before)
+        anew += [_row(before, r, "a good copy stands for it") for r in before.replicas if r.id in spare]
+        wanted = [r for r in before.replicas if _is_asked(r, replicas) and r.id not in spare]
         if not wanted:
             continue
         wish = {"replicas": [r.id for r in wanted]}
@@ -83,7 +87,6 @@ def verify_replicas(
         with vault.catalogue.reading() as tx:
             after = vault.catalogue.known(tx, scan_id)
             reasons = reasons_of(tx, scan_id)
-            spare = _replaced(vault, tx, after)
         now_known = {r.id: r for r in after.replicas}
         missed = unreached and unreached[-1]["scan"] == scan_id
         for replica in wanted:
@@ -92,19 +95,23 @@ def verify_replicas(
                 continue
             checked += 1
             if then.state is ReplicaState.SUSPECT:
-                old = replica.state is ReplicaState.SUSPECT and replica.id in spare
-                (anew if old else bad).append(
-                    {
-                        "replica": replica.id,
-                        "scan": scan_id,
-                        "name": name_of(before.name),
-                        "tier": replica.tier,
-                        "location": name_of(replica.location),
-                        "reason": name_of(reasons.get(replica.id, "it does not re-read to its digest")),
-                    }
-                )
-    good = checked - len(bad) - len(anew)
-    return {"checked": checked, "ok": good, "bad": bad, "replaced": anew, "unreached": unreached}
+                bad.append(_row(before, replica, reasons.get(replica.id, "it does not re-read to its digest")))
+    return {"checked": checked, "ok": checked - len(bad), "bad": bad, "replaced": anew, "unreached": unreached}
+
+
+def _is_asked(replica: Replica, replicas: tuple[str, ...]) -> bool:
+    return replica.state in _READABLE and (not replicas or replica.id in replicas)
+
+
+def _row(scan: KnownScan, replica: Replica, reason: str) -> dict[str, Any]:
+    return {
+        "replica": replica.id,
+        "scan": scan.id,
+        "name": name_of(scan.name),
+        "tier": replica.tier,
+        "location": name_of(replica.location),
+        "reason": name_of(reason),
+    }
 
 
 def _replaced(vault: Vault, tx: Any, scan: KnownScan) -> frozenset[str]:
