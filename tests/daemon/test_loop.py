@@ -1,3 +1,4 @@
+import gc
 import threading
 import time
 from pathlib import Path
@@ -112,3 +113,13 @@ def test_a_daemon_that_is_stopped_ends(run):
     daemon.stop()
     wait_for(lambda: outcome)
     assert outcome == [0]
+
+
+def test_what_is_loaded_is_not_looked_at_by_collections_while_it_runs(run, hanging):
+    loaded = len(gc.get_objects())
+    _, turns, _ = run()
+    wait_for(lambda: len(turns) > 1)
+    assert gc.get_freeze_count() > loaded // 2
+    assert len(gc.get_objects()) < loaded // 2
+    hanging.set()
+    wait_for(lambda: gc.get_freeze_count() == 0)
