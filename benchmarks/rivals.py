@@ -4,14 +4,17 @@
 
 Each program stores the series and gives it back, in turn, `--runs` times, from files that are out of the page cache.
 tomovault's time holds what the others do not do: it syncs, drops the cache, reads back, decodes and hashes what it
-wrote. restic and borg sync; zstd, h5repack and h5py do not. Repositories are made anew before each run, outside of
-its time. What is not installed is left out, and said.
+wrote. restic and borg sync; zstd, h5repack, h5py and esrf-data-compressor do not. Repositories and input in HDF5 are
+made anew before each run, outside of its time. What is not installed is left out, and so is what stores nothing, and
+it is said. esrf-data-compressor loses information at its usual ratio of 10 and has no way back: it is here for its
+time; its `compress-hdf5` may be in an environment of its own, named by PATH.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -47,12 +50,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Rival:
-    """`prepare` is not timed; `store` and `restore` are. `needs` are programs or modules."""
+    """`prepare` is not timed; `store` and `restore` are, which is None where information is lost."""
 
     name: str
     needs: tuple[str, ...]
     store: Callable[[Place], None]
-    restore: Callable[[Place], None]
+    restore: Callable[[Place], None] | None
     stored: Callable[[Place], int]
     prepare: Callable[[Place], None] = lambda _place: None
 
@@ -158,6 +161,53 @@ def h5py_back(place: Place) -> None:
             file["data"][number].tofile(os.path.join(place.path("back"), f"{number:04d}"))
 
 
+# --- the tool of the ESRF: it looks for masters of virtual datasets in a session's folder, and compresses their sources
+
+
+def esrf_folder(place: Place, kind: str) -> str:
+    return os.path.join(place.out, "root", "ma1", "id19", "20260101", kind, "sample", "set")
+
+
+def esrf(*words: str) -> None:
+    """Its codec is looked for by the first `python` on PATH, which must be that of its environment."""
+    program = shutil.which("compress-hdf5")
+    assert program is not None
+    run(program, *words, env=os.environ | {"PATH": f"{os.path.dirname(program)}:{os.environ['PATH']}"})
+
+
+def make_session(place: Place) -> None:
+    """A master with one virtual dataset over a camera file, as BLISS writes them, and the list of what to compress."""
+    import h5py
+
+    folder = esrf_folder(place, "RAW_DATA")
+    camera, inside = os.path.join("scan0001", "camera_0000.h5"), "entry_0000/measurement/data"
+    os.makedirs(os.path.join(folder, "scan0001"))
+    shape = (len(ingest.listed(place.source)), *ingest.SHAPE)
+    with h5py.File(os.path.join(folder, camera), "w") as file:
+        data = file.create_dataset(inside, shape, "<u2")
+        for number, frame in enumerate(frames_of(place.source)):
+            data[number] = frame
+    with h5py.File(os.path.join(folder, "set.h5"), "w") as file:
+        layout = h5py.VirtualLayout(shape, "<u2")
+        layout[:] = h5py.VirtualSource(camera, inside, shape)
+        file.create_virtual_dataset("1.1/measurement/camera", layout)
+        file["1.1/technique"] = "tomo"
+    session = ("ma1", "id19", "20260101", "--root", place.path("root"))
+    esrf("list", *session, "--filter", "technique:tomo", "--output", place.path("list"))
+    ingest.drop([os.path.join(folder, camera)])
+
+
+def esrf_compress(place: Place) -> None:
+    esrf("compress", "-i", place.path("list"), "--layout", "mirror")
+
+
+def esrf_size(place: Place) -> int:
+    import h5py
+
+    with h5py.File(os.path.join(esrf_folder(place, "RAW_DATA_COMPRESSED"), "scan0001", "camera_0000.h5"), "r") as file:
+        return int(file["entry_0000/measurement/data"].id.get_storage_size())
+
+
 def packed_size(place: Place) -> int:
     return os.path.getsize(place.path("packed.h5"))
 
@@ -187,6 +237,7 @@ RIVALS = (
     ),
     Rival("h5repack gzip 1", ("h5repack",), h5repack, h5repack_back, packed_size, make_plain_hdf5),
     Rival("h5py + Blosc2", (), h5py_blosc2, h5py_back, packed_size),
+    Rival("esrf, lossy 10x", ("compress-hdf5",), esrf_compress, None, esrf_size, make_session),
 )
 
 
@@ -220,7 +271,16 @@ def try_rival(rival: Rival, folder: str, source: str) -> dict[str, float]:
         drop_all(source)
         wall = timed(rival.store, place)
         drop_all(place.out)
-        return {"wall": wall, "restore": timed(rival.restore, place), "stored": rival.stored(place)}
+        back = timed(rival.restore, place) if rival.restore else math.nan
+        return {"wall": wall, "restore": back, "stored": rival.stored(place)}
+
+
+def stores(rival: Rival, folder: str, source: str) -> bool:
+    """Tried once, it kept something: there are versions of codecs that fail, and leave a dataset without data."""
+    kept = try_rival(rival, folder, source)["stored"] > 0
+    if not kept:
+        print(f"{rival.name} is left out: it said that it was done, and stored nothing", file=sys.stderr)
+    return kept
 
 
 def try_ours(folder: str, source: str, threads: int = 2) -> dict[str, float]:
@@ -256,6 +316,7 @@ def speed_up(source: str) -> float:
 def compare(series: str, folder: str, frames: int, runs: int, rivals: list[Rival]) -> dict[str, Any]:
     source = os.path.join(folder, series)
     raw = sum(map(os.path.getsize, ingest.write_series(source, series, frames)))
+    rivals = [rival for rival in rivals if stores(rival, folder, source)]
     ours: list[dict[str, float]] = []
     theirs: dict[str, list[dict[str, float]]] = {rival.name: [] for rival in rivals}
     ratios: list[float] = []
@@ -287,8 +348,7 @@ def show(result: dict[str, Any]) -> None:
     for name, row in result["rivals"].items():
         cells = []
         for key in ("faster", "restore faster", "size"):
-            low, high = ingest.spread(row[key])
-            cells.append(f"{statistics.median(row[key]):.2f} ({low:.2f}-{high:.2f})")
+            cells.append(cell(row[key]))
         print(f"{name:18}{cells[0]:>26}{cells[1]:>26}{cells[2]:>24}{judge(name, row)}")
     workers = statistics.median(result["workers"])
     told = "reached" if workers >= WORKERS_TARGET else "MISSED"
@@ -296,6 +356,13 @@ def show(result: dict[str, Any]) -> None:
         f"reading from cache, digesting and encoding: two workers are {workers:.2f} times one, "
         f"target {WORKERS_TARGET}: {told}"
     )
+
+
+def cell(values: list[float]) -> str:
+    if any(map(math.isnan, values)):
+        return "-"
+    low, high = ingest.spread(values)
+    return f"{statistics.median(values):.2f} ({low:.2f}-{high:.2f})"
 
 
 def judge(name: str, row: dict[str, list[float]]) -> str:
