@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -177,3 +178,63 @@ def test_files_without_a_frame_that_can_be_read_are_nothing_to_do_either(whole, 
     bench.formats = SimpleNamespace(inspect=bench.formats.inspect, layout=lambda _report: Layout())
     with pytest.raises(Moot, match="no projection in its files can be read as a frame"):
         Preview().perform(_order_of(whole, Preview), bench)
+
+
+VOLUME = np.random.default_rng(2).normal(0, 1, (4, 6, 8)).astype("<f4")
+
+
+@pytest.fixture
+def foreign(tmp_path, bench):
+    """A volume in HDF5 that others made, compressed or not: orders for it, packed, and what the package said."""
+
+    def make(**storage):
+        bench.formats = load("volume_hdf5")
+        with h5py.File(tmp_path / "bone_rec.h5", "w") as file:
+            file.create_dataset("exchange/data", data=VOLUME, **storage)
+        candidate = Candidate("volume_hdf5", str(tmp_path), "bone_rec.h5")
+        (report,) = bench.formats.inspect(candidate, settled=True)
+        vault = tmp_path / "vault"
+        vault.mkdir()
+        where = {"area": "inhouse", "folder": str(vault), "stem": "bone_rec", "domain": "d"}
+        source = {"candidate": to_plain(candidate), "entry": report.entry, "identity": report.identity}
+        wanted = {**source, **where, "scan": {"name": "bone_rec"}, "files_domain": "d"}
+        more = {"part_bytes": 1 << 30, "floor_bytes": 0, "threads": 1}
+        made, package, _ = Pack().perform({**wanted, **more}, bench).records
+        frames = {**source, "package": package.location, "digest": made.digest}
+        return SimpleNamespace(
+            order={"frames": frames, **where, **WHOSE, "parameters": {}, "of_slices": True}, made=made
+        )
+
+    return make
+
+
+def _from(foreign, **frames):
+    return {**foreign.order, "frames": {**foreign.order["frames"], **frames}}
+
+
+def test_the_preview_of_a_volume_is_of_its_middle_planes_and_no_engine_is_asked(foreign, bench):
+    volume = foreign()
+    assert volume.made.details == {CODED_FRAMES: 0}
+    formats, bench.formats, bench.names = bench.formats, None, []
+    made, stored = Preview().perform(_from(volume, candidate=None), bench).records
+    assert bench.names == ["preview.written", "preview.named"]
+    assert (made.kind.value, made.processing, stored.digest) == ("preview", None, made.digest)
+    assert stored.verified_at is not None
+    with h5py.File(stored.location) as file:
+        for name, expected in (("slice", VOLUME[2]), ("cut_row", VOLUME[:, 3]), ("cut_column", VOLUME[:, :, 4])):
+            np.testing.assert_array_equal(file[f"entry/preview/{name}/data"][()], expected)
+    bench.formats = formats
+    assert Preview().perform(_from(volume, package=None), bench).records[0].digest == made.digest
+
+
+def test_the_preview_of_a_compressed_volume_is_made_from_its_files(foreign, bench):
+    volume = foreign(compression="gzip")
+    assert volume.made.details == {CODED_FRAMES: 4}
+    _, stored = Preview().perform(_from(volume, package=None), bench).records
+    with h5py.File(stored.location) as file:
+        np.testing.assert_array_equal(file["entry/preview/cut_row/data"][()], VOLUME[:, 3])
+    with pytest.raises(Moot, match="keeps its files whole"):
+        Preview().perform(_from(volume, candidate=None), bench)
+    bench.formats = SimpleNamespace(inspect=bench.formats.inspect, layout=lambda _report: Layout())
+    with pytest.raises(Moot, match="no slice in its files can be read as a frame"):
+        Preview().perform(volume.order, bench)

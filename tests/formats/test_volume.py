@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tomovault.core.errors import NoScan, UserError
 from tomovault.core.layout import FrameKind
-from tomovault.core.scan import FileRole, Verdict
+from tomovault.core.scan import FileRole, Verdict, has_slices
 from tomovault.formats import family
 from tomovault.formats.volume_names import Shape, find_volumes
 from tomovault.formats.volume_texts import parse_par, parse_sections, parse_volume_info
@@ -71,6 +71,7 @@ def test_a_pyhst_volume_is_complete_when_its_size_is_right(pyhst, round_trip, dt
     assert found.name == "bone_1__volume"
     assert found.metadata["of"] == "bone_1_"
     assert found.metadata["no_reconstruction"]
+    assert has_slices(found.metadata)
     assert found.conditions["pixel_size"].value == 0.7
     roles = {f.state.path: f.role for f in found.files}
     assert roles == {
@@ -99,8 +100,10 @@ def test_the_size_decides(pyhst, round_trip, changes, verdict):
     folder, _ = pyhst(**changes)
     found = report(folder)
     assert found.certificate.verdict is verdict
+    assert has_slices(found.metadata) is bool(VOLUME.layout(found).files) is (verdict is Verdict.COMPLETE)
     if verdict is not Verdict.COMPLETE:
         assert found.certificate.problems
+        assert found.metadata["no_reconstruction"].endswith("none of its slices can be read by itself")
     round_trip(found)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tomovault.core.errors import NoScan
-from tomovault.core.scan import Verdict
+from tomovault.core.scan import Verdict, has_slices
 from tomovault.formats import family
 from tomovault.watch.listing import list_folder
 
@@ -63,6 +63,7 @@ def test_a_volume_of_nabu_with_its_pieces(folder, round_trip):
     assert report.conditions["n_slices"].value == 6
     assert report.conditions["pixel_size"].value == pytest.approx(0.65)
     assert report.metadata["no_reconstruction"]
+    assert has_slices(report.metadata)
     package = round_trip(report)
     with h5py.File(package) as f:
         np.testing.assert_array_equal(f["/entry/instrument/detector/data"][()], DATA)
@@ -102,6 +103,21 @@ def test_a_volume_of_tomopy(folder, round_trip):
     assert report.metadata["of"] == "tooth"
     round_trip(report)
     assert inspect(path, settled=False)[0].certificate.verdict is Verdict.ACQUIRING
+
+
+def test_slices_that_are_compressed_or_in_tiles_can_be_read_and_those_of_parts_cannot(folder):
+    with h5py.File(folder / "tiles_rec.h5", "w") as f:
+        f.create_dataset("exchange/data", data=DATA, chunks=(2, 3, 3), compression="gzip")
+    (report,) = inspect(folder / "tiles_rec.h5")
+    assert has_slices(report.metadata)
+    assert len(VOLUME.layout(report).files[0].coded) == len(DATA)
+    half = h5py.VirtualLayout(DATA.shape, "<f4")
+    half[:, :, :4] = h5py.VirtualSource("tiles_rec.h5", "exchange/data", DATA.shape)[:, :, :4]
+    with h5py.File(folder / "half_rec.h5", "w") as f:
+        f.create_virtual_dataset("exchange/data", half)
+    (report,) = inspect(folder / "half_rec.h5")
+    assert not has_slices(report.metadata)
+    assert "none of its slices can be read" in report.metadata["no_reconstruction"]
 
 
 def test_whole_numbers_alone_are_left_undecided_by_all(folder):

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, Transient, UserError
 from tomovault.core.flatfield import plan_flatfield
 from tomovault.core.layout import FrameKind
+from tomovault.package.binning import bin_image
 from tomovault.package.landing import reread_file
 from tomovault.package.names import Whose
 from tomovault.package.png import encode_png, enlarge, side_by_side, stretch
-from tomovault.package.preview import bin_image, make_preview, read_binned, verify_preview
+from tomovault.package.preview import make_preview, read_binned, verify_preview
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -413,3 +413,17 @@ def test_a_scan_that_no_engine_can_use_is_packed_and_archived_only(scan, area, p
     found = standings(Facts(complete=True, package=True), wants)
     assert (found[Stage.PREVIEWED].status, found[Stage.RECONSTRUCTED].status) == (Status.HELD, Status.HELD)
     assert standings(Facts(complete=True), wants)[Stage.PACKED].status is Status.DUE
+
+
+def test_a_volume_made_by_others_has_a_preview_and_is_never_reconstructed_or_reduced(scan, area, policy, now):
+    rules = policy(
+        "{name: look, do: preview, when: complete}",
+        "{name: vol, do: reconstruct, when: packed}",
+        "{name: less, do: reduce, when: packed}",
+    )
+    volume = scan(metadata={"no_reconstruction": "it is a volume", "frames_are": "slices"})
+    wants = wants_of(volume, rules, area(reduce_on=True), now)
+    assert wants.held == {Stage.RECONSTRUCTED: "it is a volume", Stage.REDUCED: "it is a volume"}
+    found = standings(Facts(complete=True, package=True), wants)
+    assert (found[Stage.PREVIEWED].status, found[Stage.RECONSTRUCTED].status) == (Status.DUE, Status.HELD)
+    assert standings(Facts(complete=True, preview=True), wants)[Stage.PREVIEWED].status is Status.DONE

@@ -15,7 +15,7 @@ from tomovault.core.manifest import ManifestFile
 from tomovault.core.ports import Action, Bench, Progress, Throttle
 from tomovault.core.record import Made, Outcome, Recognised, Result, Stored
 from tomovault.core.replica import Form, ProductKind
-from tomovault.core.scan import Candidate, FileState, ScanReport
+from tomovault.core.scan import Candidate, FileState, ScanReport, has_slices
 from tomovault.core.wire import from_plain
 from tomovault.formats.certified import find_report
 from tomovault.tiers.ground import Ground, hash_below, split
@@ -51,6 +51,8 @@ class Order:
 
 #: The frames that an engine reads.
 _NEEDED = frozenset({FrameKind.PROJECTION, FrameKind.FLAT, FrameKind.DARK})
+#: The frames that the preview of a volume reads.
+_SLICES = frozenset({FrameKind.INVALID})
 
 
 class Pack:
@@ -113,13 +115,14 @@ class Pack:
         if problem:
             raise IntegrityError(f"the package of {wanted.stem} does not re-read: {problem}")
         verified_at = bench.now()
+        needed = _SLICES if has_slices(report.metadata) else _NEEDED
         made = Made(
             kind=ProductKind.ORIGINAL,
             digest=written.digest,
             bytes=written.original_bytes,
             files=written.original_files,
             manifest=written.manifest,
-            details={CODED_FRAMES: sum(f.kind in _NEEDED for file in layout.files for f in file.coded)},
+            details={CODED_FRAMES: sum(f.kind in needed for file in layout.files for f in file.coded)},
         )
         package = Stored(
             kind=ProductKind.ORIGINAL,

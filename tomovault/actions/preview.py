@@ -1,22 +1,31 @@
-"""preview: projections at 0 and 90 degrees and the middle slice, small enough to look at anywhere."""
+"""preview: projections at 0 and 90 degrees and the middle slice, small enough to look at anywhere; of a volume that
+others made its three middle planes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tomovault.core.ports import Action, Bench, FrameSource
+from tomovault.core.layout import FrameKind
+from tomovault.core.ports import Action, Bench, Engine, FrameSource
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import ProductKind
 from tomovault.core.wire import from_plain
 from tomovault.package.frames import Frames, open_frames
 from tomovault.package.names import Whose
 
+if TYPE_CHECKING:
+    from tomovault.package.preview import PreviewWritten
+
 
 @dataclass(frozen=True)
 class Order:
-    """From which `frames`, with which parameters (empty: the engine's own), and where the preview goes."""
+    """From which `frames`, with which parameters (empty: the engine's own), and where the preview goes. Where it is
+    `of_slices`, the frames are those of a volume, and no engine is asked.
+    """
 
     frames: Frames
     area: str
@@ -26,6 +35,7 @@ class Order:
     whose: Whose
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
+    of_slices: bool = False
 
 
 class Preview:
@@ -39,13 +49,13 @@ class Preview:
         Raises Unfinished, with a word about it, where the package is bad, Moot where no frame can be read.
         """
         wanted = from_plain(Order, dict(order))
-        with open_frames(wanted.frames, wanted.area, bench) as source:
-            return _make(wanted, source, bench)
+        kind = FrameKind.INVALID if wanted.of_slices else FrameKind.PROJECTION
+        with open_frames(wanted.frames, wanted.area, bench, kind=kind) as source:
+            return _make_of_volume(wanted, source, bench) if wanted.of_slices else _make(wanted, source, bench)
 
 
 def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
-    from tomovault.package.made import facts_of_made
-    from tomovault.package.preview import make_preview, verify_preview
+    from tomovault.package.preview import make_preview
 
     engine = bench.engine()
     started_at = bench.now()
@@ -65,6 +75,38 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
         checkpoint=bench.checkpoint,
         floor_bytes=wanted.floor_bytes,
     )
+    return _told(wanted, made, bench, started_at, engine, {"slice_row": row, **resolved})
+
+
+def _make_of_volume(wanted: Order, source: FrameSource, bench: Bench) -> Result:
+    from tomovault.package.preview import make_preview_of_volume
+
+    started_at = bench.now()
+    made = make_preview_of_volume(
+        source,
+        wanted.folder,
+        wanted.stem,
+        whose=wanted.whose,
+        job=bench.job,
+        now=started_at,
+        progress=bench.progress,
+        checkpoint=bench.checkpoint,
+        floor_bytes=wanted.floor_bytes,
+    )
+    return _told(wanted, made, bench, started_at)
+
+
+def _told(
+    wanted: Order,
+    made: PreviewWritten,
+    bench: Bench,
+    started_at: datetime,
+    engine: Engine | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Result:
+    from tomovault.package.made import facts_of_made
+    from tomovault.package.preview import verify_preview
+
     facts = facts_of_made(
         ProductKind.PREVIEW,
         made.digest,
@@ -72,7 +114,7 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
         name=wanted.stem,
         re_read=lambda path: verify_preview(path, throttle=bench.throttle(wanted.area)),
         engine=engine,
-        parameters={"slice_row": row, **resolved},
+        parameters=parameters or {},
         started_at=started_at,
         tier=wanted.area,
         domain=wanted.domain,

@@ -23,6 +23,11 @@ class Verdict(enum.StrEnum):
     UNREADABLE = "unreadable"
 
 
+#: Under this key of a scan's metadata a format says `SLICES` where its frames are the slices of a volume.
+FRAMES_ARE = "frames_are"
+SLICES = "slices"
+
+
 class FileRole(enum.StrEnum):
     """What a file is to its scan. All but SIDE define the scan: a change in one of those is a rescan."""
 
@@ -129,7 +134,9 @@ class ScanReport:
     `entry` tells scans of one candidate apart ('' or '1.1'). `identity` is equal for two inspections of the
     same acquisition and differs after a rescan in place, whatever happened to side files since.
     `owner`, `proposal`, `sample`, `beamline` are what the metadata says, if anything. Where `metadata` has
-    'no_reconstruction', no engine can use the scan, and its text says why: it is packed and archived only.
+    'no_reconstruction', no engine can use the scan, and its text says why: it is packed and archived only; but where
+    'frames_are' is 'slices' its frames (of kind INVALID, in the order of the slices) are a volume's, and it has a
+    preview of them.
     """
 
     format: str
@@ -153,3 +160,8 @@ class ScanReport:
     def size(self) -> int:
         """Bytes of all files of the closure."""
         return sum(f.state.size for f in self.files)
+
+
+def has_slices(metadata: Mapping[str, Any]) -> bool:
+    """Whether a scan's frames are the slices of a volume."""
+    return metadata.get(FRAMES_ARE) == SLICES

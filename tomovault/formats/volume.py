@@ -30,11 +30,10 @@ from tomovault.core.scan import (
 from tomovault.formats.origin import clean, nx_facts, origin_of
 from tomovault.formats.scan_folder import ScanFolder
 from tomovault.formats.volume_data import Volume, read_volume
+from tomovault.formats.volume_facts import facts_of_slices
 from tomovault.formats.volume_names import VolumeNames, find_volumes, stem_of_volume
 
 _TEXTS = (".info", ".xml", ".par", ".txt", ".log")
-#: What every volume says to those who would preview or reconstruct it.
-WHY_NOT = "it is a volume, made by others; there are no projections in it"
 
 
 class ForeignVolume:
@@ -148,7 +147,7 @@ def _metadata(volume: Volume) -> dict[str, Any]:
             "of": volume.of,
             "of_source": volume.of_source,
             "parameters": dict(list(volume.said.items())[:500]),
-            "no_reconstruction": WHY_NOT,
+            **facts_of_slices(readable=bool(volume.slices.segments)),
             "acquired_at_source": "mtime of the newest file",
         }
     )

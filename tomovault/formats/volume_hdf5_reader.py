@@ -18,10 +18,11 @@ from tomovault.core.layout import FrameKind
 from tomovault.core.scan import CONDITION_UNITS, Condition, FrameCounts
 from tomovault.formats.hdf5_inspect import FoundScan, Opened
 from tomovault.formats.hdf5_kind import RESULTS, entries_of
-from tomovault.formats.hdf5_series import Findings, Series
+from tomovault.formats.hdf5_series import Findings, Series, frames_of
 from tomovault.formats.hdf5_stacks import find_stack
 from tomovault.formats.hdf5_values import item_of, text_of
 from tomovault.formats.spec_text import number
+from tomovault.formats.volume_facts import facts_of_slices
 
 _MOST_SLICES = 1_000_000
 _PART = re.compile(r"^(?P<volume>.+)_\d{5,6}\.(?:h5|hdf5)$")
@@ -58,7 +59,7 @@ def read(opened: Opened) -> list[FoundScan]:
         "of": of,
         "of_source": source,
         "shape": "hdf5",
-        "no_reconstruction": "it is a volume, made by others; there are no projections in it",
+        **facts_of_slices(readable=any(frames_of([series]).values())),
     }
     return [
         FoundScan(

@@ -33,22 +33,24 @@ class Frames:
 
 
 @contextlib.contextmanager
-def open_frames(frames: Frames, area: str, bench: Bench) -> Iterator[FrameSource]:
-    """A block with the scan's frames: from the package if it has any, else from the files.
+def open_frames(
+    frames: Frames, area: str, bench: Bench, *, kind: FrameKind = FrameKind.PROJECTION
+) -> Iterator[FrameSource]:
+    """A block with the scan's frames: from the package if it has any of the `kind`, else from the files.
 
-    Raises Moot where neither has a projection that can be read, SourceChanged where the files are not those that were
+    Raises Moot where neither has one that can be read, SourceChanged where the files are not those that were
     certified, Unfinished with a word about it where the package is bad, and what `PackageReader.open` raises.
     """
-    with suspecting(frames.replica, frames.files, bench, area), _opened(frames, area, bench) as source:
+    with suspecting(frames.replica, frames.files, bench, area), _opened(frames, area, bench, kind) as source:
         yield source
 
 
 @contextlib.contextmanager
-def _opened(frames: Frames, area: str, bench: Bench) -> Iterator[FrameSource]:
+def _opened(frames: Frames, area: str, bench: Bench, kind: FrameKind) -> Iterator[FrameSource]:
     throttle = bench.throttle(area)
     if frames.package is not None:
         with PackageReader.open(frames.package, throttle=throttle) as reader:
-            if reader.indices(FrameKind.PROJECTION):
+            if reader.indices(kind):
                 yield reader
                 return
     if frames.candidate is None:
@@ -56,6 +58,7 @@ def _opened(frames: Frames, area: str, bench: Bench) -> Iterator[FrameSource]:
     report = find_report(bench.formats, frames.candidate, frames.entry, frames.identity)
     layout = bench.formats.layout(report)
     with FilesSource(report.root, layout, digest=frames.digest, throttle=throttle) as source:
-        if not source.indices(FrameKind.PROJECTION):
-            raise Moot("no projection in its files can be read as a frame")
+        if not source.indices(kind):
+            what = "slice" if kind is FrameKind.INVALID else "projection"
+            raise Moot(f"no {what} in its files can be read as a frame")
         yield source

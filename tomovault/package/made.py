@@ -19,14 +19,15 @@ def facts_of_made(
     *,
     name: str,
     re_read: Callable[[str], str],
-    engine: Engine,
+    engine: Engine | None,
     parameters: Mapping[str, Any],
     started_at: datetime,
     tier: str,
     domain: str,
     now: Callable[[], datetime],
 ) -> tuple[Made, Stored]:
-    """The product with its engine and every parameter as it was used, and its copy, which was re-read just now.
+    """The product with its engine, if one was run, and every parameter as it was used, and its copy, which was re-read
+    just now.
 
     `re_read` tells the digest of what a file holds. Raises IntegrityError where that is not `digest`.
     """
@@ -34,14 +35,16 @@ def facts_of_made(
     if re_read(files[0].location) != digest:
         raise IntegrityError(f"the {kind} of {name} does not re-read to its digest")
     verified_at = now()
-    processing = Processing(
-        engine=engine.name,
-        engine_version=engine.version(),
-        parameters={"purpose": kind.value, **parameters},
-        started_at=started_at,
-        finished_at=verified_at,
-        outputs=(digest,),
-    )
+    processing = None
+    if engine is not None:
+        processing = Processing(
+            engine=engine.name,
+            engine_version=engine.version(),
+            parameters={"purpose": kind.value, **parameters},
+            started_at=started_at,
+            finished_at=verified_at,
+            outputs=(digest,),
+        )
     size = sum(file.size for file in files)
     stored = Stored(
         kind=kind,

@@ -29,15 +29,17 @@ def encode_png(image: Grey) -> bytes:
     )
 
 
-def stretch(image: npt.NDArray[Any], low: float = 0.5, high: float = 99.5) -> Grey:
-    """The image in 256 greys, black and white at these percentiles of its finite values, 0 left out as masked."""
+def stretch(image: npt.NDArray[Any], low: float = 0.5, high: float = 99.5, *, masked: bool = True) -> Grey:
+    """The image in 256 greys, black and white at these percentiles of its finite values; where `masked`, of those that
+    are not 0.
+    """
     values = np.asarray(image, dtype=np.float32)
-    shown = values[np.isfinite(values) & (values != 0)]
+    shown = values[np.isfinite(values) & ((values != 0) | (not masked))]
     if shown.size == 0:
         return np.zeros(values.shape, dtype=np.uint8)
     dark, bright = (float(v) for v in np.percentile(shown, (low, high)))
-    if bright <= dark:
-        bright = dark + 1.0
+    if bright <= dark:  # one value, and perhaps what is left out
+        dark, bright = (min(dark, 0.0), max(bright, 0.0)) if (values == 0).any() and dark else (dark, dark + 1.0)
     part = np.nan_to_num((values - dark) / (bright - dark), nan=0.0, posinf=1.0, neginf=0.0)
     grey: Grey = (np.clip(part, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
     return grey

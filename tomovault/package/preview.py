@@ -1,14 +1,14 @@
-"""A preview of a scan: two projections a quarter turn apart and the middle slice, small enough to open anywhere."""
+"""A preview of a scan: two projections a quarter turn apart and the middle slice, or the middle planes of a volume."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,8 +18,9 @@ from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.flatfield import FlatField, FlatPlan, plan_flatfield
 from tomovault.core.layout import FrameKind
 from tomovault.core.manifest import content_digest
-from tomovault.core.ports import Checkpoint, FrameSource, Throttle
+from tomovault.core.ports import Checkpoint, FrameSource, Progress, Throttle
 from tomovault.core.replica import StoredFile
+from tomovault.package.binning import Image, bin_image, binning
 from tomovault.package.container import check_space, write_problems
 from tomovault.package.landing import (
     SCAN_ATTRIBUTE,
@@ -33,18 +34,26 @@ from tomovault.package.landing import (
 )
 from tomovault.package.names import Whose
 from tomovault.package.outfile import open_out
+from tomovault.package.planes import read_planes
 from tomovault.package.png import encode_png, enlarge, side_by_side, stretch
-
-Image: TypeAlias = npt.NDArray[np.float32]
-
-#: No image of a preview is longer than this on a side.
-LONGEST_SIDE = 1024
 
 #: Small images are shown enlarged to about this size.
 SHOWN_SIDE = 256
 
 _BAND_BYTES = 64 << 20
-_NAMES = ("projection_0", "projection_90", "slice")
+_NAMES = ("projection_0", "projection_90", "cut_row", "cut_column", "slice")
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Images by name, the last of them the one to look at first; `units` are those of a slice. Where `masked`, 0 stands
+    for no value.
+    """
+
+    images: Mapping[str, Image]
+    parameters: Mapping[str, Any]
+    units: str = ""
+    masked: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,14 +91,36 @@ def make_preview(
     notes: dict[str, Any] = {"flat_correction": bool(plan.flats), "white_level": plan.white}
     for name, target in (("projection_0", 0.0), ("projection_90", 90.0)):
         index = min(angles, key=lambda i: (round(abs((angles[i] - target + 180.0) % 360.0 - 180.0), 6), i))
-        factor = _binning(source.frame_shape)
+        factor = binning(source.frame_shape)
         images[name] = read_binned(source, plan, index, factor)
         notes[name] = {"frame": index, "angle_deg": angles[index], "binning": factor}
     if slice_image is not None:
-        factor = _binning(slice_image.shape)
+        factor = binning(slice_image.shape)
         images["slice"] = bin_image(slice_image, factor)
         notes["slice"] = {"binning": factor}
-    return _land(images, {**parameters, "preview": notes}, Path(folder), stem, whose, job, now, checkpoint, floor_bytes)
+    shown = _Shown(images, {**parameters, "preview": notes}, units=str(parameters.get("scale", "1/pixel")))
+    return _land(shown, Path(folder), stem, whose, job, now, checkpoint, floor_bytes)
+
+
+def make_preview_of_volume(
+    source: FrameSource,
+    folder: str | Path,
+    stem: str,
+    *,
+    whose: Whose,
+    job: str,
+    now: datetime,
+    progress: Progress,
+    checkpoint: Checkpoint,
+    floor_bytes: int = 0,
+) -> PreviewWritten:
+    """As `make_preview`, of the middle planes of a volume whose slices `source` has, in the values that it has.
+
+    Of values of one byte 0 is one like the others: they are as often labels as densities.
+    """
+    planes = read_planes(source, progress)
+    shown = _Shown(planes.images, {"preview": planes.notes}, masked=planes.dtype.itemsize > 1)
+    return _land(shown, Path(folder), stem, whose, job, now, checkpoint, floor_bytes)
 
 
 def verify_preview(path: str | Path, *, throttle: Throttle | None = None) -> str:
@@ -110,28 +141,12 @@ def verify_preview(path: str | Path, *, throttle: Throttle | None = None) -> str
     return digest
 
 
-def bin_image(image: npt.NDArray[Any], factor: int) -> Image:
-    """Means over squares of `factor` pixels; what is left at the right and bottom edges is averaged likewise."""
-    if factor == 1:
-        return np.ascontiguousarray(image, dtype=np.float32)
-    starts = [np.arange(0, length, factor) for length in image.shape]
-    sums = np.add.reduceat(image, starts[0], axis=0, dtype=np.float64)
-    sums = np.add.reduceat(sums, starts[1], axis=1)
-    counts = [np.diff(np.append(start, length)) for start, length in zip(starts, image.shape, strict=True)]
-    means: Image = (sums / (counts[0][:, None] * counts[1][None, :])).astype(np.float32)
-    return means
-
-
 def read_binned(source: FrameSource, plan: FlatPlan, index: int, factor: int) -> Image:
     """The transmission of a projection in bins, read in bands of rows so that large frames need little memory."""
     rows, columns = source.frame_shape
     step = max(factor, _BAND_BYTES // (columns * 32) // factor * factor)
     bands = [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
     return np.concatenate([bin_image(FlatField(source, plan, band).transmission(index), factor) for band in bands])
-
-
-def _binning(shape: Sequence[int]) -> int:
-    return max(1, math.ceil(max(shape) / LONGEST_SIDE))
 
 
 def _angles(source: FrameSource, parameters: Mapping[str, Any]) -> dict[int, float]:
@@ -150,8 +165,7 @@ def _angles(source: FrameSource, parameters: Mapping[str, Any]) -> dict[int, flo
 
 
 def _land(
-    images: Mapping[str, Image],
-    parameters: Mapping[str, Any],
+    what: _Shown,
     folder: Path,
     stem: str,
     whose: Whose,
@@ -160,7 +174,8 @@ def _land(
     checkpoint: Checkpoint,
     floor_bytes: int,
 ) -> PreviewWritten:
-    pictures = {name: stretch(image) for name, image in images.items()}
+    images = what.images
+    pictures = {name: stretch(image, masked=what.masked) for name, image in images.items()}
     shown = side_by_side([enlarge(picture, SHOWN_SIDE) for picture in pictures.values()])
     digest = content_digest({name: array_digest(image) for name, image in images.items()})
     finals = (folder / f"{stem}.preview.h5", folder / f"{stem}.preview.png")
@@ -172,7 +187,7 @@ def _land(
             overwrite = may_replace(finals[0], whose, "/entry/preview", digest=digest)
             check_space(str(finals[0]), floor_bytes, size)
             aside[1].write_bytes(encode_png(shown))
-            _write_file(aside[0], images, pictures, parameters, digest, stem, whose, now)
+            _write_file(aside[0], what, pictures, digest, stem, whose, now)
         checkpoint("preview.written")
         # The HDF5 file says whose both names are.
         publish(aside[0], finals[0], overwrite=overwrite)
@@ -187,9 +202,8 @@ def _land(
 
 def _write_file(
     path: Path,
-    images: Mapping[str, Image],
+    what: _Shown,
     pictures: Mapping[str, npt.NDArray[np.uint8]],
-    parameters: Mapping[str, Any],
     digest: str,
     stem: str,
     whose: Whose,
@@ -204,15 +218,15 @@ def _write_file(
         entry["title"] = stem.encode("utf-8", "backslashreplace").decode("utf-8")
         preview = entry.create_group("preview")
         preview.attrs.update(
-            {"NX_class": "NXcollection", "default": list(images)[-1], "digest": digest, "date": now.isoformat()}
+            {"NX_class": "NXcollection", "default": list(what.images)[-1], "digest": digest, "date": now.isoformat()}
         )
-        preview["parameters"] = json.dumps(dict(parameters), sort_keys=True)
-        for name, image in images.items():
+        preview["parameters"] = json.dumps(dict(what.parameters), sort_keys=True)
+        for name, image in what.images.items():
             data = preview.create_group(name)
             data.attrs.update({"NX_class": "NXdata", "signal": "data"})
             data.create_dataset("data", data=image, compression="gzip", compression_opts=1, shuffle=True)
             data["data"].attrs["interpretation"] = "image"
-            if name == "slice":
-                data["data"].attrs["units"] = str(parameters.get("scale", "1/pixel"))
+            if name == "slice" and what.units:
+                data["data"].attrs["units"] = what.units
             picture = np.frombuffer(encode_png(pictures[name]), dtype=np.uint8)
             preview.create_dataset(f"{name}_png", data=picture).attrs["mimetype"] = "image/png"

@@ -19,6 +19,7 @@ from tomovault.core.replica import (
     good_domains,
 )
 from tomovault.core.scan import Verdict as ScanVerdict
+from tomovault.core.scan import has_slices
 from tomovault.core.weighing import weigh_removal
 from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
 from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas
@@ -365,7 +366,8 @@ def _held_back(
     if lacking := frames_lacking(scan):
         held |= {stage: lacking for stage in (Stage.PREVIEWED, Stage.RECONSTRUCTED) if stage in by}
     if isinstance(reason := scan.metadata.get("no_reconstruction"), str):
-        held |= {stage: reason for stage in (Stage.PREVIEWED, Stage.RECONSTRUCTED, Stage.REDUCED) if stage in by}
+        unmade = [Stage.RECONSTRUCTED, Stage.REDUCED] + [Stage.PREVIEWED] * (not has_slices(scan.metadata))
+        held |= {stage: reason for stage in unmade if stage in by}
     pin = scan.pinned_by(now)
     for stage, on, word in (
         (Stage.PRUNED, area.prune_on, "prune"),

@@ -25,6 +25,7 @@ from tomovault.core.replica import (
     TierClass,
     good_domains,
 )
+from tomovault.core.scan import has_slices
 from tomovault.core.wire import to_plain
 from tomovault.policy.decide import Asks
 from tomovault.vault.domains import domain_now
@@ -180,6 +181,7 @@ def _preview(request: Request) -> dict[str, Any]:
         **_place(request),
         "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
         "parameters": _preset(request, "preview"),
+        "of_slices": has_slices(request.scan.metadata),
         "floor_bytes": request.vault.area(request.scan.area).floor,
     }
 
