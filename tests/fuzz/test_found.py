@@ -51,6 +51,39 @@ def test_a_file_that_was_damaged_after_it_was_inspected_has_no_layout(tmp_path, 
     assert path.name in caught.value.message
 
 
+@pytest.fixture
+def edf(tmp_path, seeds):
+    (seed,) = seeds("edf")
+    seed.tree.write(str(tmp_path / "seed"))
+    return next(p.parent for p in tmp_path.rglob("bone_0003.edf"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b"DataType", b"DataTyqe", "no plain image"),
+        (b"Dim_2", b"Dim_3", "no plain image"),
+        (b"UnsignedShort", b"SignedShort  ", "6 x 5 of <i2"),
+        (b"LowByteFirst ", b"HighByteFirst", "6 x 5 of >u2"),
+    ],
+)
+def test_one_projection_whose_header_tells_of_another_image_leaves_a_doubt(edf, look, old, new, told):
+    """Its file has the right length, and its image could not be read."""
+    path = edf / "bone_0003.edf"
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    (report,) = inspect(edf / "any", look, "edf")
+    assert report.certificate.verdict is Verdict.UNDECIDED
+    assert [p for p in report.certificate.problems if f"bone_0003.edf: its header tells of {told}" in p]
+
+
+def test_a_link_to_another_image_is_no_projection_of_its_own(edf, look):
+    (edf / "bone_0003.edf").unlink()
+    (edf / "bone_0003.edf").symlink_to("bone_0007.edf")
+    (report,) = inspect(edf / "any", look, "edf")
+    assert report.certificate.verdict is Verdict.UNDECIDED
+    assert "bone_0003.edf is a link to bone_0007.edf, no image of its own" in report.certificate.problems
+
+
 def test_an_xml_text_in_an_encoding_that_nobody_knows_is_read_as_latin_1():
     found = parse_xml(b'<?xml version="1.0" encoding="ISOOO-1"?><r><acquisition><tomo_N>3</tomo_N></acquisition></r>')
     assert found.whole

@@ -5,6 +5,7 @@ Rests on index sets, never on counts: a return image (index >= TOMO_N) must not 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -142,6 +143,7 @@ def _judge_projections(series: Series, tomo_n: int, whole: set[int], found: _Fin
     else:
         found.evidence.append(f"every index 0-{tomo_n - 1} is there")
     _judge_disagreement(series, whole, found)
+    _judge_likeness(series, tomo_n, found)
     extra = sorted(i for i in series.names.projections if i >= tomo_n)
     if extra:
         words = in_words(in_ranges(extra))
@@ -152,6 +154,27 @@ def _judge_projections(series: Series, tomo_n: int, whole: set[int], found: _Fin
     rescan = find_rescan(times, end_marked_ns=_end_marked_ns(series))
     if rescan:
         found.doubts.append(rescan)
+
+
+def _judge_likeness(series: Series, tomo_n: int, found: _Findings) -> None:
+    """Projections are images of one camera: one whose header tells of another array, or of none, was damaged, and a
+    link to a file beside it is no image of its own.
+    """
+    planned = sorted((i, name) for i, name in series.names.projections.items() if i < tomo_n)
+    links = {name: target for _, name in planned if (target := series.states[name].link_target) is not None}
+    found.doubts += [f"{n} is a link to {to}, no image of its own" for n, to in links.items() if n in series.frames][
+        :_NAMED
+    ]
+    arrays = {name: _array_of(series.frames[name]) for _, name in planned if _is_whole(series.frames.get(name))}
+    usual = Counter(arrays.values()).most_common(1)
+    odd = [name for name, array in arrays.items() if array != usual[0][0]]
+    found.doubts += [f"{n}: its header tells of {arrays[n]}, most others of {usual[0][0]}" for n in odd[:_NAMED]]
+
+
+def _array_of(frame: FrameFile) -> str:
+    if frame.dtype is None or frame.shape is None:
+        return "no plain image"
+    return f"{frame.shape[1]} x {frame.shape[0]} of {frame.dtype}"
 
 
 def _end_marked_ns(series: Series) -> int | None:
