@@ -10,7 +10,7 @@ from tomovault.core.errors import NoScan, UserError
 from tomovault.core.layout import Layout
 from tomovault.core.scan import Candidate, Verdict
 from tomovault.formats import family, limits
-from tomovault.formats.limits import LimitedFormats, Limits
+from tomovault.formats.limits import InspectionEnded, LimitedFormats, Limits
 
 
 @pytest.fixture
@@ -222,3 +222,73 @@ def test_where_the_common_process_fails_each_is_asked_by_itself(child, monkeypat
         with pytest.raises(NoScan, match="it is empty"):
             ours.inspect(candidate, settled=settled)
     assert len(started) == 2
+
+
+_TOGETHER = """
+import json, sys, time
+looks = json.loads(sys.stdin.read())["looks"]
+names = [look["candidate"]["key"] for look in looks]
+for number, name in enumerate(names):
+    alike = [at for at, other in enumerate(names) if other == name]
+    if alike[0] == number:
+        print(json.dumps({"together": alike}), flush=True)
+        if name == "loops.h5":
+            time.sleep(60)
+        print("{}", flush=True)
+    if name == "long.h5":
+        time.sleep(60)
+    print(json.dumps({"reports": [], "no_scan": f"{name} is nothing"}), flush=True)
+"""
+
+
+@pytest.fixture
+def foreseen(child, monkeypatch, tmp_path):
+    """What was foreseen of files of several formats, of which some take too long; and what was started since."""
+    child(_TOGETHER)
+    names = ("good.h5", "long.h5", "loops.h5", "other.h5")
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    kinds = ("als832", "nexus", "nxtomo")
+    looks = {name: [(Candidate(kind, str(tmp_path), name), True) for kind in kinds] for name in names}
+    ours = LimitedFormats(Limits(wall_s=1.5))
+    ours.foresee([look for several in looks.values() for look in several])
+    monkeypatch.setattr(limits, "_PROGRAM", "tomovault.formats.child")
+    ours._limits = Limits()
+    return ours, looks, _counted(monkeypatch)
+
+
+def test_what_takes_too_long_for_every_format_is_waited_for_once(foreseen, tmp_path):
+    ours, looks, started = foreseen
+    for candidate, settled in looks["loops.h5"]:
+        with pytest.raises(InspectionEnded, match=r"loops\.h5: the inspection took longer than 1\.5 s"):
+            ours.inspect(candidate, settled=settled)
+    for name in ("good.h5", "other.h5"):
+        for candidate, settled in looks[name]:
+            with pytest.raises(NoScan, match=f"{name} is nothing"):
+                ours.inspect(candidate, settled=settled)
+    assert not started, "the files beside it were looked into already"
+
+
+def test_what_one_format_alone_took_too_long_for_is_asked_of_each(foreseen):
+    ours, looks, started = foreseen
+    for candidate, settled in looks["long.h5"]:
+        with pytest.raises(NoScan, match="it is empty"):
+            ours.inspect(candidate, settled=settled)
+    assert len(started) == 3
+
+
+@pytest.mark.parametrize("change", ["write", "replace", "again"])
+def test_what_took_too_long_is_asked_again_where_it_changed_and_later(foreseen, tmp_path, change):
+    ours, looks, started = foreseen
+    path = tmp_path / "loops.h5"
+    if change == "write":
+        path.write_bytes(b"x")
+    elif change == "replace":
+        (tmp_path / "new").write_bytes(b"")
+        (tmp_path / "new").replace(path)
+    else:
+        ours.foresee([])
+    for candidate, settled in looks["loops.h5"]:
+        with pytest.raises(NoScan):
+            ours.inspect(candidate, settled=settled)
+    assert len(started) == 3

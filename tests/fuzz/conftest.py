@@ -246,8 +246,7 @@ def look():
 
 _PROGRAM = f"""
 import sys
-from tomovault.formats.child import answer_text, limit_memory
-from tomovault.formats.frames_child import renew_cpu
+from tomovault.formats.child import answer_text, limit_memory, renew_cpu
 limit_memory(2 << 30)
 for line in sys.stdin:
     renew_cpu({ANSWER_CPU_S})

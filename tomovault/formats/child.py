@@ -1,7 +1,7 @@
-"""The program that looks into foreign files: one request on stdin, one answer on stdout, both JSON.
+"""The program that looks into foreign files: one request on stdin, answers on stdout, each a line of JSON.
 
 Run by `tomovault.formats.limits` as `python -m tomovault.formats.child MEMORY_BYTES CPU_S`. It limits
-itself before it reads a single byte that a user wrote.
+itself before it reads a single byte that a user wrote; the CPU time is that of one line.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import os
 import re
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tomovault.core import wire
 from tomovault.core.errors import NoScan, TomovaultError, Transient
 from tomovault.core.scan import Candidate, ScanReport
 from tomovault.formats import family
+from tomovault.formats.hdf5_one_file import OneFileFormat, look_inside
 
 
 def limit_self(memory_bytes: int, cpu_s: int) -> None:
     """From here on: so much address space and CPU time, no file written, no core left."""
     limit_memory(memory_bytes)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+    renew_cpu(cpu_s)
 
 
 def limit_memory(memory_bytes: int) -> None:
@@ -33,12 +34,15 @@ def limit_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
+def renew_cpu(cpu_s: int) -> None:
+    """From here on so much CPU time, whatever was used before."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + cpu_s + 1, hard))
+
+
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what is asked: {'op': 'inspect', 'candidate', 'settled'}, {'op': 'inspect_all', 'looks': [those without op]},
-    or {'op': 'layout', 'report'}.
-    """
-    if request["op"] == "inspect_all":
-        return {"answers": [_answered({**look, "op": "inspect"}) for look in request["looks"]]}
+    """Do what is asked: {'op': 'inspect', 'candidate', 'settled'} or {'op': 'layout', 'report'}."""
     if request["op"] == "inspect":
         candidate = wire.from_plain(Candidate, request["candidate"])
         reports = family.load(candidate.format).inspect(candidate, settled=bool(request["settled"]))
@@ -54,6 +58,34 @@ def answer_text(text: str) -> str:
     except ValueError as error:
         return json.dumps(failed(f"the request is no JSON: {error}", "", busy=False))
     return json.dumps(_answered(request))
+
+
+def answer_lines(text: str) -> Iterator[str]:
+    """The one answer to a request; or, to {'op': 'inspect_all', 'looks': [of 'inspect', without op]}, one to each look.
+
+    What formats of one HDF5 file have to do alike is done once a file before the first of them is asked: between the
+    lines {'together': [numbers of their looks]} and {}.
+    """
+    try:
+        request = json.loads(text)
+        looks = request["looks"] if request["op"] == "inspect_all" else None
+    except (ValueError, TypeError, KeyError):
+        looks = None
+    if looks is None:
+        yield answer_text(text)
+        return
+    candidates = [wire.from_plain(Candidate, look["candidate"]) for look in looks]
+    alike: dict[tuple[str, str], list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        if isinstance(family.load(candidate.format), OneFileFormat):
+            alike.setdefault((candidate.folder, candidate.key), []).append(number)
+    for number, (candidate, look) in enumerate(zip(candidates, looks, strict=True)):
+        together = alike.get((candidate.folder, candidate.key), [])
+        if together[:1] == [number]:
+            yield json.dumps({"together": together})
+            look_inside(candidate)
+            yield "{}"
+        yield json.dumps(_answered({**look, "op": "inspect"}))
 
 
 def _answered(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,13 +118,16 @@ def failed(message: str, hint: str, *, busy: bool) -> dict[str, Any]:
 
 def main() -> int:
     """Answer one request."""
-    limit_self(int(sys.argv[1]), int(sys.argv[2]))
-    # Nothing that a library prints may get between the braces of the answer.
+    memory_bytes, cpu_s = int(sys.argv[1]), int(sys.argv[2])
+    limit_self(memory_bytes, cpu_s)
+    # Nothing that a library prints may get between the braces of an answer.
     out = os.dup(1)
     os.dup2(2, 1)
-    text = answer_text(sys.stdin.read())
     with os.fdopen(out, "w", encoding="ascii") as stream:
-        stream.write(text)
+        for line in answer_lines(sys.stdin.read()):
+            stream.write(f"{line}\n")
+            stream.flush()
+            renew_cpu(cpu_s)
     return 0
 
 

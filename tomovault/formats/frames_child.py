@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Mapping
 from typing import IO, Any
 
 from tomovault.core.errors import TomovaultError, Transient, UserError
-from tomovault.formats.child import failed, limit_memory, told
+from tomovault.formats.child import failed, limit_self, renew_cpu, told
 
 #: Frames of a chunk of several are kept for the next request, up to so many bytes.
 _KEPT_BYTES = 256 << 20
@@ -85,13 +84,6 @@ def answer(datasets: Datasets, line: str) -> tuple[dict[str, Any], bytes]:
     return {"bytes": len(data)}, data
 
 
-def renew_cpu(cpu_s: int) -> None:
-    """From here on so much CPU time, whatever was used before."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + cpu_s + 1, hard))
-
-
 def serve(requests: IO[str], out: IO[bytes], cpu_s: int) -> None:
     """Answer every request, until there are no more."""
     datasets = Datasets()
@@ -104,8 +96,7 @@ def serve(requests: IO[str], out: IO[bytes], cpu_s: int) -> None:
 
 def main() -> int:
     """Serve until stdin ends."""
-    limit_memory(int(sys.argv[1]))
-    renew_cpu(int(sys.argv[2]))
+    limit_self(int(sys.argv[1]), int(sys.argv[2]))
     # Nothing that a library prints may get between the answers.
     out = os.dup(1)
     os.dup2(2, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -114,6 +115,14 @@ def inspect_file(candidate: Candidate, kind: str, read: Reader, *, settled: bool
             if decided or _seems(candidate) == kind:
                 return [_unreadable(candidate, kind, state, _unless(settled), text)]
             raise NoScan(clean(text)) from error
+
+
+def look_inside(candidate: Candidate) -> None:
+    """All of `inspect_file` that does not depend on the format; nothing is told."""
+    with suppress(UserError, Transient, MemoryError, *DAMAGE):
+        _look(candidate)
+        with open_hdf5(os.path.join(candidate.folder, candidate.key)) as opened:
+            kind_of(opened)
 
 
 def _in_words(error: Exception) -> str:

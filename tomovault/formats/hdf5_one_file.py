@@ -42,6 +42,13 @@ def _by_word(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def look_inside(candidate: Candidate) -> None:
+    """What each of these formats has to do first, alone: the file is opened and what it is is decided. Nothing is told
+    of what is wrong with it, which the format meets again and has the words for.
+    """
+    importlib.import_module(_INSPECTION).look_inside(candidate)
+
+
 class OneFileFormat:
     """A candidate a file, whose key is the file's name. The content is read by `read` of the module `reader`."""
 

@@ -63,7 +63,24 @@ class InspectionEnded(UserError):
 
 
 class _ChildFailed(Exception):
-    """What happened to the child, in words."""
+    """What happened to the child, in words, and what it had said by then; `timed` if it met a limit of time."""
+
+    def __init__(self, words: str, *, timed: bool = False) -> None:
+        super().__init__(words)
+        self.timed = timed
+        self.out = b""
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What every format does first with a file took too long; the file was in that state."""
+
+    state: tuple[int, ...] | None
+    error: InspectionEnded
+
+
+#: A candidate, and whether it is settled.
+_Look = tuple[Candidate, bool]
 
 
 class LimitedFormats:
@@ -71,27 +88,53 @@ class LimitedFormats:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._foreseen: dict[tuple[Candidate, bool], Mapping[str, Any]] = {}
+        self._foreseen: dict[_Look, Mapping[str, Any]] = {}
+        self._ended: dict[_Look, _Ended] = {}
 
-    def foresee(self, looks: Sequence[tuple[Candidate, bool]]) -> None:
-        """Look into files that several formats ask about in one process for all of them, within the limits of one.
+    def foresee(self, looks: Sequence[_Look]) -> None:
+        """Look into files that several formats ask about in one process for all of them; limits of time are those of
+        one answer.
 
-        The next `inspect` of each (candidate, settled) takes its answer from here. Where that process fails, or a
-        file is busy or cannot be read, nothing is kept and each is looked into by itself.
+        The next `inspect` of each (candidate, settled) takes its answer from here. Where what those formats do alike
+        took too long, that is the answer to each of them, as long as the file stays as it was. Where the process fails
+        otherwise, or a file is busy or cannot be read, nothing is kept and each is looked into by itself.
         """
-        asked = Counter((candidate.folder, candidate.key) for candidate, _ in looks)
-        shared = [(c, settled) for c, settled in looks if asked[(c.folder, c.key)] > 1]
+        asked = Counter(_file(look) for look in looks)
+        shared = [look for look in looks if asked[_file(look)] > 1]
         self._foreseen.clear()
-        if not shared:
-            return
-        plain = [{"candidate": wire.to_plain(candidate), "settled": settled} for candidate, settled in shared]
+        self._ended.clear()
+        while shared:
+            done = self._foresee_some(shared)
+            fallen = {_file(look) for look in shared[done : done + 1]}
+            shared = [look for look in shared[done:] if _file(look) not in fallen]
+
+    def _foresee_some(self, looks: Sequence[_Look]) -> int:
+        """Keep answers to looks, from the first on; returns how many there were before the process failed."""
+        states = {file: _state(file) for file in map(_file, looks)}
+        plain = [{"candidate": wire.to_plain(candidate), "settled": settled} for candidate, settled in looks]
+        failure = None
         try:
-            answers = self._ask({"op": "inspect_all", "looks": plain}, shared[0][0].folder).get("answers")
-        except TomovaultError:
-            return
-        if isinstance(answers, list) and len(answers) == len(shared):
-            good = [isinstance(answer, dict) and "reports" in answer for answer in answers]
-            self._foreseen = {look: a for look, a, kept in zip(shared, answers, good, strict=True) if kept}
+            out = self._run(json.dumps({"op": "inspect_all", "looks": plain}).encode("ascii"))
+        except _ChildFailed as failed:
+            failure, out = failed, failed.out
+        together: list[int] = []
+        done = 0
+        for line in out.split(b"\n")[:-1]:
+            said = _parsed(line)
+            if said is None or done == len(looks):
+                return done
+            if "together" in said or not said:
+                together = said.get("together") or []
+                continue
+            if "reports" in said:
+                self._foreseen[looks[done]] = said
+            done += 1
+        if failure is not None and failure.timed and done < len(looks):
+            file = _file(looks[done])
+            for look in (looks[number] for number in range(done, len(looks)) if number in together):
+                if _file(look) == file:
+                    self._ended[look] = _Ended(states[file], _ended(os.path.join(*file), failure))
+        return done
 
     def inspect(self, candidate: Candidate, *, settled: bool) -> Sequence[ScanReport]:
         """As `Format.inspect`. Raises UserError naming the place if the child died (InspectionEnded) or answered
@@ -99,6 +142,9 @@ class LimitedFormats:
         it is no scan of that format.
         """
         place = os.path.join(candidate.folder, candidate.key) if candidate.key else candidate.folder
+        ended = self._ended.pop((candidate, settled), None)
+        if ended is not None and ended.state is not None and ended.state == _state((candidate.folder, candidate.key)):
+            raise ended.error
         reply = self._foreseen.pop((candidate, settled), None)
         if reply is None:
             reply = self._ask({"op": "inspect", "candidate": wire.to_plain(candidate), "settled": settled}, place)
@@ -121,9 +167,7 @@ class LimitedFormats:
         try:
             reply = json.loads(self._run(json.dumps(request).encode("ascii")))
         except _ChildFailed as error:
-            raise InspectionEnded(
-                f"{place}: the inspection {error}", hint="the file may be damaged; it is kept as found"
-            ) from error
+            raise _ended(place, error) from error
         except ValueError as error:
             raise UserError(f"{place}: the inspection gave no readable answer") from error
         if not isinstance(reply, dict):
@@ -147,18 +191,47 @@ class LimitedFormats:
             env=child_environment(),
             start_new_session=True,
         )
+        out, said = bytearray(), bytearray()
         # Not `with child`, which waits without end for one that hangs in the file system.
         try:
-            out, said = _exchange(child, request, time.monotonic() + self._limits.wall_s, self._limits)
+            _exchange(child, request, out, said, self._limits)
             code = child.wait(_REAP_S)
+            if code:
+                raise _ChildFailed(obituary(code, said.decode("utf-8", "replace")), timed=code == -signal.SIGXCPU)
         except subprocess.TimeoutExpired:
             raise _ChildFailed("did not end") from None
+        except _ChildFailed as failed:
+            failed.out = bytes(out)
+            raise
         finally:
             kill_group(child)
             _close_pipes(child)
-        if code == 0:
-            return out
-        raise _ChildFailed(obituary(code, said))
+        return bytes(out)
+
+
+def _file(look: _Look) -> tuple[str, str]:
+    return look[0].folder, look[0].key
+
+
+def _state(file: tuple[str, str]) -> tuple[int, ...] | None:
+    """What tells a file from one that was changed since, None where it is not there."""
+    try:
+        found = os.lstat(os.path.join(*file))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _ended(place: str, failure: _ChildFailed) -> InspectionEnded:
+    return InspectionEnded(f"{place}: the inspection {failure}", hint="the file may be damaged; it is kept as found")
 
 
 def child_environment() -> dict[str, str]:
@@ -167,12 +240,12 @@ def child_environment() -> dict[str, str]:
     return {**kept, **_OVERRIDES}
 
 
-def _exchange(child: subprocess.Popen[bytes], request: bytes, deadline: float, limits: Limits) -> tuple[bytes, str]:
-    """Write the request and read both outputs to their ends, within time and size."""
+def _exchange(child: subprocess.Popen[bytes], request: bytes, out: bytearray, said: bytearray, limits: Limits) -> None:
+    """Write the request and read both outputs to their ends, within size, and within time from line to line."""
     stdin, stdout, stderr = child.stdin, child.stdout, child.stderr
     if stdin is None or stdout is None or stderr is None:
         raise _ChildFailed("has no pipes")
-    out, said = bytearray(), bytearray()
+    deadline = time.monotonic() + limits.wall_s
     to_write = memoryview(request)
     with selectors.DefaultSelector() as ready:
         for stream, events in (
@@ -185,7 +258,7 @@ def _exchange(child: subprocess.Popen[bytes], request: bytes, deadline: float, l
         while ready.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _ChildFailed(f"took longer than {limits.wall_s:g} s and was ended")
+                raise _ChildFailed(f"took longer than {limits.wall_s:g} s and was ended", timed=True)
             for key, _ in ready.select(left):
                 if key.fileobj is stdin:
                     to_write = _write_some(stdin.fileno(), to_write)
@@ -198,11 +271,13 @@ def _exchange(child: subprocess.Popen[bytes], request: bytes, deadline: float, l
                     ready.unregister(key.fileobj)
                 elif key.fileobj is stdout:
                     out += piece
+                    if b"\n" in piece:
+                        deadline = time.monotonic() + limits.wall_s
                 else:
-                    said = (said + piece)[-_STDERR_KEPT:]
+                    said += piece
+                    del said[:-_STDERR_KEPT]
                 if len(out) > limits.output_bytes:
                     raise _ChildFailed(f"answered with more than {limits.output_bytes} bytes and was ended")
-    return bytes(out), said.decode("utf-8", "replace")
 
 
 def _write_some(descriptor: int, data: memoryview) -> memoryview:
