@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from tomovault.core.errors import UserError
 from tomovault.core.scan import Verdict
 from tomovault.formats import family, zeiss_file
 from tomovault.formats.spec_text import parse_xml
+from tomovault.testing.tiff_scan import VARIANTS, TiffScan
 from tomovault.testing.zeiss_bytes import zeiss_bytes
 
 
@@ -82,6 +84,20 @@ def test_a_link_to_another_image_is_no_projection_of_its_own(edf, look):
     (report,) = inspect(edf / "any", look, "edf")
     assert report.certificate.verdict is Verdict.UNDECIDED
     assert "bone_0003.edf is a link to bone_0007.edf, no image of its own" in report.certificate.problems
+
+
+@pytest.mark.parametrize("most_are_plain", [True, False])
+def test_projections_of_which_some_are_no_plain_images_leave_a_doubt(tmp_path, look, most_are_plain):
+    """Damage turned one into what a reader passes over, or an image of another program has its place."""
+    ways = ("skyscan", "compressed") if most_are_plain else ("compressed", "skyscan")
+    for way in ways:
+        switches = replace(VARIANTS[way][0], log="skyscan", flats=0, darks=0)
+        TiffScan(str(tmp_path / way), switches, shape=(4, 6)).write()
+    names = sorted(path.name for path in (tmp_path / ways[0]).glob("*.tif"))
+    (tmp_path / ways[1] / names[5]).replace(tmp_path / ways[0] / names[5])
+    (report,) = inspect(tmp_path / ways[0] / "any", look, "tiff_stack")
+    assert report.certificate.verdict is Verdict.UNDECIDED
+    assert "the projections are not alike" in " ".join(report.certificate.problems)
 
 
 def test_an_xml_text_in_an_encoding_that_nobody_knows_is_read_as_latin_1():

@@ -99,6 +99,9 @@ def _judge_files(stack: Stack, found: _Findings) -> None:
     if len(shapes) > 1:
         words = ", ".join(sorted(f"{rows} x {columns} {dtype}" for rows, columns, dtype in shapes)[:4])
         found.doubts.append(f"the projections are not alike: {words}")
+    odd = [f.state.path for f in stack.of(FrameKind.PROJECTION) if any(p.offset is None for p in f.pages)]
+    if odd and any(p.offset is not None for f in stack.of(FrameKind.PROJECTION) for p in f.pages):
+        found.doubts.append(f"the projections are not alike: some are plain images, others not, as {odd[0]}")
     packed = sum(p.offset is None for f in stack.files for p in f.pages)
     if packed:
         found.warnings.append(f"{packed} images are compressed, tiled or of another kind and are kept as whole files")
