@@ -81,32 +81,6 @@ def test_a_link_that_leads_nowhere_is_told_and_left_where_it_is(site):
     assert os.readlink(site.areas["edf"] / "plain_" / "dangling") == "/nowhere/at/all"
 
 
-def test_hostile_files_hurt_nobody(new_site, data_folder):
-    """Files made to break readers, under the names of scans, beside a good one."""
-    site = new_site("edf")
-    area = site.areas["edf"]
-    site.write("edf", "bone_")
-    for number, path in enumerate(sorted((data_folder / "bad-hdf5-cve").glob("*"))[::4]):
-        if path.suffix != ".md":
-            folder = area / "RAW_DATA" / "bad" / f"bad_{number:04d}"
-            folder.mkdir(parents=True)
-            shutil.copyfile(path, folder / f"bad_{number:04d}.h5")
-            (folder / "scan0001").mkdir()
-    for folder in ("bad-tiff-fuzz", "bad-tiff-pillow"):
-        (area / folder).mkdir()
-        for path in (data_folder / folder).rglob("*"):
-            if path.is_file():
-                shutil.copyfile(path, area / folder / f"{path.name}.tif")
-    site.live(failed_ok=True)
-    scans = site.scans()
-    assert scans["bone_"]["stages"]["archived"] == "done"
-    assert {n for n, s in scans.items() if s["verdict"] == "complete"} == {"bone_"}
-    problems = site.area_status("edf")["problems"]
-    told = {p["path"] for p in problems} | {s["path"] for s in scans.values()}
-    assert any("bad_" in path for path in told), "those that cannot be read are told"
-    assert all(p["problem"] for p in problems)
-
-
 class _Steps:
     """The named points that a daemon and its jobs pass, which wait there until they are let on.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json
+from tomovault.cli import common_options, label, open_vault, say, say_json
 
 
 @click.command()
@@ -27,9 +27,9 @@ def command(area: str | None, as_json: bool) -> None:
         say("Every file that looks like a scan is in one.")
         return
     for row in page["unclaimed"]:
-        say(f"{row['area']}: {row['path']}")
+        say(f"{row['area']}: {label(row['path'])}")
         by_reason: dict[str, list[str]] = {}
         for name, reason in row["reasons"].items():
             by_reason.setdefault(reason, []).append(name)
         for reason, names in by_reason.items():
-            say(f"  {', '.join(names)}: {reason}")
+            say(f"  {', '.join(names)}: {label(reason)}")

@@ -54,8 +54,8 @@ def _lines(page: dict[str, Any]) -> list[str]:
         if certificate["expected"][kind] is not None or certificate["found"][kind] is not None
     ]
     lines.append("  found/expected  " + ", ".join(counts))
-    lines += [f"  problem: {p}" for p in certificate["problems"]]
-    lines += [f"  evidence: {e}" for e in certificate["evidence"]]
+    lines += [f"  problem: {label(p)}" for p in certificate["problems"]]
+    lines += [f"  evidence: {label(e)}" for e in certificate["evidence"]]
     if page["declared"]:
         told = page["declared"]
         lines.append(f"  declared {told['verdict']} by {told['by']}: {told['reason']}")
