@@ -125,7 +125,6 @@ def _copy(db: sqlite3.Connection, scans: int) -> None:
         db.commit()
         if sys.stderr.isatty():
             print(f"\r{numbers[-1] + 1:,} of {scans:,} scans", end="", file=sys.stderr, flush=True)
-    db.execute("ANALYZE")
 
 
 def _rows(db: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row]:

@@ -19,7 +19,6 @@ from tomovault.core.replica import ReplicaState
 _ACTOR = "tomovault"
 
 #: Phases of a removal that can still be taken back, or go on.
-OPEN_PHASES = (RemovalPhase.GRANTED, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
 
 
 def require_permit(tx: Tx, permit_id: str) -> Row[Any]:

@@ -9,7 +9,6 @@ from sqlalchemy import select
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx
 from tomovault.catalog.work import reasons_of
-from tomovault.core.replica import ReplicaState
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def list_suspects(tx: Tx, limit: int, start: int = 0) -> list[Suspect]:
         select(replica, scan.c.name, scan.c.area, product.c.kind)
         .join(scan, scan.c.id == replica.c.scan_id)
         .join(product, product.c.id == replica.c.product_id)
-        .where(replica.c.state == ReplicaState.SUSPECT.value, scan.c.superseded_by.is_(None))
+        .where(tables.IS_SUSPECT, scan.c.superseded_by.is_(None))
         .order_by(scan.c.first_seen_at.desc(), scan.c.id, replica.c.id)
         .limit(limit)
         .offset(start)

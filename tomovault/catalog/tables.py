@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -87,6 +89,12 @@ scan_set = Table(
     UniqueConstraint("area", "name"),
 )
 
+
+def _index_of_few(name: str, column: str, *, where: str, unique: bool = False) -> Index:
+    """An index of the rows of which that is true."""
+    return Index(name, column, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
 scan = Table(
     "scan",
     metadata,
@@ -129,13 +137,7 @@ scan = Table(
     Column("facts_seq", BigInteger, nullable=False),
     Column("next_due_at", Time, index=True),
     CheckConstraint("bytes >= 0 AND files >= 0", name="not_negative"),
-    Index(
-        "uq_scan_current_place",
-        "place_hash",
-        unique=True,
-        sqlite_where=text("superseded_by IS NULL"),
-        postgresql_where=text("superseded_by IS NULL"),
-    ),
+    _index_of_few("uq_scan_current_place", "place_hash", unique=True, where="superseded_by IS NULL"),
 )
 
 condition = Table(
@@ -173,7 +175,7 @@ replica = Table(
     Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
     Column("product_id", _ID, ForeignKey("product.id"), nullable=False, index=True),
     Column("form", String(16), nullable=False),
-    Column("tier", SafeText, ForeignKey("tier.name"), nullable=False, index=True),
+    Column("tier", SafeText, ForeignKey("tier.name"), nullable=False),
     Column("domain", SafeText, nullable=False),
     Column("location", PathBytes, nullable=False),
     Column("location_hash", _KEY, nullable=False, index=True),
@@ -187,6 +189,8 @@ replica = Table(
     UniqueConstraint("product_id", "tier", "form", "location_hash"),
     CheckConstraint("bytes >= 0 AND files >= 0", name="not_negative"),
     CheckConstraint("state <> 'verified' OR verified_at IS NOT NULL", name="verified_has_a_date"),
+    Index("ix_replica_tier_form_state", "tier", "form", "state"),
+    _index_of_few("ix_replica_suspect", "scan_id", where="state = 'suspect'"),
 )
 
 processing = Table(
@@ -226,13 +230,7 @@ job = Table(
     Column("facts_seq", BigInteger),
     Column("result", Json),
     Index("ix_job_status_queued_at", "status", "queued_at"),
-    Index(
-        "uq_job_unfinished",
-        "dedup_key",
-        unique=True,
-        sqlite_where=text("status IN ('todo', 'doing')"),
-        postgresql_where=text("status IN ('todo', 'doing')"),
-    ),
+    _index_of_few("uq_job_unfinished", "dedup_key", unique=True, where="status IN ('todo', 'doing')"),
 )
 
 attempt = Table(
@@ -278,6 +276,7 @@ permit = Table(
     Column("files", BigInteger, nullable=False),
     Column("moved", Json, nullable=False),
     Column("left", Json, nullable=False),
+    _index_of_few("ix_permit_open", "replica_id", where="phase IN ('granted', 'quarantined', 'leaving')"),
 )
 
 tombstone = Table(
@@ -365,3 +364,14 @@ audit = Table(
     Column("prev_hash", _KEY, nullable=False),
     Column("hash", _KEY, nullable=False),
 )
+
+
+def _among(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
+    return column.in_([literal_column(f"'{value}'") for value in values])
+
+
+#: What the indexes of few rows are of. A query finds its rows there only if it says so in these very words: with values
+#: in parameters a database cannot know that the index holds all of them.
+IS_UNFINISHED = _among(job.c.status, "todo", "doing")
+IS_OPEN = _among(permit.c.phase, "granted", "quarantined", "leaving")
+IS_SUSPECT = replica.c.state == literal_column("'suspect'")

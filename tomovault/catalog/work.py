@@ -20,7 +20,6 @@ from tomovault.catalog.jobs import ClaimedJob
 from tomovault.catalog.joins import NOT_FOUND, follow_lost, was_not_found
 from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
-from tomovault.catalog.removals import OPEN_PHASES
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.catalog.unclaimed import drop_vanished, listed_files
 from tomovault.core.known import JobStatus, RemovalPhase
@@ -122,7 +121,7 @@ def has_work_before(
     )
     if hosts is not None:
         to_do &= or_(job.c.host.is_(None), job.c.host.in_(sorted(hosts)))
-    jobs = select(job.c.id).where(or_(job.c.status == JobStatus.DOING.value, to_do))
+    jobs = select(job.c.id).where(tables.IS_UNFINISHED, or_(job.c.status == JobStatus.DOING.value, to_do))
     if tx.first(jobs.limit(1)) is not None:
         return True
     due = select(scan.c.id).where(scan.c.next_due_at <= now, scan.c.area.not_in(sorted(skip_places)))
@@ -134,13 +133,15 @@ def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
     usage, replica, tier = tables.usage, tables.replica, tables.tier
     used = tx.value(select(func.sum(usage.c.bytes)).where(usage.c.area == area, usage.c.tier.is_not(None)))
     permit = tables.permit
-    leaving = tx.value(
-        select(func.sum(permit.c.bytes))
+    # Not of this area alone: then a database would start from all that stands there.
+    leaving = (
+        select(tier.c.area, func.sum(permit.c.bytes).label("bytes"))
         .join(replica, replica.c.id == permit.c.replica_id)
         .join(tier, tier.c.name == replica.c.tier)
-        .where(tier.c.area == area, permit.c.phase.in_([phase.value for phase in OPEN_PHASES]))
+        .where(tables.IS_OPEN)
+        .group_by(tier.c.area)
     )
-    return int(used or 0), int(leaving or 0)
+    return int(used or 0), sum(int(row.bytes) for row in tx.rows(leaving) if row.area == area)
 
 
 def list_inspected(tx: Tx, area: str) -> Generator[tuple[Candidate, str], None, None]:
@@ -276,31 +277,30 @@ def list_removable(tx: Tx, area: str, form: Form) -> list[str]:
     """Scans of an area that have a good original of that form in it, oldest acquisition first."""
     scan, replica, product = tables.scan, tables.replica, tables.product
     acquired_at = func.coalesce(scan.c.acquired_at, scan.c.first_seen_at)
-    query = (
-        select(scan.c.id)
-        .join(replica, replica.c.scan_id == scan.c.id)
+    # Found by their replicas, not by their area: rows of scans are large, and most scans of an old area have left.
+    found = (
+        select(replica.c.scan_id)
         .join(product, product.c.id == replica.c.product_id)
         .where(
-            scan.c.area == area,
             replica.c.tier == area,
             replica.c.form == form.value,
             replica.c.state.in_([ReplicaState.VERIFIED.value, ReplicaState.PRESENT.value]),
             product.c.kind == ProductKind.ORIGINAL.value,
         )
-        .order_by(acquired_at, scan.c.id)
     )
-    return list(dict.fromkeys(row.id for row in tx.rows(query)))
+    query = select(scan.c.id, scan.c.area).where(scan.c.id.in_(found)).order_by(acquired_at, scan.c.id)
+    return [row.id for row in tx.rows(query) if row.area == area]
 
 
 def list_granted(tx: Tx, area: str) -> list[tuple[str, int, int]]:
     """(rule, bytes, files) of every permit of an area's scans whose removal has not been carried out yet."""
     scan, permit = tables.scan, tables.permit
     query = (
-        select(permit.c.rule, permit.c.bytes, permit.c.files)
+        select(scan.c.area, permit.c.rule, permit.c.bytes, permit.c.files)
         .join(scan, scan.c.id == permit.c.scan_id)
-        .where(scan.c.area == area, permit.c.phase == RemovalPhase.GRANTED.value)
+        .where(tables.IS_OPEN, permit.c.phase == RemovalPhase.GRANTED.value)
     )
-    return [(row.rule, int(row.bytes), int(row.files)) for row in tx.rows(query)]
+    return [(row.rule, int(row.bytes), int(row.files)) for row in tx.rows(query) if row.area == area]
 
 
 def list_overdue(
@@ -362,9 +362,8 @@ def asked_since(tx: Tx, action: str, rule: str, since: datetime) -> frozenset[st
 def unfinished_by_place(tx: Tx, action: str, rule: str) -> Counter[str]:
     """How many jobs of an action and a rule are not over yet, by the area or tier that they are for."""
     job = tables.job
-    unfinished = job.c.status.in_([JobStatus.TODO.value, JobStatus.DOING.value])
     query = select(job.c.place, func.count().label("number")).where(
-        job.c.action == action, job.c.rule == rule, unfinished
+        job.c.action == action, job.c.rule == rule, tables.IS_UNFINISHED
     )
     return Counter({row.place: int(row.number) for row in tx.rows(query.group_by(job.c.place))})
 
