@@ -1,4 +1,5 @@
 import os
+import shutil
 import time
 
 import pytest
@@ -141,6 +142,22 @@ def test_prime_settles_what_was_inspected_and_tells_what_is_gone(area, watch, cl
     assert {os.path.basename(s.candidate.folder): s.settled for s in sweep.seen} == {"same": True, "grown": False}
     assert names(sweep.vanished) == ["gone"]
     assert again.sweep().vanished == ()
+
+
+def test_what_was_no_scan_vanishes_without_a_brake_unless_it_changed_since(area, watch, clock, write_scan):
+    write_scan(area / "stay")
+    for n in range(4):
+        write_scan(area / f"changed{n}")
+    changing = [(Candidate("series", str(area / f"changed{n}")), "0" * 64) for n in range(4)]
+    gone = [(Candidate("series", str(area / f"gone{n}")), "0" * 64) for n in range(6)]
+    watch.prime([*gone, *changing], no_scans=True)
+    sweep = watch.sweep()
+    assert sweep.stopped == ""
+    assert names(sweep.vanished) == [f"gone{n}" for n in range(6)]
+    assert {count for _, count in sweep.absent} == {1}, "and it is believed slowly, as all that vanishes"
+    for candidate, _ in changing:
+        shutil.rmtree(candidate.folder)
+    assert "4 of" in watch.sweep(full=True).stopped, "what changed may have been a scan"
 
 
 def test_prime_refuses_what_is_outside(area, watch):

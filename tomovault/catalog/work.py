@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Row, Select, Subquery, case, func, or_, se
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
-from tomovault.catalog.candidates import CONFIRMED, candidate_hash
+from tomovault.catalog.candidates import CONFIRMED, NO_SCAN, candidate_hash
 from tomovault.catalog.elsewhere import record_copies_vanished
 from tomovault.catalog.jobs import ClaimedJob
 from tomovault.catalog.joins import NOT_FOUND, follow_lost, was_not_found
@@ -148,17 +148,33 @@ def list_inspected(tx: Tx, area: str) -> Generator[tuple[Candidate, str], None, 
     """Candidates whose settled state was inspected, with that snapshot: a restart need not wait for them again. Few
     are in memory at a time, and they are read while the transaction lasts.
 
-    Those whose scans were all pruned by us are left out, since their absence says nothing.
+    Those whose scans were all pruned by us are left out, since their absence says nothing, and those that are none.
     """
     table = tables.candidate
     stands = _stands(area)
     query = (
-        _candidates(area, table.c.inspected_snapshot.is_not(None), table.c.inspected_settled)
+        _candidates(area, table.c.inspected_snapshot.is_not(None), table.c.inspected_settled, ~_is_no_scan())
         .outerjoin(stands, stands.c.candidate == table.c.key_hash)
         .where(func.coalesce(stands.c.there, 1) == 1)
     )
     with contextlib.closing(tx.stream(query)) as rows:
         yield from ((_candidate(row), row.inspected_snapshot) for row in rows)
+
+
+def list_inspected_in_vain(tx: Tx, area: str) -> Generator[tuple[Candidate, str], None, None]:
+    """As `list_inspected`, those that are no scan of their format, so that nothing is lost where they go: a file of
+    another format that was pruned is among them.
+    """
+    table = tables.candidate
+    query = _candidates(area, table.c.inspected_snapshot.is_not(None), table.c.inspected_settled, _is_no_scan())
+    with contextlib.closing(tx.stream(query)) as rows:
+        yield from ((_candidate(row), row.inspected_snapshot) for row in rows)
+
+
+def _is_no_scan() -> ColumnElement[bool]:
+    table, scan = tables.candidate, tables.scan
+    held = select(scan.c.id).where(scan.c.candidate == table.c.key_hash).exists()
+    return table.c.problem.like(f"{NO_SCAN}%") & ~held
 
 
 def list_taken_away(tx: Tx, area: str) -> frozenset[Candidate]:

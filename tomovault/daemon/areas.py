@@ -49,6 +49,7 @@ class AreaWatch:
         poll_s: float,
         quiet_s: float,
         looks: queue.Queue[Look],
+        no_scans: Iterable[tuple[Candidate, str]] = (),
     ) -> None:
         self.name = area.name
         #: Whether the last look saw something unsettled; before the first there may be.
@@ -64,6 +65,7 @@ class AreaWatch:
         self._forget: queue.SimpleQueue[Candidate] = queue.SimpleQueue()
         self._walker = Walker(self._path, formats, quiet_s=quiet_s)
         self._walker.prime(known)
+        self._walker.prime(no_scans, no_scans=True)
         self._thread = threading.Thread(target=self._run, name=f"watch-{area.name}", daemon=True)
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import candidate_of, has_work_before, list_inspected
+from tomovault.catalog.work import candidate_of, has_work_before, list_inspected, list_inspected_in_vain
 from tomovault.core.errors import Transient
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
@@ -406,7 +406,11 @@ class Clerk:
                 continue
             row = recorded[name]
             identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)
-            with catalogue.reading() as tx, contextlib.closing(list_inspected(tx, name)) as known:
+            with (
+                catalogue.reading() as tx,
+                contextlib.closing(list_inspected(tx, name)) as known,
+                contextlib.closing(list_inspected_in_vain(tx, name)) as no_scans,
+            ):
                 watch = AreaWatch(
                     area,
                     identity,
@@ -415,6 +419,7 @@ class Clerk:
                     poll_s=self.vault.site.watch.poll_s,
                     quiet_s=self.vault.site.watch.quiet_s,
                     looks=self._looks,
+                    no_scans=no_scans,
                 )
             watch.start()
             self.watches = {**self.watches, name: watch}

@@ -95,15 +95,18 @@ class Walker:
         self._settling: Settling[Candidate] = Settling(quiet_s, trusted_s=self.recent_s)
         self._folders: dict[str, _Folder] = {}
         self._primed: dict[Candidate, str] = {}
+        self._no_scans: dict[Candidate, str] = {}
         self._missing = Missing()
         self._number = 0
         #: Whether something was being written here when last seen: then nobody reads ahead.
         self._unsettled = True
 
-    def prime(self, known: Iterable[tuple[Candidate, str]]) -> None:
+    def prime(self, known: Iterable[tuple[Candidate, str]], *, no_scans: bool = False) -> None:
         """Candidates with the snapshots that the catalogue inspected: equal at first sight, they are settled;
         not found, they have vanished. Those of a format that is not watched are left out. Raises ValueError
         for a candidate outside the area.
+
+        With `no_scans` they were looked into and are none: that they vanished is told, and brakes nothing.
         """
         watched = {kind.name for kind in self._formats}
         for candidate, snapshot in known:
@@ -111,6 +114,8 @@ class Walker:
                 continue
             self._primed[candidate] = self._relative(candidate)
             self._settling.trust(candidate, snapshot)
+            if no_scans:
+                self._no_scans[candidate] = snapshot
 
     def forget(self, candidates: Iterable[Candidate]) -> None:
         """These were removed by us, or are confirmed gone: their absence is not reported and brakes nothing, nor is
@@ -122,6 +127,7 @@ class Walker:
             self._settling.forget(candidate)
             self._missing.drop(candidate)
             self._primed.pop(candidate, None)
+            self._no_scans.pop(candidate, None)
             state = self._folders.get(self._relative(candidate))
             if state is not None and candidate in state.found:
                 del state.found[candidate]
@@ -156,7 +162,7 @@ class Walker:
         else:
             self._account()
             vanished = self._missing.untold()
-            gone = len(_places(vanished))
+            gone = len(_places(candidate for candidate in vanished if candidate not in self._no_scans))
             if missing_brake(tally.known, gone):
                 stopped = f"{gone} of {tally.known} scans are missing in one sweep"
             else:
@@ -346,6 +352,8 @@ class Walker:
             tally.changed.append(seen)
         self._primed.pop(candidate, None)
         self._missing.drop(candidate)
+        if self._no_scans.get(candidate, snapshot) != snapshot:
+            del self._no_scans[candidate]  # it may be one now
         return seen
 
     def _note_gone(self, relative: str, state: _Folder | None, found: dict[Candidate, Seen | None]) -> None:
