@@ -6,8 +6,8 @@ import dataclasses
 from datetime import timedelta
 
 from tomovault.catalog.unclaimed import SILENT, list_without_scan
-from tomovault.catalog.work import list_inspected, record_vanished
-from tomovault.core.record import Inspected
+from tomovault.catalog.work import list_inspected, list_inspected_in_vain, record_vanished
+from tomovault.core.record import Inspected, Quarantined, Removed
 from tomovault.core.scan import Candidate, Verdict
 
 AREA = "inhouse"
@@ -87,11 +87,13 @@ def test_what_went_away_is_told_of_no_more_and_looked_into_when_it_is_back(site,
     _record(site, now, look)
     with site.reading() as tx:
         assert list_without_scan(tx, AREA) == {look.candidate}
+        assert list(list_inspected_in_vain(tx, AREA)) == [(look.candidate, "snap")]
+        assert list(list_inspected(tx, AREA)) == [], "nothing is lost where it goes"
     with site.writing() as tx:
         record_vanished(tx, AREA, look.candidate, now)
     assert _unclaimed(site) == []
     with site.writing() as tx:
-        assert list(list_inspected(tx, AREA)) == []
+        assert list(list_inspected_in_vain(tx, AREA)) == []
         assert site.note_candidate(tx, AREA, look.candidate, "snap", True, now)
 
 
@@ -107,3 +109,30 @@ def test_a_scan_whose_file_is_none_any_more_is_unreadable(site, make, now):
     with site.reading() as tx:
         scan = site.known(tx, scan_id)
     assert (scan.verdict, scan.certificate.problems) == (Verdict.UNREADABLE, ("it is empty",))
+
+
+def test_a_file_that_we_removed_is_told_of_no_more_until_another_is_looked_into(site, archived, now):
+    """Its scan may be elsewhere by now, and other formats were asked about the file, too."""
+    looks = [
+        _none(_look("nxtomo", name, "/data/inhouse/s1"), "it is a Data Exchange file") for name in ("a.h5", "b.h5")
+    ]
+    _record(site, now, *looks)
+    with site.writing() as tx:
+        permit = site.grant_permit(
+            tx,
+            archived.id,
+            archived.replica["inhouse/disk"],
+            removal_enabled=True,
+            copies_asked=2,
+            within={},
+            rule="r",
+            hold_until=now,
+            archiving_hopeful=True,
+            now=now,
+        )
+        site.apply_records(tx, [Quarantined(permit.id, ("a.h5",), 150, ("b.h5: has grown",))], now)
+        site.apply_records(tx, [Removed(permit.id, 1, 150)], now)
+    assert [path for path, _ in _unclaimed(site)] == ["/data/inhouse/s1/b.h5"]
+    later = now + timedelta(hours=1)
+    _record(site, later, dataclasses.replace(looks[0], snapshot="new"))
+    assert [path for path, _ in _unclaimed(site)] == ["/data/inhouse/s1/a.h5", "/data/inhouse/s1/b.h5"]

@@ -44,6 +44,11 @@ def test_nothing_is_missed_after_a_restart(emptied):
         assert (status["trouble"], status["problems"]) == ("", [])
 
 
+def test_what_went_is_not_told_of_as_no_scan(emptied):
+    assert emptied.ask("area", "unclaimed")["unclaimed"] == []
+    assert {emptied.area_status(area)["unclaimed"] for area in emptied.areas} == {0}
+
+
 def test_the_note_names_every_scan(emptied):
     shelf = emptied.areas["hutch"] / "2026-03"
     text = (shelf / _README).read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, select, update
@@ -65,15 +66,24 @@ def list_unclaimed(tx: Tx, area: str | None = None) -> list[Unclaimed]:
     ]
     copies = _Copies(tx, {row.folder for row in rows})
     found: dict[tuple[str, str, str], dict[str, str]] = {}
+    looked_at: dict[tuple[str, str, str], datetime] = {}
     for row in rows:
         # What is a copy of a known scan has no scan of its own, and no reason either.
         if row.problem or not copies.hold(row.folder):
             reason = row.problem.removeprefix(NO_SCAN) or SILENT
-            found.setdefault((row.area, row.folder, row.key), {})[row.format] = reason
+            place = (row.area, row.folder, row.key)
+            found.setdefault(place, {})[row.format] = reason
+            looked_at[place] = max(row.inspected_at, looked_at.get(place, row.inspected_at))
     taken = _taken(tx, found)
-    left = [Unclaimed(place[0], _path(*place[1:]), told) for place, told in found.items() if place not in taken]
-    inside = copies.files() | _closures(tx, [row.path for row in left])
-    return sorted((row for row in left if row.path not in inside), key=lambda row: (row.area, row.path))
+    left = [(place, _path(*place[1:])) for place in found if place not in taken]
+    inside = copies.files() | _closures(tx, [path for _, path in left])
+    removed_at = _removed_at(tx, [path for place, path in left if path not in inside])
+    told = [
+        Unclaimed(place[0], path, found[place])
+        for place, path in left
+        if path not in inside and (path not in removed_at or removed_at[path] < looked_at[place])
+    ]
+    return sorted(told, key=lambda row: (row.area, row.path))
 
 
 class _Copies:
@@ -152,6 +162,24 @@ def _closures(tx: Tx, paths: Iterable[str]) -> set[str]:
     for hashes in _batches(sorted(roots)):
         for row in tx.rows(select(scan.c.root, scan.c["metadata"]).where(scan.c.root_hash.in_(hashes))):
             found |= {f"{row.root.rstrip('/')}/{name}" for name in listed_files(row.metadata) or ()}
+    return found
+
+
+def _removed_at(tx: Tx, paths: Iterable[str]) -> dict[str, datetime]:
+    """When those of the paths that were files of a scan were last removed by us."""
+    roots = {place_hash(above) for path in paths for above in _above(path)}
+    replica, permit, tombstone = tables.replica, tables.permit, tables.tombstone
+    found: dict[str, datetime] = {}
+    for hashes in _batches(sorted(roots)):
+        query = (
+            select(tombstone.c.location, permit.c.moved, tombstone.c.removed_at)
+            .join(permit, permit.c.id == tombstone.c.permit_id)
+            .join(replica, replica.c.id == tombstone.c.replica_id)
+            .where(replica.c.location_hash.in_(hashes), tombstone.c.form == Form.FILES.value)
+            .order_by(tombstone.c.removed_at)
+        )
+        for row in tx.rows(query):
+            found |= {f"{row.location.rstrip('/')}/{path}": row.removed_at for path in row.moved}
     return found
 
 
