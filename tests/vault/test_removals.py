@@ -4,10 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
+from tomovault.catalog import tables
+from tomovault.catalog.transaction import place_hash
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Checked, Outcome, PutBack, Result, Stored
+from tomovault.core.record import Checked, Outcome, PutBack, Removed, Result, Stored
 from tomovault.core.replica import Form, ProductKind
 from tomovault.vault.orders import build_order
 from tomovault.vault.removals import grant, regrant
@@ -259,6 +262,24 @@ def test_two_pruned_scans_of_one_folder_share_the_note(town, going):
     assert scan in note
     assert other in note
     assert _order(town, other, "undo_prune", permit)["readme"].count("tomovault restore") == 1
+
+
+def test_the_note_names_a_scan_that_is_elsewhere_by_now(town, going):
+    """As one of a fast disk is that was moved to a server: it has another root, and its files went from here."""
+    scan, permit = going
+    old = str(town.area / "one")
+    other = town.scan("two", root=old, paths=("c.edf",))
+    town.quarantine(scan)
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.apply_records(tx, [Removed(permit, 1, 400)], town.now)
+        place = {"root": "/data/server/one", "root_hash": place_hash("/data/server/one")}
+        tx.run(update(tables.scan).where(tables.scan.c.id == scan).values(**place))
+    second = _grant(town, other).id
+    note = _order(town, other, "prune", second)["readme"]
+    for one in (scan, other):
+        assert f"tomovault restore {one} --to {old} --wait" in note
+    assert scan in _order(town, other, "undo_prune", second)["readme"]
 
 
 def test_a_failed_archiving_gives_no_hope(town, going):

@@ -10,11 +10,11 @@ from sqlalchemy import Row, insert, select, update
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.scans import touch
-from tomovault.catalog.transaction import Tx, new_id
+from tomovault.catalog.transaction import Tx, new_id, place_hash
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import RemovalPhase
 from tomovault.core.record import PutBack, Quarantined, Removed
-from tomovault.core.replica import ReplicaState
+from tomovault.core.replica import Form, ReplicaState
 
 _ACTOR = "tomovault"
 
@@ -27,6 +27,25 @@ def require_permit(tx: Tx, permit_id: str) -> Row[Any]:
     if row is None:
         raise UserError(f"no permit {permit_id}")
     return row
+
+
+def list_removed_from(tx: Tx, location: str) -> list[tuple[str, str]]:
+    """(scan, replica) of the files that went from a place under our permits, or are leaving it, oldest permit first:
+    also of a scan that is elsewhere by now.
+    """
+    permit, replica = tables.permit, tables.replica
+    query = (
+        select(permit.c.scan_id, permit.c.replica_id)
+        .join(replica, replica.c.id == permit.c.replica_id)
+        .where(
+            replica.c.location_hash == place_hash(location),
+            replica.c.form == Form.FILES.value,
+            replica.c.state.in_([ReplicaState.LEAVING.value, ReplicaState.GONE.value]),
+            permit.c.phase != RemovalPhase.UNDONE.value,
+        )
+        .order_by(permit.c.granted_at, permit.c.id)
+    )
+    return list(dict.fromkeys((row.scan_id, row.replica_id) for row in tx.rows(query)))
 
 
 def record_quarantined(tx: Tx, record: Quarantined, now: datetime) -> None:

@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tomovault.catalog.removals import list_removed_from
 from tomovault.catalog.work import shared_paths
 from tomovault.core.errors import Refused, Transient
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
-from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
+from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.core.wire import to_plain
 from tomovault.vault.removals import regrant
 from tomovault.vault.requests import Moot, Request, stored_files
@@ -35,7 +36,9 @@ def order_prune(request: Request) -> dict[str, Any]:
         "files": to_plain(stored_files(request, replica)),
         "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
         "within": _within(request, replica) if of_files else "",
-        "readme": note_about([*pruned_beside(request), (scan, replica)], request.now) if of_files else "",
+        "readme": note_about([*pruned_beside(request, replica.location), (scan, replica)], request.now)
+        if of_files
+        else "",
     }
 
 
@@ -124,23 +127,17 @@ def order_undo_prune(request: Request) -> dict[str, Any]:
         "permit": permit.id,
         **_removal(request, permit, replica),
         "note": of_files,
-        "readme": note_about(pruned_beside(request), request.now),
+        "readme": note_about(pruned_beside(request, replica.location), request.now) if of_files else "",
         "moved": list(permit.moved) if permit.phase is RemovalPhase.LEAVING else [],
         "moved_bytes": permit.bytes,
     }
 
 
-def pruned_beside(request: Request) -> list[tuple[KnownScan, Replica]]:
-    """Other scans with the same root whose files were pruned: one text file speaks of them all."""
-    catalogue, scan = request.vault.catalogue, request.scan
-    ids = [found.id for found in catalogue.find_scans(request.tx, scan.root) if found.id != scan.id]
-    pruned = []
-    for other in catalogue.known_many(request.tx, ids):
-        for replica in other.replicas:
-            away = replica.state in (ReplicaState.GONE, ReplicaState.LEAVING)
-            if replica.form is Form.FILES and away and replica.location == scan.root and not other.superseded_by:
-                pruned.append((other, replica))
-    return pruned
+def pruned_beside(request: Request, location: str) -> list[tuple[KnownScan, Replica]]:
+    """Other scans whose files were pruned at that place: one text file speaks of them all."""
+    found = [pair for pair in list_removed_from(request.tx, location) if pair[0] != request.scan.id]
+    others = request.vault.catalogue.known_many(request.tx, list(dict.fromkeys(scan for scan, _ in found)))
+    return [(o, r) for o in others for r in o.replicas if (o.id, r.id) in found and not o.superseded_by]
 
 
 def note_about(pruned: Sequence[tuple[KnownScan, Replica]], now: datetime) -> str:
@@ -159,6 +156,6 @@ def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:
         f"Nothing is lost: verified copies were kept here on that day:\n{copies}\n\n"
         f"Where they are now: tomovault scan show {scan.id}\n\n"
         "To get the files back, bit for bit, as they were:\n\n"
-        f"  tomovault restore {scan.id} --to {shlex.quote(scan.root)} --wait\n\n"
+        f"  tomovault restore {scan.id} --to {shlex.quote(replica.location)} --wait\n\n"
         "or to another folder, or only some of them (--files, --frames, --flats, --darks).\n"
     )
