@@ -10,6 +10,7 @@ from tomovault.actions.undo_prune import UndoPrune
 from tomovault.core.errors import AreaAbsent, IntegrityError, Refused, Transient
 from tomovault.core.record import Outcome
 from tomovault.core.wire import to_plain
+from tomovault.tiers.note import OPENING
 
 NOTE = "TOMOVAULT-README.txt"
 
@@ -22,7 +23,7 @@ def _prune(packed, bench, form="files", **more):
         "manifest": packed.manifest,
         "files": to_plain(packed.files),
         "keep": [],
-        "readme": "it went away",
+        "readme": f"{OPENING}one",
     }
     return Prune().perform({**order, **more}, bench)
 
@@ -40,7 +41,7 @@ def test_files_go_with_a_note_and_come_back_without_it(packed, bench):
     (record,) = result.records
     assert (result.outcome, record.permit, len(record.moved), record.left) == (Outcome.SUCCEEDED, "m1", 5, ())
     assert record.bytes == sum(len(packed.before[n]) for n in packed.names[:4]) + len("f0.edf")
-    assert (packed.root / NOTE).read_text() == "it went away"
+    assert (packed.root / NOTE).read_text() == f"{OPENING}one"
     (back,) = _undo(packed, bench).records
     assert (back.files, back.bytes, back.conflicts) == (5, record.bytes, ())
     assert {n: (packed.root / n).read_bytes() for n in packed.names} == packed.before
@@ -66,8 +67,17 @@ def test_an_undo_that_was_over_before_it_could_tell_is_one(packed, bench):
 
 def test_the_note_stays_for_other_scans(packed, bench):
     _prune(packed, bench)
-    _undo(packed, bench, readme="another went away")
-    assert (packed.root / NOTE).read_text() == "another went away"
+    _undo(packed, bench, readme=f"{OPENING}another")
+    assert (packed.root / NOTE).read_text() == f"{OPENING}another"
+
+
+def test_a_file_of_a_user_by_that_name_stays(packed, bench):
+    (packed.root / NOTE).write_text("mine")
+    (record,) = _prune(packed, bench).records
+    assert len(record.moved) == 5
+    assert (packed.root / NOTE).read_text() == "mine"
+    _undo(packed, bench)
+    assert (packed.root / NOTE).read_text() == "mine"
 
 
 def test_a_conflict_keeps_the_note(packed, bench):

@@ -184,7 +184,7 @@ def test_an_area_that_goes_while_it_is_written_to_has_no_replica(restore, packed
 
 
 def test_to_its_old_place_the_files_are_a_replica_again(restore, packed, at_home):
-    (packed.root / "TOMOVAULT-README.txt").write_text("gone")
+    (packed.root / "TOMOVAULT-README.txt").write_text("The original files of the scan one are gone")
     again, given = restore(**at_home).records
     assert given.original_place
     assert (again.form, again.location, again.verified_at) == ("files", str(packed.root), None)

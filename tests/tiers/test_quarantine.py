@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tomovault.core.errors import AreaAbsent, Refused, Transient, UserError
 from tomovault.tiers import ground as grounds
 from tomovault.tiers import quarantine as q
+from tomovault.tiers.note import NOTE, OPENING, leave_note
 
 
 def test_everything_goes_in_and_comes_back_as_it_was(scan):
@@ -349,12 +350,12 @@ def test_two_removals_in_one_area_wait_for_each_other(scan):
 
 
 def test_a_note_is_left_replaced_and_taken_away(scan):
-    note = scan.root / q.NOTE
-    for text in ("first", "second \udcff"):
-        q.leave_note(str(scan.area), str(scan.root), text, "j1", lambda _n: None)
-    assert note.read_text() == "second \\udcff"
+    note = scan.root / NOTE
+    for text in (f"{OPENING}first", f"{OPENING}second \udcff"):
+        leave_note(str(scan.area), str(scan.root), text, "j1", lambda _n: None)
+    assert note.read_text() == f"{OPENING}second \\udcff"
     assert stat.S_IMODE(note.stat().st_mode) == 0o644
-    q.leave_note(str(scan.area), str(scan.root), "", "j1", lambda _n: None)
+    leave_note(str(scan.area), str(scan.root), "", "j1", lambda _n: None)
     assert not note.exists()
     assert [p.name for p in (scan.area / ".tomovault").iterdir()] == []
 
@@ -362,7 +363,7 @@ def test_a_note_is_left_replaced_and_taken_away(scan):
 def test_a_note_never_follows_a_link(scan, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("mine")
-    (scan.root / q.NOTE).symlink_to(precious)
-    q.leave_note(str(scan.area), str(scan.root), "text", "j1", lambda _n: None)
+    (scan.root / NOTE).symlink_to(precious)
+    leave_note(str(scan.area), str(scan.root), OPENING, "j1", lambda _n: None)
     assert precious.read_text() == "mine"
-    assert not (scan.root / q.NOTE).is_symlink()
+    assert (scan.root / NOTE).is_symlink(), "nor does it take the place of one"

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tomovault.tiers import quarantine as q
+from tomovault.tiers.note import OPENING, leave_note
 
 
 class Killed(Exception):
@@ -201,6 +202,6 @@ def test_undo_of_a_half_emptied_quarantine_says_what_is_gone(scan):
 
 def test_a_note_cut_off_leaves_nothing_beside_it_after_the_next(scan):
     with pytest.raises(Killed):
-        q.leave_note(str(scan.area), str(scan.root), "text", "j1", _killer(1))
-    q.leave_note(str(scan.area), str(scan.root), "text", "j1", lambda _n: None)
+        leave_note(str(scan.area), str(scan.root), OPENING, "j1", _killer(1))
+    leave_note(str(scan.area), str(scan.root), OPENING, "j1", lambda _n: None)
     assert [p.name for p in (scan.area / ".tomovault").iterdir()] == []

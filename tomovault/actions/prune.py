@@ -15,7 +15,8 @@ from tomovault.core.replica import Form, StoredFile
 from tomovault.core.scan import FileRole
 from tomovault.core.wire import from_plain
 from tomovault.package.manifest import read_text
-from tomovault.tiers.quarantine import Place, Victim, leave_note, move_in
+from tomovault.tiers.note import leave_note
+from tomovault.tiers.quarantine import Place, Victim, move_in
 from tomovault.watch.area import AreaIdentity, check_area, disk_space
 
 

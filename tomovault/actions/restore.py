@@ -21,7 +21,7 @@ from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
 from tomovault.core.wire import from_plain
 from tomovault.tiers.copying import copy_stored
 from tomovault.tiers.ground import Ground, exists, hash_below, parts_below, split
-from tomovault.tiers.quarantine import leave_note
+from tomovault.tiers.note import leave_note
 from tomovault.tiers.recall import recall
 from tomovault.tiers.restored_mark import leave_mark
 from tomovault.watch.area import AreaIdentity, check_area

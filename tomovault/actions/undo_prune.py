@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, PutBack, Result
 from tomovault.core.wire import from_plain
-from tomovault.tiers.quarantine import Place, Stock, leave_note, put_back, take_stock
+from tomovault.tiers.note import leave_note
+from tomovault.tiers.quarantine import Place, Stock, put_back, take_stock
 from tomovault.watch.area import AreaIdentity, check_area
 
 

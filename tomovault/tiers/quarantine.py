@@ -17,13 +17,10 @@ from typing import Any
 from tomovault.core.errors import Refused, Transient
 from tomovault.core.ports import Checkpoint, Throttle
 from tomovault.tiers.claim import require_claim
-from tomovault.tiers.ground import NOT_NOW, OWN_FOLDER, Ground, exists, hash_below, move, parts_below, split
+from tomovault.tiers.ground import NOT_NOW, Ground, exists, hash_below, move, parts_below, split
 from tomovault.tiers.removal_journal import PRIVATE, Journal
 
 FILES = "files"
-
-#: Written into a pruned scan's folder; the watcher ignores it.
-NOTE = "TOMOVAULT-README.txt"
 
 _MADE_AGAIN = 0o755
 
@@ -470,29 +467,3 @@ def _clear(ground: Ground, place: Place, journal: Journal) -> None:
     journal.remove()
     with contextlib.suppress(OSError), ground.folder(above) as fd:
         os.rmdir(last, dir_fd=fd)
-
-
-# --- the note ----------------------------------------------------------------------------------------
-
-
-def leave_note(below: str, root: str, text: str, job: str, checkpoint: Checkpoint) -> None:
-    """The scan's folder tells where its data went; with an empty text it tells nothing any more."""
-    temporary = f"note.{job}"
-    with (
-        Ground(below) as ground,
-        ground.folder((OWN_FOLDER,), create=0o755) as own,
-        ground.folder(parts_below(below, root)) as scan,
-    ):
-        if not text:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(NOTE, dir_fd=scan)
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=own)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(temporary, flags, 0o644, dir_fd=own)
-        with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as note:
-            os.fchmod(note.fileno(), 0o644)
-            note.write(text)
-        checkpoint("prune.readme")
-        os.rename(temporary, NOTE, src_dir_fd=own, dst_dir_fd=scan)

@@ -15,6 +15,7 @@ from tomovault.core.errors import Refused, Transient
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.core.wire import to_plain
+from tomovault.tiers.note import OPENING
 from tomovault.vault.removals import regrant
 from tomovault.vault.requests import Moot, Request, stored_files
 
@@ -152,7 +153,7 @@ def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:
         if r.id != replica.id and r.good and r.verified_at is not None
     )
     return (
-        f"The original files of the scan {scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
+        f"{OPENING}{scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
         f"Nothing is lost: verified copies were kept here on that day:\n{copies}\n\n"
         f"Where they are now: tomovault scan show {scan.id}\n\n"
         "To get the files back, bit for bit, as they were:\n\n"
