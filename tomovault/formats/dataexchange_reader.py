@@ -8,6 +8,7 @@ asked for is in `/process/acquisition`, where a beamline stores it, and the numb
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
@@ -62,12 +63,16 @@ _NEAR_DEG = 0.5
 
 
 def read(opened: Opened) -> list[FoundScan]:
-    """The one scan of the file. Raises NoScan where `/exchange/data` is no stack of images."""
+    """The one scan of the file. Raises NoScan where `/exchange/data` is no stack of images.
+
+    Flats or darks that were averaged to one image of two dimensions are that one image.
+    """
     found = Findings()
-    series = [s for name, theta, kind in _DATASETS if (s := _series(opened, name, theta, kind)) is not None]
-    main = next((s for s in series if FrameKind.PROJECTION in s.kinds or s.checked.stack.path.endswith("/data")), None)
+    by_name = {name: s for name, theta, kind in _DATASETS if (s := _series(opened, name, theta, kind)) is not None}
+    main, series = by_name.get("data"), list(by_name.values())
     if main is None:
         raise NoScan("exchange/data is no stack of images")
+    _judge_unlike(opened.file, by_name, main, found)
     announced, counted = judge_series(series, found, settled=opened.settled)
     plan = _plan(opened.file)
     projections = announced.projections or 0
@@ -98,12 +103,41 @@ def read(opened: Opened) -> list[FoundScan]:
 
 
 def _series(opened: Opened, name: str, theta: str, kind: FrameKind) -> Series | None:
-    stack = find_stack(opened.file, f"/exchange/{name}")
+    stack = find_stack(opened.file, f"/exchange/{name}", single=kind is not FrameKind.PROJECTION)
     if stack is None:
         return None
     checked = opened.files.check(stack)
     angles = angles_at(item_of(opened.file, f"exchange/{theta}"))
     return Series(checked, (kind,) * min(checked.frames, 1_000_000), angles or ())
+
+
+def _judge_unlike(file: h5py.File, by_name: Mapping[str, Series], main: Series, found: Findings) -> None:
+    """Flats and darks that are there and cannot be used, or are not of the projections' size."""
+    ours = _shape_of(main)
+    for name, _, _ in _DATASETS[:2]:
+        if name not in by_name:
+            if _is_named(file, name):
+                found.doubts.append(f"exchange/{name} is there, and is no images: {_in_words(file, name)}")
+        elif (theirs := _shape_of(by_name[name])) != ours and (0, 0) not in (theirs, ours):
+            found.doubts.append(f"the images of exchange/{name} are {theirs}, those of exchange/data {ours}")
+
+
+def _is_named(file: h5py.File, name: str) -> bool:
+    exchange = item_of(file, "exchange")
+    return isinstance(exchange, h5py.Group) and exchange.get(name, getlink=True) is not None
+
+
+def _in_words(file: h5py.File, name: str) -> str:
+    there = item_of(file, f"exchange/{name}")
+    if not isinstance(there, h5py.Dataset):
+        return "a group" if isinstance(there, h5py.Group) else "a link that leads to no dataset"
+    return f"a dataset of {there.dtype} and shape {there.shape}"
+
+
+def _shape_of(series: Series) -> tuple[int, int]:
+    """Rows and columns, (0, 0) where no file says them."""
+    stack = series.checked.stack
+    return stack.shape if stack.shape != (0, 0) else next((r.storage.shape for r in series.checked.runs), (0, 0))
 
 
 def _wanted(planned: int | None, announced: int | None) -> int | None:
@@ -204,7 +238,8 @@ def _conditions(opened: Opened, series: list[Series], announced: FrameCounts) ->
         ("n_flats", "data_white", announced.flats),
         ("n_darks", "data_dark", announced.darks),
     ):
-        found[key] = Condition(count or 0, None, f"{opened.name}:exchange/{path}")
+        if count or not _is_named(opened.file, path):
+            found[key] = Condition(count or 0, None, f"{opened.name}:exchange/{path}")
     planned = convert(opened.file, f"{_ACQUISITION}/rotation/num_angles", "n_projections", opened.name)
     return found | ({"n_projections": planned} if planned is not None else {})
 

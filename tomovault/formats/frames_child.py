@@ -42,9 +42,13 @@ class Datasets:
         name, dataset = ": ".join(place), self._find(*place)
         if dataset.is_virtual or dataset.id.get_create_plist().get_external_count() > 0:
             raise UserError(f"{name} has its frames in other files")
-        shape = (*dataset.shape[1:],)
-        if (dataset.dtype.str, shape) != (request["dtype"], tuple(request["shape"])) or index >= dataset.shape[0]:
+        # A dataset of two dimensions is one frame.
+        frames = dataset.shape[0] if dataset.ndim == 3 else 1
+        shape = (*dataset.shape[-2:],)
+        if (dataset.dtype.str, shape) != (request["dtype"], tuple(request["shape"])) or index >= frames:
             raise UserError(f"{name} is not what it was")
+        if dataset.ndim == 2:
+            return self._single(place, dataset, first, stop)
         chunks = dataset.chunks or (1, *shape)
         deep = chunks[0] * shape[0] * shape[1] * dataset.dtype.itemsize
         if chunks[1:] != shape or deep > _KEPT_BYTES:
@@ -57,6 +61,16 @@ class Datasets:
         kept: bytes = self._chunk[3][index - start, first:stop].tobytes()
         return kept
 
+    def _single(self, place: tuple[str, str], dataset: Any, first: int, stop: int) -> bytes:
+        if dataset.chunks != dataset.shape or dataset.nbytes > _KEPT_BYTES:
+            rows: bytes = dataset[first:stop].tobytes()
+            return rows
+        if self._chunk[:3] != (*place, 0):
+            self._chunk = ("", "", 0, None)
+            self._chunk = (*place, 0, dataset[()])
+        kept: bytes = self._chunk[3][first:stop].tobytes()
+        return kept
+
     def _find(self, path: str, name: str) -> Any:
         if path not in self._files:
             if len(self._files) >= _MOST_OPEN:
@@ -66,7 +80,7 @@ class Datasets:
 
         link = self._files[path].get(name, getlink=True)
         found = self._files[path].get(name) if isinstance(link, h5py.HardLink) else None
-        if not isinstance(found, h5py.Dataset) or found.ndim != 3:
+        if not isinstance(found, h5py.Dataset) or found.ndim not in (2, 3):
             raise UserError(f"{path} does not hold {name} any more")
         return found
 

@@ -68,12 +68,13 @@ class CheckedStack:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a name in a file leads to: exactly one of the three."""
+    """What a name in a file leads to: exactly one of the three. `single`: one image, of two dimensions."""
 
     storage: Storage | None = None
     runs: tuple[Mapped, ...] | None = None
     link: tuple[str, str] | None = None
     frames: int = 0
+    single: bool = False
 
 
 class CameraFiles:
@@ -101,7 +102,7 @@ class CameraFiles:
         try:
             if stack.external is not None:
                 file, path = stack.external
-                found = self._look(self._locate(file, self.folder), path, 0)
+                found = self._look(self._locate(file, self.folder), path, 0, single=stack.single)
                 checked.frames = found.frames
                 self._collect(checked, Mapped(file, path, 0, 0, found.frames), self.folder, 0)
             for source in stack.sources:
@@ -147,7 +148,7 @@ class CameraFiles:
     def _resolve(self, checked: CheckedStack, wanted: Mapped, base: str, depth: int) -> Iterator[Run]:
         real = self.master if wanted.file == "." and base == self.folder else self._locate(wanted.file, base)
         checked.visited.add(real)
-        found = self._look(real, wanted.dataset, depth)
+        found = self._look(real, wanted.dataset, depth, single=checked.stack.single)
         below = os.path.dirname(real)
         if found.link is not None:
             yield from self._resolve(
@@ -196,13 +197,15 @@ class CameraFiles:
         self.states[real] = state_of(real, found)
         return real
 
-    def _look(self, real: str, dataset: str, depth: int) -> _Found:
+    def _look(self, real: str, dataset: str, depth: int, *, single: bool) -> _Found:
         if depth > _DEEPEST:
             raise SourceProblem(f"{self._named(real)}: its links lead in a circle")
         key = (real, dataset)
         if key not in self._found:
             self._found[key] = self._open_and_look(real, dataset)
         found = self._found[key]
+        if isinstance(found, _Found) and found.single and not single:
+            raise SourceProblem(f"{self._named(real)}: {dataset} is no stack of images")
         if isinstance(found, _Found):
             return found
         raise found
@@ -232,11 +235,12 @@ def _look_inside(file: h5py.File, dataset: str, size: int) -> _Found:
     found = file.get(dataset) if link is not None else None
     if not isinstance(found, h5py.Dataset):
         raise ValueError(f"it does not hold {dataset}")
-    if found.ndim != 3:
+    if found.ndim not in (2, 3) or (found.ndim == 2 and found.is_virtual):
         raise ValueError(f"{dataset} is no stack of images")
     if found.is_virtual:
         return _Found(runs=virtual_runs(found), frames=int(found.shape[0]))
-    return _Found(storage=look_at_storage(found, size), frames=int(found.shape[0]))
+    storage = look_at_storage(found, size)
+    return _Found(storage=storage, frames=int(found.shape[0]) if found.ndim == 3 else 1, single=found.ndim == 2)
 
 
 def _overlap(wanted: Mapped, inner: Mapped) -> tuple[int, int, int] | None:

@@ -33,7 +33,7 @@ class Mapped:
 @dataclass(frozen=True)
 class ImageStack:
     """The images of one camera in one entry. `external` is a link's file and path, instead of `sources`; `growable`
-    is True where the dataset was made to get more images.
+    is True where the dataset was made to get more images, `single` where one of two dimensions is taken for one image.
     """
 
     camera: str
@@ -45,10 +45,14 @@ class ImageStack:
     external: tuple[str, str] | None = None
     problem: str = ""
     growable: bool = False
+    single: bool = False
 
 
-def find_stack(file: h5py.File, path: str) -> ImageStack | None:
-    """The images at an absolute path, through soft links, up to a link to another file; None where there are none."""
+def find_stack(file: h5py.File, path: str, *, single: bool = False) -> ImageStack | None:
+    """The images at an absolute path, through soft links, up to a link to another file; None where there are none.
+
+    `single` takes a dataset of two dimensions for one image.
+    """
     for _ in range(_MOST_LINKS):
         here: Any = file
         parts = [part for part in path.split("/") if part]
@@ -57,7 +61,7 @@ def find_stack(file: h5py.File, path: str) -> ImageStack | None:
             rest = parts[at + 1 :]
             if isinstance(link, h5py.ExternalLink):
                 beyond = "/".join([link.path.rstrip("/"), *rest])
-                return ImageStack(part, path, external=(link.filename, beyond))
+                return ImageStack(part, path, external=(link.filename, beyond), single=single)
             if isinstance(link, h5py.SoftLink):
                 start = "" if link.path.startswith("/") else here.name.rstrip("/") + "/"
                 path = "/".join([start + link.path, *rest])
@@ -65,30 +69,36 @@ def find_stack(file: h5py.File, path: str) -> ImageStack | None:
             if link is None:
                 return None
             if not rest:
-                return stack_of(here, part, part)
+                return stack_of(here, part, part, single=single)
             here = here.get(part)
         else:
             return None
     return None
 
 
-def stack_of(detector: h5py.Group, camera: str, key: str) -> ImageStack | None:
+def stack_of(detector: h5py.Group, camera: str, key: str, *, single: bool = False) -> ImageStack | None:
     """The images under a name of a detector's group; None where there are none, or a link within the file."""
     path = f"{detector.name.rstrip('/')}/{key}"
     try:
         link = detector.get(key, getlink=True)
         if isinstance(link, h5py.ExternalLink):
-            return ImageStack(camera, path, external=(link.filename, link.path))
+            return ImageStack(camera, path, external=(link.filename, link.path), single=single)
         if not isinstance(link, h5py.HardLink):
             return None
         dataset = detector.get(key)
+        if isinstance(dataset, h5py.Dataset) and single and dataset.ndim == 2 and not dataset.is_virtual:
+            frames, (rows, columns) = 1, (int(n) for n in dataset.shape)
+            own = (Mapped(".", path, 0, 0, frames),)
+            return ImageStack(camera, path, frames, (rows, columns), dataset.dtype.str, own, single=True)
         if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 3:
             return None
         frames, rows, columns = (int(n) for n in dataset.shape)
         own = (Mapped(".", path, 0, 0, frames),)
         sources = virtual_runs(dataset) if dataset.is_virtual else own
         growable = not dataset.is_virtual and dataset.maxshape[0] != frames
-        return ImageStack(camera, path, frames, (rows, columns), dataset.dtype.str, sources, growable=growable)
+        return ImageStack(
+            camera, path, frames, (rows, columns), dataset.dtype.str, sources, growable=growable, single=single
+        )
     except DAMAGE as error:
         return ImageStack(camera, path, problem=f"its images cannot be read: {error}")
 

@@ -12,7 +12,7 @@ import h5py
 
 @dataclass(frozen=True)
 class Storage:
-    """Frames of one dataset (frames, rows, columns) in its own file.
+    """Frames of one dataset (frames, rows, columns), or the one of (rows, columns), in its own file.
 
     `frames` is how many from the first on are allocated within the file; `problem` says why that is fewer
     than the shape promises. `offsets` are the frames' places in the file, None where a frame is no plain
@@ -34,11 +34,13 @@ class Storage:
 
 
 def look_at_storage(dataset: h5py.Dataset, file_size: int) -> Storage:
-    """Judge a dataset of three dimensions without reading a frame. Raises ValueError where it holds no frames."""
-    if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or min(dataset.shape[1:]) < 1:
+    """Judge a dataset of three dimensions, or of the two of one image, without reading a frame. Raises ValueError
+    where it holds no frames.
+    """
+    if dataset.ndim not in (2, 3) or dataset.dtype.kind not in "uif" or min(dataset.shape[-2:]) < 1:
         raise ValueError(f"{dataset.name} is no stack of images")
-    count = int(dataset.shape[0])
-    blank = Storage((int(dataset.shape[1]), int(dataset.shape[2])), dataset.dtype.str, 0)
+    count, rows, columns = _with_frames(dataset.shape)
+    blank = Storage((rows, columns), dataset.dtype.str, 0)
     plist = dataset.id.get_create_plist()
     kind = plist.get_layout()
     if count == 0:
@@ -52,6 +54,12 @@ def look_at_storage(dataset: h5py.Dataset, file_size: int) -> Storage:
     if kind == h5py.h5d.COMPACT:
         return _with(blank, count, coded_bytes=blank.frame_bytes)
     return _with(blank, 0, "it is stored in a way that is not known")
+
+
+def _with_frames(lengths: tuple[int, ...]) -> tuple[int, int, int]:
+    """(frames, rows, columns) of a shape or of a chunk; one of two dimensions is of one frame."""
+    frames, rows, columns = (1, *lengths) if len(lengths) == 2 else lengths
+    return int(frames), int(rows), int(columns)
 
 
 def _with(
@@ -83,14 +91,14 @@ def _contiguous(blank: Storage, dataset: h5py.Dataset, count: int, file_size: in
 
 
 def _chunked(blank: Storage, dataset: h5py.Dataset, count: int, file_size: int, *, plain: bool) -> Storage:
-    chunk = dataset.chunks
-    per_slab = math.prod(-(-s // c) for s, c in zip(dataset.shape[1:], chunk[1:], strict=True))
+    chunk = _with_frames(dataset.chunks)
+    per_slab = math.prod(-(-s // c) for s, c in zip(blank.shape, chunk[1:], strict=True))
     found: dict[int, int] = {}
     places: dict[int, int] = {}
     sizes: list[int] = []
 
     def see(info: Any) -> None:
-        slab = int(info.chunk_offset[0]) // chunk[0]
+        slab = int(info.chunk_offset[0]) // chunk[0] if dataset.ndim == 3 else 0
         if info.byte_offset + info.size <= file_size and info.size > 0:
             found[slab] = found.get(slab, 0) + 1
             places[slab] = int(info.byte_offset)
@@ -100,7 +108,7 @@ def _chunked(blank: Storage, dataset: h5py.Dataset, count: int, file_size: int, 
     whole = next((s for s in range(-(-count // chunk[0])) if found.get(s, 0) < per_slab), -(-count // chunk[0]))
     frames = min(count, whole * chunk[0])
     problem = "" if frames == count else f"only {frames} of {count} images are written"
-    spliceable = plain and tuple(chunk[1:]) == tuple(dataset.shape[1:]) and not _has_user_block(dataset)
+    spliceable = plain and chunk[1:] == blank.shape and not _has_user_block(dataset)
     if not spliceable:
         return _with(blank, frames, problem, coded_bytes=max(1, sum(sizes) // count))
     offsets = tuple(places[i // chunk[0]] + i % chunk[0] * blank.frame_bytes for i in range(frames))

@@ -47,6 +47,7 @@ _MOST_POINTS = 10_000_000
 def read(opened: Opened) -> list[FoundScan]:
     """Every scan of the file. Raises NoScan where no entry has images."""
     scans = []
+    without = []
     for entry in entries_of(opened.file):
         subentry = subentry_of(entry)
         if subentry is None and not isinstance(item_of(entry, "diamond_scan"), h5py.Group):
@@ -54,8 +55,11 @@ def read(opened: Opened) -> list[FoundScan]:
         stack, detector = _images(opened.file, entry, subentry)
         if stack is not None:
             scans.append(_read_entry(opened, entry, subentry, stack, detector))
+        else:
+            without.append(f"{entry.name.lstrip('/')} has no stack of images")
     if not scans:
         raise NoScan("it is of GDA, and has no images of a tomography")
+    scans[0].findings.warnings += without
     return scans
 
 

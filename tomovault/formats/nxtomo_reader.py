@@ -61,6 +61,7 @@ def read(opened: Opened) -> list[FoundScan]:
             scans.append(_read_entry(opened, entry, stack))
     if not scans:
         raise NoScan("; ".join(reasons) or "it has no entry that is an NXtomo")
+    scans[0].findings.warnings += reasons
     return scans
 
 
