@@ -15,6 +15,8 @@ def test_info_is_read_tolerantly():
     [
         ("1500.0", 1500),
         (" 7 projections", 7),
+        ("1,500", None),
+        ("15OO", None),
         ("-1", None),
         ("1.5", None),
         ("nan", None),
@@ -29,8 +31,12 @@ def test_whole(text, value):
     assert whole(text) == value
 
 
-def test_number_keeps_sign_and_exponent():
-    assert number("-1.5e3 mm") == -1500.0
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("-1.5e3 mm", -1500.0), ("20 ;", 20.0), ("20;", 20.0), ("20,5", None), ("1,500", None), ("20abc", None)],
+)
+def test_number_is_a_whole_word_with_its_sign_and_exponent(text, value):
+    assert number(text) == value
 
 
 def test_xml_below_any_root():

@@ -9,7 +9,8 @@ from typing import Any
 from tomovault.core.scan import CONDITION_UNITS, Condition
 from tomovault.formats.edf_series import Series
 from tomovault.formats.origin import clean
-from tomovault.formats.spec_text import number
+from tomovault.formats.quantities import is_known, measure
+from tomovault.formats.spec_text import whole
 
 #: Condition, `.info` key, `.xml` element; values stand in the unit of CONDITION_UNITS in both texts.
 _KEYS: tuple[tuple[str, str, str], ...] = (
@@ -41,12 +42,10 @@ def read_conditions(series: Series) -> dict[str, Condition]:
 
 def _find(series: Series, name: str, info_key: str, xml_key: str) -> Condition | None:
     for text, source in _sources(series, name, info_key, xml_key):
-        value = number(text)
-        # -1 stands for an unknown value in the XML; none of these conditions can be negative but the range.
-        if value is None or value == -1 or (value < 0 and name != "scan_range"):
-            continue
-        stored = int(value) if name in _COUNTS and value == int(value) else value
-        return Condition(stored, CONDITION_UNITS[name], source)
+        value = whole(text) if name in _COUNTS else measure(text, CONDITION_UNITS[name])
+        # None of these conditions can be negative but the range, of which -1 stands for an unknown one in the XML.
+        if value is not None and (is_known(name, value) or (name == "scan_range" and value != -1)):
+            return Condition(value, CONDITION_UNITS[name], source)
     return None
 
 

@@ -14,18 +14,17 @@ from xml.parsers import expat
 #: Longer files of this kind are not what they claim to be.
 LONGEST_TEXT = 4 * 1024 * 1024
 
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-
-
+#: A number, and words after it.
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=\s|;|$)")
 _COUNTS = frozenset({"tomo_n", "ref_n", "ref_on", "dark_n"})
 
 
 def number(text: str | None) -> float | None:
-    """The finite number that `text` starts with, None where there is none."""
+    """The finite number that is the first word of `text`, None where that is none: nothing is made of a part of it."""
     found = _NUMBER.match(text.strip()) if text else None
     if found is None:
         return None
-    value = float(found.group())
+    value = float(found[1])
     return value if math.isfinite(value) else None
 
 

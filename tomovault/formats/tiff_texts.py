@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tomovault.core.scan import CONDITION_UNITS, Condition
-from tomovault.formats.spec_text import number, whole
+from tomovault.formats.quantities import measure
+from tomovault.formats.spec_text import whole
 
 #: A text with more keys is a table, not a description.
 _MOST_KEYS = 2000
@@ -25,31 +26,31 @@ _DARKS = ("number of darks", "dark_n")
 _STEPS = ("angular step [deg]", "rotation step (deg)", "angularstep")
 _STARTS = ("rot y min position [deg]", "initialangle")
 
-#: Condition, key, factor to the unit of CONDITION_UNITS; the first that stands in the text counts.
-_CONDITIONS: tuple[tuple[str, str, float], ...] = (
-    ("energy", "beam energy [kev]", 1.0),
-    ("energy", "-senergy", 1e-3),
-    ("energy", "energy", 1.0),
-    ("pixel_size", "actual pixel size [um]", 1.0),
-    ("pixel_size", "image pixel size (um)", 1.0),
-    ("pixel_size", "voxelsizex", 1e3),
-    ("pixel_size", "pixelsize", 1.0),
-    ("detector_pixel_size", "camera pixel size (um)", 1.0),
-    ("detector_pixel_size", "detectorpixelsizex", 1e3),
-    ("exposure", "exposure time [ms]", 1e-3),
-    ("exposure", "exposure (ms)", 1e-3),
-    ("exposure", "exposure", 1e-3),
-    ("exposure", "count_time", 1.0),
-    ("source_distance", "object to source (mm)", 1.0),
-    ("source_distance", "srctoobject", 1.0),
-    ("source_distance", "source_distance", 1.0),
-    ("distance", "distance", 1.0),
-    ("scan_range", "-arange", 1.0),
-    ("scan_range", "scanrange", 1.0),
-    ("current", "ring current [ma]", 1.0),
-    ("current", "srcurrent", 1.0),
-    ("flat_interval", "flat frequency", 1.0),
-    ("flat_interval", "ref_on", 1.0),
+#: Condition, key, and the unit of a number that states none; the first that stands in the text counts.
+_CONDITIONS: tuple[tuple[str, str, str | None], ...] = (
+    ("energy", "beam energy [kev]", "keV"),
+    ("energy", "-senergy", "eV"),
+    ("energy", "energy", "keV"),
+    ("pixel_size", "actual pixel size [um]", "um"),
+    ("pixel_size", "image pixel size (um)", "um"),
+    ("pixel_size", "voxelsizex", "mm"),
+    ("pixel_size", "pixelsize", "um"),
+    ("detector_pixel_size", "camera pixel size (um)", "um"),
+    ("detector_pixel_size", "detectorpixelsizex", "mm"),
+    ("exposure", "exposure time [ms]", "ms"),
+    ("exposure", "exposure (ms)", "ms"),
+    ("exposure", "exposure", "ms"),
+    ("exposure", "count_time", "s"),
+    ("source_distance", "object to source (mm)", "mm"),
+    ("source_distance", "srctoobject", "mm"),
+    ("source_distance", "source_distance", "mm"),
+    ("distance", "distance", "mm"),
+    ("scan_range", "-arange", "deg"),
+    ("scan_range", "scanrange", "deg"),
+    ("current", "ring current [ma]", "mA"),
+    ("current", "srcurrent", "mA"),
+    ("flat_interval", "flat frequency", None),
+    ("flat_interval", "ref_on", None),
 )
 #: Of laboratory sources, in units of their own.
 _OWN: tuple[tuple[str, str, str], ...] = (
@@ -87,8 +88,8 @@ def parse_text(name: str, raw: bytes) -> StackText:
     """Read a text of any of the known kinds; one that says nothing known has `projections` None."""
     keys = _keys(raw)
     projections = _first(keys, _PROJECTIONS)
-    step = next((v for key in _STEPS if (v := number(keys.get(key))) is not None), None)
-    start = next((v for key in _STARTS if (v := number(keys.get(key))) is not None), 0.0)
+    step = next((v for key in _STEPS if (v := measure(keys.get(key), "deg")) is not None), None)
+    start = next((v for key in _STARTS if (v := measure(keys.get(key), "deg")) is not None), 0.0)
     span = _range(keys, step, projections)
     if step is None and span is not None and projections:
         step = span / projections
@@ -108,13 +109,13 @@ def parse_text(name: str, raw: bytes) -> StackText:
 def conditions_of(text: StackText) -> dict[str, Condition]:
     """Every condition that the text states, with the key that it was read from."""
     found: dict[str, Condition] = {}
-    for name, key, factor in _CONDITIONS:
-        value = (number(text.keys.get(key)) or 0.0) * factor
-        if name not in found and 0 < value < math.inf:
+    for name, key, written in _CONDITIONS:
+        value = measure(text.keys.get(key), CONDITION_UNITS[name], written)
+        if name not in found and value is not None and value > 0:
             found[name] = Condition(value, CONDITION_UNITS[name], f"{text.name}:{key}")
     for name, key, unit in _OWN:
-        value = number(text.keys.get(key)) or 0.0
-        if name not in found and value > 0:
+        value = measure(text.keys.get(key), unit)
+        if name not in found and value is not None and value > 0:
             found[name] = Condition(value, unit, f"{text.name}:{key}")
     _geometry(text, found)
     span = _range(text.keys, text.step_deg, text.projections)
@@ -130,7 +131,7 @@ def _geometry(text: StackText, found: dict[str, Condition]) -> None:
     """Sample to detector, where the text gives both distances from the source."""
     source = found.get("source_distance")
     for key in _TO_DETECTOR:
-        value = number(text.keys.get(key))
+        value = measure(text.keys.get(key), "mm")
         if "distance" not in found and source is not None and value is not None:
             distance = value - float(source.value or 0)
             if 0 <= distance < math.inf:
@@ -138,11 +139,11 @@ def _geometry(text: StackText, found: dict[str, Condition]) -> None:
 
 
 def _range(keys: Mapping[str, str], step: float | None, projections: int | None) -> float | None:
-    low, high = (number(keys.get(f"rot y {end} position [deg]")) for end in ("min", "max"))
+    low, high = (measure(keys.get(f"rot y {end} position [deg]"), "deg") for end in ("min", "max"))
     if low is not None and high is not None:
         return high - low
     for key in ("-arange", "scanrange"):
-        if (stated := number(keys.get(key))) is not None:
+        if (stated := measure(keys.get(key), "deg")) is not None:
             return stated
     if keys.get("use 360 rotation", "").lower() == "yes":
         return 360.0

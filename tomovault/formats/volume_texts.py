@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tomovault.formats.spec_text import number, parse_info, whole
+from tomovault.formats.quantities import is_known, measure
+from tomovault.formats.spec_text import parse_info, whole
 
 #: Longer keys, or more of them, are in no text of this kind.
 _MOST_KEYS = 5000
@@ -43,6 +44,7 @@ class VolumeInfo:
 def parse_volume_info(raw: bytes, name: str) -> VolumeInfo:
     """Read a `.vol.info` or `.raw.info`. PyHST writes float32 without saying so; for other files the name may."""
     keys = parse_info(raw)
+    voxel_um = measure(keys.get("voxelsize"), "um")
     told = keys.get("data_type", "").lower()
     item = _DTYPES.get(told)
     if item is None and not told:
@@ -54,7 +56,7 @@ def parse_volume_info(raw: bytes, name: str) -> VolumeInfo:
         slices=whole(keys.get("num_z")),
         item=item,
         order=">" if keys.get("byteorder", "").lower() == "highbytefirst" else "<",
-        voxel_um=number(keys.get("voxelsize")),
+        voxel_um=voxel_um if is_known("pixel_size", voxel_um) else None,
         packed=told == "packed_binary",
     )
 
