@@ -212,6 +212,32 @@ def test_what_cannot_be_read_is_reported(tmp_path):
         report(folder)
 
 
+def test_a_number_of_slices_that_no_text_gives_is_counted_from_the_files(tmp_path):
+    found = report(slices(tmp_path / "bone_rec", "slice_{:04d}.tif"))
+    assert found.certificate.verdict is Verdict.UNDECIDED
+    assert found.conditions["n_slices"].value > 0
+    assert found.conditions["n_slices"].source == found.entry
+    assert "announced" not in " ".join(found.certificate.evidence)
+
+
+def test_a_volume_of_unknown_size_has_no_number_of_slices(pyhst):
+    folder, _ = pyhst(info=False)
+    found = report(folder)
+    assert found.certificate.verdict is Verdict.UNDECIDED
+    assert "how many slices there are is not known" in found.certificate.evidence
+    assert not {"n_slices", "frame_width", "pixel_size"} & set(found.conditions)
+
+
+@pytest.mark.parametrize("said", ["0", "0.0", "-0.7", "nan", "unknown"])
+def test_a_voxel_size_that_cannot_be_is_unknown(pyhst, said):
+    folder, _ = pyhst()
+    info = folder / "bone_1_.vol.info"
+    info.write_text(info.read_text().replace("voxelSize = 0.7", f"voxelSize = {said}"))
+    found = report(folder)
+    assert found.certificate.verdict is Verdict.COMPLETE
+    assert "pixel_size" not in found.conditions
+
+
 # --- the real files ------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from tomovault.formats.hdf5_series import Findings, Series, judge_series, seen_c
 from tomovault.formats.hdf5_stacks import stack_of
 from tomovault.formats.hdf5_values import DAMAGE, Quantity, plain, time_of
 from tomovault.formats.index_ranges import in_words, missing_ranges
+from tomovault.formats.quantities import is_known
 
 _IMAGE = re.compile(r"^(?P<stem>.*?)(?P<kind>bak|drk)?_(?P<first>\d{4,7})_(?P<index>\d{4,7})\.tiff?$", re.DOTALL)
 #: Attribute and its unit, by condition; lengths of this beamline are millimetres.
@@ -225,7 +226,11 @@ def _conditions(opened: Opened, group: h5py.Group, attributes: Mapping[str, str]
             value = _number(attributes, key)
             source = f"{opened.name}:{group.name.lstrip('/')}@{key}"
             stated = f"{source} (in {unit})" if unit else source
-            made_of = made(Quantity(value, unit), condition, stated) if value is not None and value >= 0 else None
+            made_of = (
+                made(Quantity(value, unit), condition, stated)
+                if value is not None and is_known(condition, value)
+                else None
+            )
             if made_of is not None:
                 found[condition] = made_of
                 break

@@ -186,10 +186,10 @@ def _conditions(name: str, found: ZeissFile) -> dict[str, Condition]:
     conditions = {
         key: Condition(value, CONDITION_UNITS[key], f"{name}:ImageInfo/{stream}")
         for key, (value, stream) in values.items()
-        if value
+        if value is not None and value > 0
     }
     voltage = found.number("Voltage")
-    if voltage:
+    if voltage is not None and voltage > 0:
         conditions["voltage"] = Condition(voltage, "kV", f"{name}:ImageInfo/Voltage")
     return conditions
 

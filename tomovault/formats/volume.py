@@ -28,6 +28,7 @@ from tomovault.core.scan import (
     Verdict,
 )
 from tomovault.formats.origin import clean, nx_facts, origin_of
+from tomovault.formats.quantities import is_known
 from tomovault.formats.scan_folder import ScanFolder
 from tomovault.formats.volume_data import Volume, read_volume
 from tomovault.formats.volume_facts import facts_of_slices
@@ -119,7 +120,10 @@ def _certify(volume: Volume, *, settled: bool) -> Certificate:
         verdict = Verdict.INCOMPLETE
     if not settled:
         verdict = Verdict.ACQUIRING
-    evidence = [f"{slices.there} slices of {slices.rows} x {slices.columns} {slices.dtype or 'voxels'}"]
+    if slices.there is None:
+        evidence = ["how many slices there are is not known"]
+    else:
+        evidence = [f"{slices.there} slices of {slices.rows} x {slices.columns} {slices.dtype or 'voxels'}"]
     if slices.expected is not None:
         evidence.append(f"announced: {slices.expected} slices in {slices.source}")
     if volume.of:
@@ -131,12 +135,14 @@ def _certify(volume: Volume, *, settled: bool) -> Certificate:
 
 def _conditions(volume: Volume) -> dict[str, Condition]:
     slices, key = volume.slices, volume.names.key
-    found: dict[str, Condition] = {"n_slices": Condition(slices.expected or slices.there, None, slices.source or key)}
+    found: dict[str, Condition] = {}
+    if count := slices.expected or slices.there:
+        found["n_slices"] = Condition(count, None, slices.source if slices.expected else key)
     if slices.columns:
         found["frame_width"] = Condition(slices.columns, CONDITION_UNITS["frame_width"], key)
         found["frame_height"] = Condition(slices.rows, CONDITION_UNITS["frame_height"], key)
-    if slices.voxel_um:
-        found["pixel_size"] = Condition(slices.voxel_um, CONDITION_UNITS["pixel_size"], slices.source or key)
+    if slices.voxel_um is not None and is_known("pixel_size", slices.voxel_um):
+        found["pixel_size"] = Condition(slices.voxel_um, CONDITION_UNITS["pixel_size"], slices.voxel_source)
     return found
 
 

@@ -40,7 +40,8 @@ _INDEX = re.compile(r"(\d+)\.(?:tiff?|edf)$", re.I)
 
 @dataclass(frozen=True)
 class Slices:
-    """What was found. `expected` slices are announced by `source`; `there` of them are whole. `segments` are by file.
+    """What was found. `expected` slices are announced by `source`; `there` of them are whole, None where that cannot be
+    known. `voxel_um` is what `voxel_source` says. `segments` are by file.
 
     `missing` are reasons why it is not complete, `doubts` why that cannot be said.
     """
@@ -48,13 +49,14 @@ class Slices:
     rows: int = 0
     columns: int = 0
     dtype: str | None = None
-    there: int = 0
+    there: int | None = None
     expected: int | None = None
     source: str = ""
     missing: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     voxel_um: float | None = None
+    voxel_source: str = ""
     segments: Mapping[str, tuple[FrameSegment, ...]] = field(default_factory=dict)
 
 
@@ -97,10 +99,11 @@ def _raw(folder: ScanFolder, name: str) -> Slices:
     info = _info_of(folder, name)
     if info is None:
         return Slices(doubts=(f"no {name}.info says how large the volume is",))
+    blank = Slices(voxel_um=info.voxel_um, voxel_source=f"{name}.info")
     if info.voxels is None:
-        return Slices(doubts=(f"{name}.info does not give NUM_X, NUM_Y and NUM_Z",), voxel_um=info.voxel_um)
+        return replace(blank, doubts=(f"{name}.info does not give NUM_X, NUM_Y and NUM_Z",))
     columns, rows, count = info.columns or 0, info.rows or 0, info.slices or 0
-    known = Slices(rows, columns, None, 0, count, f"{name}.info", voxel_um=info.voxel_um)
+    known = replace(blank, rows=rows, columns=columns, expected=count, source=f"{name}.info")
     if info.packed or info.item is None:
         what = "its voxels are packed bits" if info.packed else "nothing says of what type its voxels are"
         return replace(known, doubts=(f"{what}, so its size proves nothing",))
@@ -160,6 +163,7 @@ def _zeiss(folder: ScanFolder, name: str) -> Slices:
         missing=tuple(missing),
         doubts=() if found.expected is not None else ("the file does not say how many slices it has",),
         voxel_um=found.number("PixelSize"),
+        voxel_source=f"{name}:ImageInfo/PixelSize",
         segments={name: tuple(segments)} if segments else {},
     )
 
@@ -201,10 +205,11 @@ def _images(folder: ScanFolder, names: VolumeNames, data: Sequence[FileState], s
         dtype=dtype,
         there=there,
         expected=expected,
-        source="the text beside it",
+        source="the text beside it" if expected is not None else "",
         missing=tuple(missing[:20]),
         doubts=tuple(doubts),
         voxel_um=_scaled(voxel_cm, 1e4),
+        voxel_source="the text beside it",
         segments=segments,
     )
 

@@ -112,11 +112,9 @@ def _conditions(
     opened: Opened, entry: h5py.Group | None, place: str, count: int, shape: tuple[int, int]
 ) -> dict[str, Condition]:
     source = f"{opened.name}:{place}"
-    found = {
-        "n_slices": Condition(count, None, source),
-        "frame_height": Condition(shape[0], CONDITION_UNITS["frame_height"], source),
-        "frame_width": Condition(shape[1], CONDITION_UNITS["frame_width"], source),
-    }
+    seen = {"n_slices": count, "frame_height": shape[0], "frame_width": shape[1]}
+    # A volume behind a link that leads nowhere has an unknown number of slices, not none.
+    found = {name: Condition(value, CONDITION_UNITS.get(name), source) for name, value in seen.items() if value > 0}
     group = item_of(entry, "reconstruction") if entry is not None else None
     for path in _VOXELS if isinstance(group, h5py.Group) else ():
         value = (number((text_of(group, path) or "").strip("()[] ").split(",")[0]) or 0.0) * 1e4
