@@ -203,8 +203,8 @@ def test_some_files(restore, tmp_path):
     ("wish", "match"),
     [
         ({"files": ["nothing*"]}, "no file of scan matches"),
-        ({"frames": [0, 3]}, "has 0 of these frames"),
-        ({"kind": "flats"}, "has 0 of these frames"),
+        ({"frames": [0, 3]}, "has no projections that are frames"),
+        ({"kind": "flats"}, "has no flats that are frames"),
     ],
 )
 def test_a_wrong_selection(restore, wish, match):

@@ -142,7 +142,7 @@ def test_dropped_images_and_the_plan_are_told(tmp_path, only):
     _, path = write(tmp_path, "dataexchange-dropped")
     problems = only(path).certificate.problems
     assert "projections 7 of 8 were not written" in problems
-    assert "1 projections were dropped: images 4 counted from the first" in problems
+    assert "1 projection dropped on the way: images 4 counted from the first" in problems
 
 
 def test_two_files_of_one_folder_have_places_of_their_own(tmp_path, only):

@@ -71,26 +71,27 @@ class Town:
         self.vault.close()
         self.vault = Vault.open(self.folder)
 
-    def scan(self, name: str, *, size: int = 400, root: str | None = None, paths=("a.edf",), copies: int = 2) -> str:
-        """A complete scan with its files, a package and archive copies, all re-read just now; returns its id."""
+    def scan(
+        self, name: str, *, size: int = 400, root: str | None = None, paths=("a.edf",), copies: int = 2, **report
+    ) -> str:
+        """A complete scan with its files, a package and archive copies, all re-read just now; returns its id.
+
+        `report` changes what the format says of it.
+        """
         self._count += 1
         at = root or str(self.area / name)
         files = tuple(
             ScanFile(FileState(p, size, 1000, 1000, n + 1, 1, 0o100644), FileRole.PROJECTION)
             for n, p in enumerate(paths)
         )
-        report = ScanReport(
-            format="edf",
-            name=name,
-            root=at,
-            entry=name if root else "",
-            identity=name,
-            certificate=Certificate(Verdict.COMPLETE, FrameCounts(2, 1, 1), FrameCounts(2, 1, 1)),
-            files=files,
-            acquired_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=self._count),
-        )
+        told = {
+            "format": "edf",
+            "certificate": Certificate(Verdict.COMPLETE, FrameCounts(2, 1, 1), FrameCounts(2, 1, 1)),
+            "acquired_at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=self._count),
+        } | report
+        seen_as = ScanReport(name=name, root=at, entry=name if root else "", identity=name, files=files, **told)
         catalogue = self.vault.catalogue
-        seen = Inspected(Candidate("edf", at, ""), "snap", True, (report,))
+        seen = Inspected(Candidate("edf", at, ""), "snap", True, (seen_as,))
         with catalogue.writing() as tx:
             known = catalogue.record_inspected(tx, "inhouse", seen, self.now)[0]
             catalogue.apply_records(tx, self.copies(name, at, size, paths, copies), self.now, scan_id=known)

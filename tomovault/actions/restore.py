@@ -410,6 +410,8 @@ def _selection(reader: Any, wanted: Order) -> tuple[list[str] | None, list[int] 
     kind = kinds[wanted.kind] if wanted.kind else FrameKind.PROJECTION
     every = list(reader.indices(kind))
     start, stop = wanted.frames or (0, len(every))
+    if not every:
+        raise UserError(f"{wanted.scan_name} has no {wanted.kind or 'projections'} that are frames of their own")
     if not 0 <= start < stop <= len(every):
         raise UserError(f"{wanted.scan_name} has {len(every)} of these frames; {start}:{stop} is not among them")
     paths = reader.files_of_frames(kind, start, stop)

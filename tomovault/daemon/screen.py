@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from tomovault.core.record import GivenBack, Inspected, Quarantined, Removed, Result, Stored
+from tomovault.core.scan import ScanReport, Verdict
 from tomovault.vault.foreman import Running
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.vault import Vault
@@ -81,6 +82,11 @@ def open_screen(_vault: Vault, *, quiet: bool) -> Screen:
     return Screen(quiet=quiet)
 
 
+def _is_whole(report: ScanReport) -> bool:
+    """What is noted beside a complete scan is no reason for what it is."""
+    return report.certificate.verdict is Verdict.COMPLETE
+
+
 def _lines(running: Running, result: Result) -> list[str]:
     action = running.claimed.action
     if result.outcome.value != "succeeded":
@@ -91,7 +97,7 @@ def _lines(running: Running, result: Result) -> list[str]:
         if isinstance(record, Inspected):
             lines.extend(
                 f"{'seen':<14} {r.name}: {r.certificate.verdict}"
-                + (f" ({r.certificate.problems[0]})" if r.certificate.problems else "")
+                + (f" ({r.certificate.problems[0]})" if r.certificate.problems and not _is_whole(r) else "")
                 for r in record.reports
             )
             if record.problem:

@@ -10,6 +10,7 @@ from tomovault.core.scan import Certificate, FrameCounts, Verdict
 from tomovault.formats.bliss_entries import Entry
 from tomovault.formats.bliss_scans import ScanEntries
 from tomovault.formats.hdf5_sources import CheckedStack
+from tomovault.formats.index_ranges import number_of
 
 _FAILED_REASONS = frozenset({"FAILURE", "DELETION"})
 #: DELETION: the system closed a session that was silent for a day.
@@ -128,7 +129,7 @@ def _judge_stacks(scan: BlissScan, found: _Findings) -> None:
         found.missing.append(f"and {len(problems) - _NAMED} more problems with camera files")
     files = {run.file for stacks in scan.stacks for stack in stacks for run in stack.runs}
     if not problems and files:
-        found.evidence.append(f"all images lie in {len(files)} files, each opened and measured")
+        found.evidence.append(f"all images lie in {number_of(len(files), 'file')}, each opened and measured")
     found.doubts += [f"{name}: an image whose every byte is zero" for name in scan.zero_files[:_NAMED]]
 
 

@@ -31,7 +31,7 @@ from tomovault.formats.hdf5_series import (
 )
 from tomovault.formats.hdf5_stacks import find_stack
 from tomovault.formats.hdf5_values import count_of, item_of, text_of, time_of
-from tomovault.formats.index_ranges import in_words, missing_ranges
+from tomovault.formats.index_ranges import in_words, missing_ranges, number_of
 
 _ACQUISITION = "process/acquisition"
 _PLACES = {
@@ -210,7 +210,9 @@ def _judge_numbers(file: h5py.File, projections: int, found: Findings) -> None:
     gaps = missing_ranges((n - first for n in ours), span) if span < 2 * len(ours) + 1000 else [(0, span - 1)]
     if gaps:
         dropped = span - len(set(ours))
-        found.missing.append(f"{dropped} projections were dropped: images {in_words(gaps)} counted from the first")
+        found.missing.append(
+            f"{number_of(dropped, 'projection')} dropped on the way: images {in_words(gaps)} counted from the first"
+        )
     else:
         found.evidence.append("the images of the projections are numbered without a gap")
 

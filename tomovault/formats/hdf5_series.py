@@ -13,7 +13,7 @@ from tomovault.core.scan import Certificate, Condition, FrameCounts, Verdict
 from tomovault.formats.hdf5_frames import Frame, frame_of
 from tomovault.formats.hdf5_sources import CheckedStack, Run
 from tomovault.formats.hdf5_values import DAMAGE, MOST_VALUES, plain, unit_of
-from tomovault.formats.index_ranges import in_ranges, in_words
+from tomovault.formats.index_ranges import in_ranges, in_words, number_of
 from tomovault.formats.scan_folder import is_all_zero
 
 _WORDS = {FrameKind.PROJECTION: "projections", FrameKind.FLAT: "flats", FrameKind.DARK: "darks"}
@@ -89,7 +89,9 @@ def judge_series(series: Iterable[Series], found: Findings, *, settled: bool) ->
         if settled:
             found.doubts += _zeros(one, there)
     if not found.missing and not found.open and files:
-        found.evidence.append(f"every announced image lies wholly in {len(files)} files, each opened and measured")
+        found.evidence.append(
+            f"every announced image lies wholly in {number_of(len(files), 'file')}, each opened and measured"
+        )
     return _counts(announced), _counts(counted)
 
 

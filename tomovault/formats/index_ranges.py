@@ -37,3 +37,8 @@ def in_words(runs: Iterable[tuple[int, int]], limit: int = 50) -> str:
         left = sum(last - first + 1 for first, last in listed[limit:])
         text += f" and {left} more"
     return text
+
+
+def number_of(number: int, noun: str) -> str:
+    """'1 file', '2 files'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from tomovault.catalog.foreign_volumes import VOLUME_FORMATS
 from tomovault.catalog.manifests import entry_path, legible_files
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import Product
@@ -25,6 +26,11 @@ def order_restore(request: Request) -> dict[str, Any]:
     vault, scan, wish = request.vault, request.scan, request.wish
     kind = ProductKind(wish.get("product", "original"))
     product = scan.product(kind)
+    if product is None and kind is ProductKind.VOLUME and scan.format in VOLUME_FORMATS:
+        raise UserError(
+            f"{scan.name} is a volume itself, made by others: its files are its original",
+            hint="leave out --product volume",
+        )
     if product is None:
         raise UserError(
             f"{scan.name} has no {kind} yet",
@@ -84,7 +90,10 @@ def order_restore(request: Request) -> dict[str, Any]:
 
 
 def _refuse_unmatched(request: Request, product: Product) -> None:
-    """Raises UserError where files are asked for and none is named so: the queue would tell nobody."""
+    """Raises UserError where files or frames are asked for of which there are none: the queue would tell nobody."""
+    asked = str(request.wish.get("kind") or "")
+    if asked and getattr(request.scan.certificate.found, asked) == 0:
+        raise UserError(f"{request.scan.name} has no {asked}")
     globs: Sequence[str] = request.wish.get("files") or ()
     files = legible_files(request.tx.manifests, product.digest) if globs else None
     if files is None or any(fnmatch.fnmatchcase(entry_path(file), glob) for file in files for glob in globs):

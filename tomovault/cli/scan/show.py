@@ -49,11 +49,12 @@ def _lines(page: dict[str, Any]) -> list[str]:
     if page["superseded_by"]:
         lines.append(f"  superseded by {page['superseded_by']}: overwritten in place, or the same scan found again")
     counts = [
-        f"{kind} {certificate['found'][kind]}/{certificate['expected'][kind]}"
+        f"{kind} {_told(certificate['found'][kind])}/{_told(certificate['expected'][kind])}"
         for kind in ("projections", "flats", "darks")
-        if certificate["expected"][kind] is not None or certificate["found"][kind] is not None
+        if certificate["expected"][kind] is not None or certificate["found"][kind]
     ]
-    lines.append("  found/expected  " + ", ".join(counts))
+    if counts:
+        lines.append("  found/expected  " + ", ".join(counts))
     lines += [f"  problem: {label(p)}" for p in certificate["problems"]]
     lines += [f"  evidence: {label(e)}" for e in certificate["evidence"]]
     if page["declared"]:
@@ -94,6 +95,10 @@ def _lines(page: dict[str, Any]) -> list[str]:
     for pin in page["pins"]:
         lines.append(f"\npinned by {pin['owner']} until {pin['until'][:10]}: {pin['reason']}")
     return lines
+
+
+def _told(count: int | None) -> str:
+    return "not known" if count is None else str(count)
 
 
 def _transfer_lines(transfer: dict[str, Any]) -> list[str]:
