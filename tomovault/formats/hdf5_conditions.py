@@ -9,7 +9,7 @@ import h5py
 
 from tomovault.core.scan import CONDITION_UNITS, Condition
 from tomovault.formats.hdf5_values import Quantity, item_of, quantity_of, text_of, unit_of, value_of
-from tomovault.formats.quantities import FACTORS, is_known, split_quantity
+from tomovault.formats.quantities import FACTORS, factor_of, is_known, split_quantity
 
 #: Kept in the metadata, so many leaves of a group at most.
 _MOST_LEAVES = 500
@@ -37,7 +37,7 @@ def made(quantity: Quantity, condition: str, source: str, assumed: str | None = 
         taken = assumed or unit
         told = "no unit stated" if taken == unit else f"no unit stated, taken as {taken}"
         return Condition(quantity.value * FACTORS[unit][taken.lower()], unit, f"{source} ({told})")
-    factor = FACTORS[unit].get(quantity.unit.lower())
+    factor = factor_of(quantity.unit, unit)
     return None if factor is None else Condition(quantity.value * factor, unit, source)
 
 

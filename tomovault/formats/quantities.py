@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 
-#: Factor from a unit, in lower case, to the one of CONDITION_UNITS, or to that of a laboratory source.
+#: Factor from a unit to the one of CONDITION_UNITS, or to that of a laboratory source; in lower case but for those that
+#: mean something else there.
 FACTORS: Mapping[str, Mapping[str, float]] = {
-    "keV": {"kev": 1.0, "ev": 1e-3, "mev": 1e3},
+    "keV": {"kev": 1.0, "ev": 1e-3, "mev": 1e3, "meV": 1e-6},
     "mm": {"mm": 1.0, "m": 1e3, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6},
     "um": {
         "um": 1.0,
@@ -65,8 +66,14 @@ def measure(text: str | None, unit: str | None, written: str | None = None) -> f
     value, stated = found
     if unit is None:
         return value if stated is None else None
-    factor = FACTORS[unit].get((stated or written or unit).lower())
+    factor = factor_of(stated or written or unit, unit)
     return None if factor is None or not math.isfinite(value * factor) else value * factor
+
+
+def factor_of(stated: str, unit: str) -> float | None:
+    """What a number in the unit `stated` is multiplied with to be in `unit`; None for a unit that is not known."""
+    factors = FACTORS[unit]
+    return factors.get(stated, factors.get(stated.lower()))
 
 
 def is_known(condition: str, value: object) -> bool:
