@@ -10,6 +10,7 @@ from tomovault.catalog.work import (
     confirm_missing,
     has_work_before,
     last_outcome,
+    list_inspected,
     list_overdue,
     list_taken_away,
     record_vanished,
@@ -280,3 +281,18 @@ def test_a_confirmed_absence_is_no_problem(site, scan_id, make, now):
         site.record_inspected(tx, "inhouse", make.inspected(folder="/data/inhouse/s2", problem="EIO"), now)
         confirm_missing(tx, "inhouse", at, "ann", now)
         assert [p.problem for p in site.list_problems(tx)] == ["EIO"]
+
+
+def test_what_was_unsettled_when_the_daemon_stopped_is_missed_by_the_next(site, make, now):
+    """Its files may go before the next start; one that is there still is waited for."""
+    settled = make.inspected(make.report())
+    with site.writing() as tx:
+        site.record_inspected(tx, "inhouse", settled, now)
+    with site.reading() as tx:
+        assert list(list_inspected(tx, "inhouse")) == [(settled.candidate, settled.snapshot)]
+    later = dataclasses.replace(settled, snapshot="touched", settled=False)
+    with site.writing() as tx:
+        site.note_candidate(tx, "inhouse", later.candidate, "touched", False, now)
+        site.record_inspected(tx, "inhouse", later, now)
+    with site.reading() as tx:
+        assert list(list_inspected(tx, "inhouse")) == [(settled.candidate, "")]

@@ -135,12 +135,13 @@ def test_prime_settles_what_was_inspected_and_tells_what_is_gone(area, watch, cl
     write_scan(area / "grown")
     known = [(s.candidate, s.snapshot) for s in watch.sweep().seen]
     known.append((Candidate("series", str(area / "deep" / "gone")), "0" * 64))
+    known.append((Candidate("series", str(area / "deep" / "unsettled")), ""))
     write_scan(area / "grown", frames=4)
     again = Walker(str(area), [kinds.series], clock=clock, quiet_s=QUIET, recent_s=RECENT)
     again.prime(known)
     sweep = again.sweep()
     assert {os.path.basename(s.candidate.folder): s.settled for s in sweep.seen} == {"same": True, "grown": False}
-    assert names(sweep.vanished) == ["gone"]
+    assert names(sweep.vanished) == ["gone", "unsettled"]
     assert again.sweep().vanished == ()
 
 

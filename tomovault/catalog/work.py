@@ -145,20 +145,21 @@ def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
 
 
 def list_inspected(tx: Tx, area: str) -> Generator[tuple[Candidate, str], None, None]:
-    """Candidates whose settled state was inspected, with that snapshot: a restart need not wait for them again. Few
-    are in memory at a time, and they are read while the transaction lasts.
+    """Candidates that were inspected, with the snapshot of their settled state: a restart need not wait for them again,
+    and misses those that went meanwhile. The snapshot of what was not settled is empty. Few are in memory at a time,
+    and they are read while the transaction lasts.
 
     Those whose scans were all pruned by us are left out, since their absence says nothing, and those that are none.
     """
     table = tables.candidate
     stands = _stands(area)
     query = (
-        _candidates(area, table.c.inspected_snapshot.is_not(None), table.c.inspected_settled, ~_is_no_scan())
+        _candidates(area, table.c.inspected_snapshot.is_not(None), ~_is_no_scan())
         .outerjoin(stands, stands.c.candidate == table.c.key_hash)
         .where(func.coalesce(stands.c.there, 1) == 1)
     )
     with contextlib.closing(tx.stream(query)) as rows:
-        yield from ((_candidate(row), row.inspected_snapshot) for row in rows)
+        yield from ((_candidate(row), row.inspected_snapshot if row.inspected_settled else "") for row in rows)
 
 
 def list_inspected_in_vain(tx: Tx, area: str) -> Generator[tuple[Candidate, str], None, None]:
@@ -199,7 +200,8 @@ def _candidates(area: str, *where: ColumnElement[bool]) -> Select[Any]:
     """Candidates of an area, oldest first: what a watch needs of them, since there may be very many."""
     table = tables.candidate
     columns = (table.c[name] for name in ("key_hash", "format", "folder", "key", "metadata_folder"))
-    query = select(*columns, table.c.inspected_snapshot).where(table.c.area == area, *where)
+    inspected = (table.c.inspected_snapshot, table.c.inspected_settled)
+    query = select(*columns, *inspected).where(table.c.area == area, *where)
     return query.order_by(table.c.first_seen_at, table.c.key_hash)
 
 

@@ -102,9 +102,9 @@ class Walker:
         self._unsettled = True
 
     def prime(self, known: Iterable[tuple[Candidate, str]], *, no_scans: bool = False) -> None:
-        """Candidates with the snapshots that the catalogue inspected: equal at first sight, they are settled;
-        not found, they have vanished. Those of a format that is not watched are left out. Raises ValueError
-        for a candidate outside the area.
+        """Candidates with the snapshots that the catalogue inspected: equal at first sight, they are settled, which
+        none is whose snapshot is empty; not found, they have vanished. Those of a format that is not watched are left
+        out. Raises ValueError for a candidate outside the area.
 
         With `no_scans` they were looked into and are none: that they vanished is told, and brakes nothing.
         """
