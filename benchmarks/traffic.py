@@ -21,6 +21,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from walker import mounted
+
 SHAPE = (2048, 2048)
 SECTOR = 512
 SERVERS = ("fast", "server", "archive")
@@ -63,23 +65,14 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def mounted(folder: Path, name: str, size: int) -> Iterator[Server]:
+def new_server(folder: Path, name: str, size: int) -> Iterator[Server]:
     image, at = folder / f"{name}.image", folder / name
     at.mkdir()
     with image.open("wb") as made:
         made.truncate(size)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)], check=True)
-    loop = subprocess.run(
-        ["losetup", "--direct-io=on", "--find", "--show", str(image)], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    try:
-        subprocess.run(["mount", "-o", "noatime", loop, str(at)], check=True)
-        try:
-            yield Server(at, loop.rpartition("/")[2])
-        finally:
-            subprocess.run(["umount", str(at)], check=True)
-    finally:
-        subprocess.run(["losetup", "--detach", loop], check=True)
+    with mounted(image, at) as device:
+        yield Server(at, device)
 
 
 def forget() -> None:
@@ -88,7 +81,7 @@ def forget() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
 
 
-def measured(servers: Mapping[str, Server], work: Callable[[], None]) -> dict[str, Moved]:
+def measured(servers: Mapping[str, Server], work: Callable[[], object]) -> dict[str, Moved]:
     forget()
     before = {name: server.moved() for name, server in servers.items()}
     work()
@@ -170,11 +163,11 @@ def check_life(site: Path, area: Path) -> list[dict[str, Any]]:
 def compare(folder: Path, scans: int, frames: int) -> dict[str, Any]:
     raw = scans * (frames + 7) * SHAPE[0] * SHAPE[1] * 2
     with ExitStack() as stack:
-        servers = {s: stack.enter_context(mounted(folder, s, ROOM * raw + (1 << 28))) for s in SERVERS}
+        servers = {s: stack.enter_context(new_server(folder, s, ROOM * raw + (1 << 28))) for s in SERVERS}
         site = make_site(folder, servers, raw)
         area = servers["fast"].at / "data"
         raw = write_scans(area, scans, frames)
-        life = measured(servers, lambda: void(tomovault(site, "run", "--until-idle")))
+        life = measured(servers, lambda: tomovault(site, "run", "--until-idle"))
         pages = check_life(site, area)
         back = servers["server"].at / "back"
         restored = pages[0]["id"]
@@ -188,10 +181,6 @@ def compare(folder: Path, scans: int, frames: int) -> dict[str, Any]:
         if not again:
             raise SystemExit("nothing was restored")
     return {"scans": scans, "raw": raw, "life": told(life, raw), "restored": again, "restore": told(one, again)}
-
-
-def void(_: object) -> None:
-    return None
 
 
 def told(moved: Mapping[str, Moved], raw: int) -> dict[str, dict[str, float]]:

@@ -89,15 +89,15 @@ def warm(root: Path, runs: int) -> dict[str, list[float]]:
 
 
 @contextlib.contextmanager
-def mounted(image: Path, at: Path) -> Iterator[None]:
-    """The image's file system is there, with nothing of it in any cache."""
+def mounted(image: Path, at: Path) -> Iterator[str]:
+    """The image's file system is there, with nothing of it in any cache; gives the name of its device."""
     loop = subprocess.run(
         ["losetup", "--direct-io=on", "--find", "--show", str(image)], check=True, capture_output=True, text=True
     ).stdout.strip()
     try:
         subprocess.run(["mount", "-o", "noatime", loop, str(at)], check=True)
         try:
-            yield
+            yield loop.rpartition("/")[2]
         finally:
             subprocess.run(["umount", str(at)], check=True)
     finally:
