@@ -18,6 +18,7 @@ from tomovault.catalog import (
     areas,
     audit,
     candidates,
+    destructions,
     engine,
     inspections,
     jobs,
@@ -179,6 +180,9 @@ class Catalogue:
     grant_permit = staticmethod(permits.grant_permit)
     regrant = staticmethod(permits.regrant)
     withdraw_permit = staticmethod(removals.withdraw_permit)
+    grant_destruction = staticmethod(destructions.grant_destruction)
+    regrant_destruction = staticmethod(destructions.regrant_destruction)
+    record_put_back = staticmethod(removals.record_put_back)
 
     add_pin = staticmethod(judgements.add_pin)
     remove_pins = staticmethod(judgements.remove_pins)

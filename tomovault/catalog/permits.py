@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -70,6 +70,18 @@ def grant_permit(
     where the replica is gone, or leaving or in quarantine in part already.
     """
     asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, domain_now, now)
+    scan, victim = lock_victim(tx, scan_id, replica_id)
+    weighed = _weigh(scan, victim, asked)
+    _refuse(weighed, scan)
+    return write_permit(
+        tx, scan, victim, rule=rule, relied_on=weighed.relied_on, hold_until=hold_until, actor="tomovault", now=now
+    )
+
+
+def lock_victim(tx: Tx, scan_id: str, replica_id: str) -> tuple[KnownScan, Replica]:
+    """A scan and its replica that is to go, their rows locked. Raises Refused where it is gone, leaving, in quarantine
+    in part, or not ours to remove.
+    """
     scan = _lock(tx, scan_id)
     victim = _victim(scan, replica_id)
     if victim.state not in _MAY_LEAVE:
@@ -82,36 +94,54 @@ def grant_permit(
         )
     if any(p.replica == replica_id and p.phase is RemovalPhase.QUARANTINED for p in scan.permits):
         raise Refused(f"part of replica {replica_id} is in quarantine", by="law 5", hint="tomovault prune undo")
-    weighed = _weigh(scan, victim, asked)
-    _refuse(weighed, scan)
-    relied_on = [_relied(replica) for replica in weighed.relied_on]
-    row = tx.first(select(tables.replica.c.bytes, tables.replica.c.files).where(tables.replica.c.id == replica_id))
+    return scan, victim
+
+
+def write_permit(
+    tx: Tx,
+    scan: KnownScan,
+    victim: Replica,
+    *,
+    rule: str,
+    relied_on: Sequence[Replica],
+    hold_until: datetime | None,
+    actor: str,
+    now: datetime,
+    reason: str = "",
+) -> Permit:
+    """The replica is leaving, under a permit that names the copies relied on. With a `reason` it is the order of the
+    person `actor`.
+    """
+    copies = [_relied(replica) for replica in relied_on]
+    row = tx.first(select(tables.replica.c.bytes, tables.replica.c.files).where(tables.replica.c.id == victim.id))
     permit_id = new_id("m")
     tx.run(
         insert(tables.permit).values(
             id=permit_id,
-            scan_id=scan_id,
-            replica_id=replica_id,
+            scan_id=scan.id,
+            replica_id=victim.id,
             rule=rule,
             phase=RemovalPhase.GRANTED.value,
             granted_at=now,
             hold_until=hold_until,
-            relied_on=relied_on,
+            relied_on=copies,
             state_before=victim.state.value,
             bytes=row.bytes if row else 0,
             files=row.files if row else 0,
             moved=[],
             left=[],
+            ordered_by=actor if reason else "",
+            reason=reason,
         )
     )
     tx.run(
         update(tables.replica)
-        .where(tables.replica.c.id == replica_id, tables.replica.c.state == victim.state.value)
+        .where(tables.replica.c.id == victim.id, tables.replica.c.state == victim.state.value)
         .values(state=ReplicaState.LEAVING.value)
     )
-    body = {"permit": permit_id, "replica": replica_id, "rule": rule, "relied_on": relied_on}
-    add_audit(tx, "tomovault", "permit granted", body, now, scan=scan_id)
-    touch(tx, scan_id, now, new_fact=True)
+    body = {"permit": permit_id, "replica": victim.id, "rule": rule, "relied_on": copies}
+    add_audit(tx, actor, "permit granted", body | ({"reason": reason} if reason else {}), now, scan=scan.id)
+    touch(tx, scan.id, now, new_fact=True)
     return permit_of(require_permit(tx, permit_id))
 
 
@@ -131,6 +161,17 @@ def regrant(
     One whose files are in quarantine goes to its second phase (LEAVING). Raises Refused where law 4 is not
     met any more, the hold is not over, or the permit is gone or undone, if only in part; nothing is changed then.
     """
+    row, scan, victim = lock_open(tx, permit_id, now)
+    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, domain_now, now)
+    weighed = _weigh(scan, victim, asked)
+    _refuse(weighed, scan)
+    return go_on(tx, row, weighed.relied_on, now)
+
+
+def lock_open(tx: Tx, permit_id: str, now: datetime) -> tuple[Row[Any], KnownScan, Replica]:
+    """An open permit, its scan and its replica, their rows locked. Raises Refused where it is gone or undone, if only
+    in part, or its hold is not over.
+    """
     row = require_permit(tx, permit_id)
     scan = _lock(tx, row.scan_id)
     phase = RemovalPhase(row.phase)
@@ -145,19 +186,21 @@ def regrant(
             by="law 5",
             hint="move away what is in the way, then tomovault prune undo again",
         )
-    asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, domain_now, now)
-    weighed = _weigh(scan, victim, asked)
-    _refuse(weighed, scan)
-    relied_on = [_relied(replica) for replica in weighed.relied_on]
-    after = RemovalPhase.LEAVING if phase is RemovalPhase.QUARANTINED else phase
+    return row, scan, victim
+
+
+def go_on(tx: Tx, row: Row[Any], relied_on: Sequence[Replica], now: datetime) -> Permit:
+    """The permit names the copies relied on now; after its hold its second phase begins."""
+    copies = [_relied(replica) for replica in relied_on]
+    after = RemovalPhase.LEAVING if row.phase == RemovalPhase.QUARANTINED else RemovalPhase(row.phase)
     tx.run(
         update(tables.permit)
-        .where(tables.permit.c.id == permit_id, tables.permit.c.phase == phase.value)
-        .values(phase=after.value, relied_on=relied_on)
+        .where(tables.permit.c.id == row.id, tables.permit.c.phase == row.phase)
+        .values(phase=after.value, relied_on=copies)
     )
-    body = {"permit": permit_id, "phase": after, "relied_on": relied_on}
+    body = {"permit": row.id, "phase": after, "relied_on": copies}
     add_audit(tx, "tomovault", "permit granted again", body, now, scan=row.scan_id)
-    return permit_of(require_permit(tx, permit_id))
+    return permit_of(require_permit(tx, row.id))
 
 
 def _lock(tx: Tx, scan_id: str) -> KnownScan:

@@ -204,6 +204,8 @@ def permit_of(row: Row[Any]) -> Permit:
         files=row.files,
         left=tuple(row.left),
         moved=tuple(row.moved),
+        ordered_by=row.ordered_by,
+        reason=row.reason,
     )
 
 

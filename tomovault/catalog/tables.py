@@ -276,6 +276,8 @@ permit = Table(
     Column("files", BigInteger, nullable=False),
     Column("moved", Json, nullable=False),
     Column("left", Json, nullable=False),
+    Column("ordered_by", SafeText, nullable=False, server_default=""),
+    Column("reason", SafeText, nullable=False, server_default=""),
     _index_of_few("ix_permit_open", "replica_id", where="phase IN ('granted', 'quarantined', 'leaving')"),
 )
 

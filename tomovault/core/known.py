@@ -74,7 +74,9 @@ class Pin:
 
 @dataclass(frozen=True)
 class Permit:
-    """A removal that was allowed, and how far it went."""
+    """A removal that was allowed, and how far it went. One that a person ordered, and no rule, names the person and
+    the reason.
+    """
 
     id: str
     replica: str
@@ -87,6 +89,8 @@ class Permit:
     files: int = 0
     left: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+    ordered_by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ _NOT_BY_SCAN = frozenset({Stage.PRUNED, Stage.COMPLETE, Stage.ACCEPTED, Stage.EX
 #: What is made from a package, by the step that makes it.
 _MADE_AT = {Stage.PREVIEWED: ProductKind.PREVIEW, Stage.RECONSTRUCTED: ProductKind.VOLUME}
 
+#: Actions after which the bytes of a removal are gone: from a disk, and from any other tier.
+_SECOND_PHASES = frozenset({"empty_quarantine", "destroy"})
+
 #: A removal that the law refused after its hold is looked at again so often.
 _REFUSED_AGAIN = timedelta(hours=6)
 
@@ -140,12 +143,14 @@ class Planner:
             )
             return
         self.alarms.pop(f"permit {permit.id}", None)
+        replica = next(r for r in scan.replicas if r.id == permit.replica)
+        action = "empty_quarantine" if replica.tier in self._vault.site.areas else "destroy"
         self._vault.catalogue.queue_job(
             tx,
-            "empty_quarantine",
+            action,
             scan.id,
             {"permit": permit.id},
-            dedup_key=f"empty_quarantine:{permit.id}:{len(_emptyings(scan, permit))}",
+            dedup_key=f"{action}:{permit.id}:{len(_emptyings(scan, permit))}",
             rule=permit.rule,
             now=now,
             place=scan.area,
@@ -176,7 +181,7 @@ def _is_to_go(scan: KnownScan, permit: Permit, now: datetime) -> bool:
 
 
 def _emptyings(scan: KnownScan, permit: Permit) -> list[JobStatus]:
-    return [j.status for j in scan.jobs if j.action == "empty_quarantine" and j.order.get("permit") == permit.id]
+    return [j.status for j in scan.jobs if j.action in _SECOND_PHASES and j.order.get("permit") == permit.id]
 
 
 def fingerprint(view: View, stage: Stage) -> str:

@@ -24,6 +24,7 @@ _WORDS = {
     "restore": "restored",
     "prune": "to quarantine",
     "empty_quarantine": "removed",
+    "destroy": "destroyed",
     "undo_prune": "put back",
 }
 

@@ -17,7 +17,7 @@ LIGHT = frozenset({"inspect"})
 RECONSTRUCTION = frozenset({"preview", "reconstruct"})
 
 #: What takes bytes away from where a user may look for them.
-REMOVALS = frozenset({"prune", "empty_quarantine"})
+REMOVALS = frozenset({"prune", "empty_quarantine", "destroy"})
 
 #: What gives data back or looks at it, and takes nothing away.
 ASKED = frozenset({"restore", "undo_prune", "verify", "export"})
@@ -26,7 +26,7 @@ ASKED = frozenset({"restore", "undo_prune", "verify", "export"})
 TRANSFERS = frozenset({"export"})
 _TRANSFERS_AT_ONCE = 2
 
-HEAVY = frozenset({"pack", "archive", "replicate", "verify", "prune", "empty_quarantine", "undo_prune", "restore"})
+HEAVY = frozenset({"pack", "archive", "replicate"}) | REMOVALS | (ASKED - TRANSFERS)
 
 
 class Workers:

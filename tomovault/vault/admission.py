@@ -12,7 +12,9 @@ LIBRARIES_BYTES = 150 * 10**6
 FRAMES = 30
 
 #: These read and write in blocks of fixed size, or move files only.
-_WITHOUT_FRAMES = frozenset({"inspect", "archive", "replicate", "prune", "empty_quarantine", "undo_prune", "export"})
+_WITHOUT_FRAMES = frozenset(
+    {"inspect", "archive", "replicate", "prune", "empty_quarantine", "undo_prune", "destroy", "export"}
+)
 
 #: Of a scan that does not say how large its frames are, none is taken to be larger: 8192 x 8192, 16 bits.
 _LARGEST_FRAME = 8192 * 8192 * 2

@@ -23,7 +23,7 @@ def do_again(vault: Vault, tx: Any, job_id: str, by: str, now: datetime) -> None
     catalogue.retry_job(tx, job_id, by, now)
     if job.status is JobStatus.TODO:
         return  # its permit stands, and the laws are asked again when it is claimed
-    if job.scan is None or job.action not in ("prune", "empty_quarantine"):
+    if job.scan is None or job.action not in ("prune", "empty_quarantine", "destroy"):
         return
     scan = catalogue.known(tx, job.scan)
     permit = next((p for p in scan.permits if p.id == job.order.get("permit")), None)

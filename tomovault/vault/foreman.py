@@ -39,7 +39,7 @@ _READY_MADE = frozenset({"inspect"})
 _DEATHS = 5
 
 #: Actions whose order is an intent to remove: what it relies on is recorded in the transaction that it is made in.
-_REMOVALS = frozenset({"prune", "empty_quarantine"})
+_REMOVALS = frozenset({"prune", "empty_quarantine", "destroy"})
 
 
 @dataclass

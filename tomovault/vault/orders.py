@@ -31,14 +31,20 @@ from tomovault.policy.decide import Asks
 from tomovault.vault.domains import domain_now
 from tomovault.vault.move_orders import order_move
 from tomovault.vault.places import find_absence, place_of, require_place
-from tomovault.vault.removal_orders import find_permit, order_empty_quarantine, order_prune, order_undo_prune
+from tomovault.vault.removal_orders import (
+    find_permit,
+    order_destroy,
+    order_empty_quarantine,
+    order_prune,
+    order_undo_prune,
+)
 from tomovault.vault.requests import Moot, Request, disk_package, stored_files
 from tomovault.vault.restore_orders import order_restore
 from tomovault.vault.stems import own_locations, stem_of
 from tomovault.vault.transfer_orders import order_export
 
 #: Actions under a permit.
-_REMOVALS = frozenset({"prune", "empty_quarantine", "undo_prune"})
+_REMOVALS = frozenset({"prune", "empty_quarantine", "undo_prune", "destroy"})
 
 
 def build_order(action: str, request: Request) -> dict[str, Any]:
@@ -349,6 +355,7 @@ _BUILDERS: Mapping[str, Callable[[Request], dict[str, Any]]] = {
     "prune": order_prune,
     "empty_quarantine": order_empty_quarantine,
     "undo_prune": order_undo_prune,
+    "destroy": order_destroy,
     "restore": order_restore,
     "export": order_export,
 }

@@ -13,6 +13,7 @@ from tomovault.catalog.removals import list_removed_from
 from tomovault.catalog.work import shared_paths
 from tomovault.core.errors import Refused, Transient
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
+from tomovault.core.ports import Placed
 from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.core.wire import to_plain
 from tomovault.tiers.note import OPENING
@@ -113,6 +114,14 @@ def order_empty_quarantine(request: Request) -> dict[str, Any]:
     return {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
 
 
+def order_destroy(request: Request) -> dict[str, Any]:
+    """A copy on a tier that is no area goes, on an order that was looked at again after its hold."""
+    permit, replica = find_permit(request)
+    _ask_again(request, permit, RemovalPhase.LEAVING)
+    placed = Placed(replica.location, replica.domain, stored_files(request, replica))
+    return {"permit": permit.id, "tier": replica.tier, "placed": to_plain(placed)}
+
+
 def order_undo_prune(request: Request) -> dict[str, Any]:
     """Taking back what a permit moved, also half-way. Refused or Transient while the other phase runs."""
     permit, replica = find_permit(request)
@@ -147,14 +156,41 @@ def note_about(pruned: Sequence[tuple[KnownScan, Replica]], now: datetime) -> st
 
 
 def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:
-    copies = "\n".join(
+    permit = next((p for p in reversed(scan.permits) if p.replica == replica.id and p.ordered_by), None)
+    if permit is not None and permit.phase is not RemovalPhase.UNDONE:
+        return _note_of_order(scan, replica, permit, now)
+    return (
+        f"{OPENING}{scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
+        f"Nothing is lost: verified copies were kept here on that day:\n{_copies(scan, replica)}\n\n"
+        + _how_back(scan, replica)
+    )
+
+
+def _note_of_order(scan: KnownScan, replica: Replica, permit: Permit, now: datetime) -> str:
+    copies = _copies(scan, replica)
+    kept = f"Verified copies were kept here on that day:\n{copies}\n\n" + _how_back(scan, replica)
+    return (
+        f"{OPENING}{scan.name} were destroyed here by a person's order (told on {now:%Y-%m-%d}).\n\n"
+        f"By {permit.ordered_by}: {permit.reason}\n\n"
+        + (
+            f"Until {permit.hold_until:%Y-%m-%d %H:%M} UTC: tomovault prune undo {scan.id}\n\n"
+            if permit.hold_until
+            else ""
+        )
+        + (kept if copies else "No other verified copy was kept.\n")
+    )
+
+
+def _copies(scan: KnownScan, replica: Replica) -> str:
+    return "\n".join(
         f"  {r.form} on {r.tier}: {r.location} (re-read {r.verified_at:%Y-%m-%d})"
         for r in scan.replicas_of(ProductKind.ORIGINAL)
         if r.id != replica.id and r.good and r.verified_at is not None
     )
+
+
+def _how_back(scan: KnownScan, replica: Replica) -> str:
     return (
-        f"{OPENING}{scan.name} were moved out of this folder (told on {now:%Y-%m-%d}).\n\n"
-        f"Nothing is lost: verified copies were kept here on that day:\n{copies}\n\n"
         f"Where they are now: tomovault scan show {scan.id}\n\n"
         "To get the files back, bit for bit, as they were:\n\n"
         f"  tomovault restore {scan.id} --to {shlex.quote(replica.location)} --wait\n\n"

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from tomovault.core.errors import Refused
-from tomovault.core.known import JobStatus, KnownScan, Permit
+from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage
+from tomovault.core.record import PutBack
 from tomovault.core.replica import TierClass
 from tomovault.policy.decide import archiving_failed, forbidden
 from tomovault.policy.document import Rule
@@ -79,8 +80,12 @@ def failed_before(scan: KnownScan, replica: str) -> str:
 def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
     """Everything is evaluated again after the hold. Raises Refused if the permit would not be given today.
 
-    Only the watermark is not asked again: what is in quarantine counts as freed.
+    Only the watermark is not asked again: what is in quarantine counts as freed. A person's order to destroy asks no
+    rule and no law but that of pins.
     """
+    if permit.ordered_by:
+        vault.catalogue.regrant_destruction(tx, permit.id, now=now)
+        return
     policy = vault.policy_of(scan.area)
     facts = vault.area_facts(tx, scan.area)
     if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
@@ -112,3 +117,13 @@ def pin_after_undo(vault: Vault, tx: Any, scan: KnownScan, by: str, now: datetim
     """What a person took back stays for the days that a recalled package would: else it would go again at once."""
     until = now + timedelta(seconds=max(vault.site.restore.pin_s, 3600.0))
     vault.catalogue.add_pin(tx, scan.id, by, "taken back from quarantine", until, now)
+
+
+def take_back_order(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
+    """An order to destroy a copy on a tier without a quarantine is taken back: nothing was moved there.
+
+    Raises Refused where the copy is being destroyed already.
+    """
+    if permit.phase is not RemovalPhase.QUARANTINED:
+        raise Refused(f"{scan.name} is being destroyed right now", by="law 5")
+    vault.catalogue.record_put_back(tx, PutBack(permit.id, permit.files, permit.bytes), now)

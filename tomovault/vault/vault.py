@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.catalogue import Catalogue
 from tomovault.catalog.work import Late, area_bytes, list_overdue
+from tomovault.core.destruction import withdrawn
 from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.known import KnownScan, export_standing, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
@@ -272,7 +273,7 @@ class Vault:
             wants = Wants(held=dict.fromkeys(Stage, why))
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
-        wants = _without_plugin(_with_export(scan, wants))
+        wants = _without_plugin(_with_export(scan, _without_destroyed(scan, wants)))
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants))
@@ -339,6 +340,12 @@ def _with_export(scan: KnownScan, wants: Wants) -> Wants:
     if standing.status is Status.HELD:
         return replace(wants, by=asked, held={**wants.held, **told})
     return replace(wants, by=asked, later={**wants.later, **told})
+
+
+def _without_destroyed(scan: KnownScan, wants: Wants) -> Wants:
+    """What a person destroyed is wanted no more."""
+    gone = withdrawn(scan)
+    return Wants({s: by for s, by in wants.by.items() if s not in gone}, {**wants.held, **gone}, wants.later)
 
 
 def _without_plugin(wants: Wants) -> Wants:

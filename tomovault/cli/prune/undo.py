@@ -26,7 +26,7 @@ def command(scan: str, as_json: bool) -> int:
     from tomovault.core.errors import UserError
     from tomovault.core.known import RemovalPhase
     from tomovault.vault.asking import ask, find_scan, raise_if_failed
-    from tomovault.vault.removals import pin_after_undo
+    from tomovault.vault.removals import pin_after_undo, take_back_order
 
     vault = open_vault()
     now = datetime.now(UTC)
@@ -43,6 +43,11 @@ def command(scan: str, as_json: bool) -> int:
         pin_after_undo(vault, tx, known, who(), now)
     with open_progress(quiet=as_json) as progress:
         for permit in permits:
+            replica = next(r for r in known.replicas if r.id == permit.replica)
+            if replica.tier not in vault.site.areas:
+                with vault.catalogue.writing() as tx:
+                    take_back_order(vault, tx, known, permit, now)
+                continue
             raise_if_failed(
                 ask(vault, "undo_prune", known.id, {"permit": permit.id}, by=who(), wait=True, progress=progress)
             )

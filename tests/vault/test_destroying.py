@@ -1,0 +1,211 @@
+"""An operator's order to destroy: what it takes, what it refuses, and what it withdraws."""
+
+import os
+from datetime import timedelta
+
+import pytest
+
+from tomovault.core.errors import Refused, Transient, UserError
+from tomovault.core.known import RemovalPhase
+from tomovault.core.life import Stage, Status
+from tomovault.core.record import Outcome, Removed, Result
+from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.daemon.planner import Planner
+from tomovault.vault.destroying import order_destruction, plan_destruction, require_operator
+from tomovault.vault.orders import build_order
+from tomovault.vault.removals import take_back_order
+from tomovault.vault.requests import Request
+
+ORIGINAL = ProductKind.ORIGINAL
+
+
+@pytest.fixture
+def scan(town):
+    return town.scan("one", paths=("a.edf", "b.edf"))
+
+
+def order(town, scan, tier, *, reason="test data", now=None):
+    planned = plan_destruction(town.vault, town.known(scan), ORIGINAL, tier, now or town.now)
+    return order_destruction(town.vault, planned, by="olga", reason=reason, now=now or town.now)
+
+
+def plan(town, now):
+    planner = Planner(town.vault)
+    while planner.plan_scans(now):
+        pass
+    return planner
+
+
+def states(town, scan):
+    return {(r.form.value, r.tier): r.state for r in town.known(scan).replicas}
+
+
+def test_every_copy_on_the_tier_goes_and_no_other(town, scan):
+    permits = order(town, scan, "tape")
+    assert [p.phase for p in permits] == [RemovalPhase.QUARANTINED] * 2
+    assert {p.reason for p in permits} == {"test data"}
+    assert {p.ordered_by for p in permits} == {"olga"}
+    assert states(town, scan) == {
+        ("files", "inhouse"): ReplicaState.VERIFIED,
+        ("package", "inhouse"): ReplicaState.VERIFIED,
+        ("package", "tape"): ReplicaState.LEAVING,
+    }
+    named = {copy["replica"] for permit in permits for copy in permit.relied_on}
+    assert named == {r.id for r in town.known(scan).replicas if r.tier == "inhouse"}, "not the fellow that goes too"
+
+
+def test_nothing_happens_before_the_hold_and_then_the_tier_is_asked(town, scan):
+    order(town, scan, "tape")
+    plan(town, town.now + timedelta(days=13))
+    assert town.jobs(scan, "destroy") == []
+    plan(town, town.now + timedelta(days=15))
+    jobs = town.jobs(scan, "destroy")
+    assert len(jobs) == 2
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        request = Request(town.vault, tx, known, jobs[0].order, town.now + timedelta(days=15), "rule")
+        wanted = build_order("destroy", request)
+    assert wanted["tier"] == "tape"
+    assert wanted["placed"]["location"] in {r.location for r in known.replicas if r.tier == "tape"}
+
+
+def test_what_was_destroyed_is_not_made_again(town, scan):
+    for permit in order(town, scan, "tape"):
+        plan(town, town.now + timedelta(days=15))
+        town.finish("destroy", Result(Outcome.SUCCEEDED, (Removed(permit.id, 1, 200),)))
+    plan(town, town.now + timedelta(days=16))
+    known = town.known(scan)
+    assert {p.phase for p in known.permits} == {RemovalPhase.GONE}
+    assert town.jobs(scan, "archive") == []
+    with town.vault.catalogue.reading() as tx:
+        view = town.vault.view(known, town.vault.area_facts(tx, "inhouse"), town.now)
+    assert view.standings[Stage.ARCHIVED].status is Status.OFF
+    assert "ordered by olga: test data" in view.standings[Stage.ARCHIVED].reason
+
+
+def test_an_order_that_was_taken_back_withdraws_nothing(town, scan):
+    for permit in order(town, scan, "tape"):
+        with town.vault.catalogue.writing() as tx:
+            take_back_order(town.vault, tx, town.known(scan), permit, town.now)
+    known = town.known(scan)
+    assert states(town, scan)["package", "tape"] is ReplicaState.VERIFIED
+    with town.vault.catalogue.reading() as tx:
+        view = town.vault.view(known, town.vault.area_facts(tx, "inhouse"), town.now)
+    assert view.standings[Stage.ARCHIVED].status is Status.DONE
+
+
+def test_one_that_is_at_its_end_is_not_taken_back(town, scan):
+    (permit, *_) = order(town, scan, "tape")
+    plan(town, town.now + timedelta(days=15))
+    leaving = next(p for p in town.known(scan).permits if p.id == permit.id)
+    with town.vault.catalogue.writing() as tx, pytest.raises(Refused, match="right now"):
+        take_back_order(town.vault, tx, town.known(scan), leaving, town.now)
+
+
+def test_in_the_area_files_and_package_move_into_quarantine(town, scan):
+    permits = order(town, scan, "inhouse")
+    assert {p.phase for p in permits} == {RemovalPhase.GRANTED}
+    jobs = town.jobs(scan, "prune")
+    assert {j.order["permit"] for j in jobs} == {p.id for p in permits}
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        files = next(p for p in permits if p.replica == town.replica(scan, Form.FILES).id)
+        wanted = build_order("prune", Request(town.vault, tx, known, {"permit": files.id}, town.now, "rule"))
+    assert "By olga: test data" in wanted["readme"]
+    assert "prune undo" in wanted["readme"]
+    assert "on tape" in wanted["readme"]
+
+
+def test_with_prune_off_and_no_copies_in_the_archive_too(town):
+    """The switch and law 4 are for rules: a person may."""
+    scan = town.scan("lonely", copies=0)
+    assert not town.vault.site.areas["inhouse"].prune
+    assert len(order(town, scan, "inhouse")) == 2
+
+
+def test_a_pin_refuses_it_and_one_set_meanwhile_stops_it(town, scan):
+    town.pin(scan)
+    with pytest.raises(Refused) as refused:
+        order(town, scan, "tape")
+    assert refused.value.by == "pin"
+    later = town.now + timedelta(days=2)
+    (permit, *_) = order(town, scan, "tape", now=later)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.add_pin(tx, scan, "anna", "mine", later + timedelta(days=60), later)
+    planner = plan(town, later + timedelta(days=20))
+    assert town.jobs(scan, "destroy") == []
+    assert "pinned by anna" in planner.alarms[f"permit {permit.id}"].text
+
+
+def test_work_on_the_copies_comes_first(town, scan):
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.queue_job(tx, "verify", scan, {}, dedup_key="v", rule="r", now=town.now, place="inhouse")
+        catalogue.claim_job(tx, "somebody", now=town.now, actions=["verify"])
+    with pytest.raises(Transient, match="verify is under way"):
+        order(town, scan, "tape")
+
+
+def test_it_needs_something_to_destroy_there(town, scan):
+    with pytest.raises(UserError, match="did you mean 'tape'"):
+        order(town, scan, "tap")
+    with pytest.raises(UserError) as wrong:
+        plan_destruction(town.vault, town.known(scan), ProductKind.VOLUME, "inhouse", town.now)
+    assert "original on inhouse, original on tape" in wrong.value.hint
+    order(town, scan, "tape")
+    with pytest.raises(UserError, match="no original on tape"):
+        order(town, scan, "tape")
+
+
+def test_only_the_owner_of_the_site_destroys(town, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(Refused, match="only an operator"):
+        require_operator(town.folder)
+    os.chown(town.folder, 4711, -1) if os.getuid() == 0 else pytest.skip("giving a folder away needs root")
+    require_operator(town.folder)
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+def command(*more):
+    return ("destroy", "one", "--product", "original", "--tier", "tape", "--reason", "test data", *more)
+
+
+def test_the_name_is_asked_for(say, town, scan):
+    for arguments, told in (
+        (command(), "no terminal to ask on"),
+        (command("--confirm", "two"), "'two' is not the name of this scan; nothing was done"),
+    ):
+        said = say(*arguments)
+        assert said.code == 2
+        assert told in said.err
+        assert town.known(scan).permits == ()
+    said = say(*command("--confirm", "one"))
+    assert said.code == 0
+    assert "tomovault prune undo" in said.out
+
+
+def test_its_page_and_the_list(ask, scan):
+    page = ask(*command("--confirm", "one"))
+    assert page["last"] is False
+    assert {s["tier"] for s in page["stays"]} == {"inhouse"}
+    assert len(page["permits"]) == 2
+    rows = ask("prune", "list")["quarantine"]
+    assert {(r["tier"], r["rule"].split(" by ")[0], r["reason"]) for r in rows} == {("tape", "destroy", "test data")}
+    undone = ask("prune", "undo", "one")
+    assert {p["phase"] for p in undone["permits"]} == {"undone"}
+
+
+def test_a_reason_is_needed(say, scan):
+    said = say("destroy", "one", "--product", "original", "--tier", "tape", "--reason", " ", "--confirm", "one")
+    assert said.code == 2
+    assert "needs a reason" in said.err
+
+
+def test_the_audit_names_the_person(town, scan):
+    order(town, scan, "tape", reason="owner left, agreed with her group")
+    with town.vault.catalogue.reading() as tx:
+        rows = [r for r in town.vault.catalogue.list_audit(tx) if r.op == "permit granted"]
+    assert {r.actor for r in rows} == {"olga"}
+    assert all("owner left" in str(r.body) for r in rows)

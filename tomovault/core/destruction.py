@@ -1,0 +1,74 @@
+"""What a person's order to destroy asks of what is known: why it cannot be now, what stays, what is not made again.
+
+Law 4 keeps rules from removing the last copies. A person may, by name and with a reason; so nothing here counts copies
+to refuse, and everything here is told before it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
+from tomovault.core.life import Stage
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
+
+#: What reads or makes copies: nothing of a scan goes while one of these is being done.
+NEED_COPIES = frozenset({"pack", "archive", "replicate", "preview", "reconstruct", "verify", "restore", "export"})
+
+_CAN_GO = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
+
+
+def victims_of(scan: KnownScan, product: ProductKind, tier: str) -> tuple[Replica, ...]:
+    """The copies of a product on a tier that can be destroyed: not those at a place where a person put them."""
+    here = (r for r in scan.replicas_of(product) if r.tier == tier and r.state in _CAN_GO)
+    return tuple(r for r in here if not scan.is_elsewhere(r))
+
+
+def work_on_copies(scan: KnownScan) -> str:
+    """An action that reads or makes copies of the scan right now; '' for none."""
+    return min((j.action for j in scan.jobs if j.status is JobStatus.DOING and j.action in NEED_COPIES), default="")
+
+
+def copies_left(scan: KnownScan, product: ProductKind, without: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    """The good lossless copies of a product that stay when some are destroyed, wherever they are."""
+    gone = {replica.id for replica in without}
+    return tuple(r for r in scan.replicas_of(product) if r.good and r.lossless and r.id not in gone)
+
+
+def withdrawn(scan: KnownScan) -> Mapping[Stage, str]:
+    """The stages that are not wanted any more, since a person destroyed what they made, each with who and why.
+
+    Otherwise a rule would at once make again what was destroyed.
+    """
+    replicas = {r.id: r for r in scan.replicas}
+    found: dict[Stage, str] = {}
+    for permit in scan.permits:
+        replica = replicas.get(permit.replica)
+        if not permit.ordered_by or permit.phase is RemovalPhase.UNDONE or replica is None:
+            continue
+        for stage in _made_at(scan, replica):
+            found.setdefault(stage, f"destroyed on {replica.tier}: {order_of(permit)}")
+    return found
+
+
+def order_of(permit: Permit) -> str:
+    """Who ordered a removal, and why, in a line."""
+    return f"ordered by {permit.ordered_by}: {permit.reason}"
+
+
+def _made_at(scan: KnownScan, replica: Replica) -> tuple[Stage, ...]:
+    """The stages whose result a copy is, or is a part of; none for the files that the instrument wrote."""
+    if replica.product is not ProductKind.ORIGINAL:
+        return _MADE_AT[replica.product]
+    if replica.tier_class is TierClass.ARCHIVE:
+        return (Stage.ARCHIVED,)
+    if replica.form is Form.FILES:
+        return ()
+    return (Stage.PACKED,) if replica.tier == scan.area else (Stage.REPLICATED,)
+
+
+_MADE_AT: Mapping[ProductKind, tuple[Stage, ...]] = {
+    ProductKind.PREVIEW: (Stage.PREVIEWED,),
+    ProductKind.VOLUME: (Stage.RECONSTRUCTED, Stage.ACCEPTED),
+    ProductKind.REDUCED: (Stage.REDUCED,),
+}
