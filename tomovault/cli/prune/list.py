@@ -29,14 +29,15 @@ def command(as_json: bool) -> None:
     rows = [
         [
             printable(q["name"]),
+            q["product"],
             q["form"],
-            q["area"],
+            q["tier"],
             show_bytes(q["bytes"]),
             q["phase"],
             q["hold_until"] or "",
-            q["rule"],
+            q["rule"] + (f": {printable(q['reason'])}" if q["reason"] else ""),
         ]
         for q in page["quarantine"]
     ]
-    say(table(["scan", "form", "area", "size", "phase", "held until", "rule"], rows, right=[3]))
+    say(table(["scan", "product", "form", "on", "size", "phase", "held until", "rule"], rows, right=[4]))
     say("\ntomovault prune undo SCAN puts it back.")

@@ -54,12 +54,13 @@ def command(scan: str, as_json: bool) -> int:
     with vault.catalogue.reading() as tx:
         after = vault.catalogue.known(tx, known.id)
     before = {p.id: p for p in permits}
+    what = {p.id: next(f"{r.form} on {r.tier}" for r in known.replicas if r.id == p.replica) for p in permits}
     undone = [p for p in after.permits if p.id in before]
     if as_json:
         say_json({"id": known.id, "name": known.name, "permits": [_told(known.id, before[p.id], p) for p in undone]})
     else:
         for permit in undone:
-            _say_how_far(label(known.name), _told(known.id, before[permit.id], permit))
+            _say_how_far(f"{label(known.name)}, {what[permit.id]}", _told(known.id, before[permit.id], permit))
     return 4 if any(p.left for p in undone) else 0
 
 
