@@ -32,9 +32,9 @@ def _grant_all(town):
 
 def test_nothing_goes_below_the_mark(town):
     town.scan("one")
-    town.room(quota="1TB")
+    town.room(quota="1GB")
     room = _choose(town)
-    assert (room.going, room.reasons, room.full) == ([], {}, "")
+    assert (room.going, room.stays, room.full) == ([], {}, "")
 
 
 def test_files_of_the_oldest_scan_go_first(town):
@@ -51,7 +51,7 @@ def test_files_of_the_oldest_scan_go_first(town):
 def test_while_prune_is_off_each_says_so(town):
     town.scan("one")
     town.room(prune="off")
-    assert "prune: off" in " ".join(_choose(town).reasons.values())
+    assert "prune: off" in " ".join(s.reason for s in _choose(town).stays.values())
 
 
 def test_too_few_copies_are_named(town):
@@ -59,7 +59,7 @@ def test_too_few_copies_are_named(town):
     town.room()
     room = _choose(town)
     assert room.going == []
-    assert any("no rule lets" in r or "law 4" in r or "archived" in r for r in room.reasons.values())
+    assert any("no rule lets" in r or "law 4" in r or "archived" in r for r in (s.reason for s in room.stays.values()))
 
 
 def test_a_pin_holds_both_forms(town):
@@ -68,7 +68,7 @@ def test_a_pin_holds_both_forms(town):
     town.pin(scan)
     room = _choose(town)
     assert room.going == []
-    assert all("pinned by anna" in r for r in room.reasons.values())
+    assert all("pinned by anna" in r for r in (s.reason for s in room.stays.values()))
 
 
 def test_a_scan_at_work_stays(town):
@@ -80,7 +80,7 @@ def test_a_scan_at_work_stays(town):
         )
     room = _choose(town)
     assert room.going == []
-    assert all("restore is not over" in r for r in room.reasons.values())
+    assert all("restore is not over" in r for r in (s.reason for s in room.stays.values()))
 
 
 def test_a_full_quarantine_stops_and_says_so(town):
@@ -137,4 +137,4 @@ def test_a_removal_that_failed_waits_for_a_new_fact(town):
     room = _choose(town)
     files = [g.choice.scan for g in room.going if g.choice.form is Form.FILES]
     assert files == [second], "another scan goes in its place"
-    assert "its last removal failed: files are missing" in room.reasons[permit.replica]
+    assert "its last removal failed: files are missing" in room.stays[permit.replica].reason

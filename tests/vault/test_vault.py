@@ -1,11 +1,16 @@
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from tomovault.catalog.work import area_bytes
 from tomovault.core.life import Stage
 from tomovault.core.record import Inspected, Recognised
 from tomovault.core.replica import Form
 from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, ScanFile, ScanReport, Verdict
 from tomovault.vault import vault
 from tomovault.vault.verifying import choose_replicas
+from tomovault.watch.area import Space
 
 
 def _overdue(town, days, **more):
@@ -96,3 +101,36 @@ def test_a_reduction_that_nothing_carries_out_is_held_with_its_reason(town):
         area = town.vault.area_facts(tx, "inhouse")
     view = town.vault.view(town.known(scan), area, town.now)
     assert "nothing is installed" in view.wants.held[Stage.REDUCED]
+
+
+@pytest.mark.parametrize(
+    ("quota", "free", "limit", "used"),
+    [
+        (1000, 5000, 1000, None),
+        (1000, 100, 1000, 900),
+        (1000, 0, 1000, 1000),
+        (None, 2000, 8000, 6000),
+        (None, 7900, 8000, None),
+        (9000, 4000, 9000, 5000),
+    ],
+    ids=["room on the disk", "others wrote", "disk full", "no quota", "no quota, lag", "quota above the disk"],
+)
+def test_the_smaller_free_space_is_believed(town, quota, free, limit, used):
+    town.scan("one", size=250, copies=0)
+    area = town.vault.site.areas["inhouse"]
+    town.vault.site = replace(town.vault.site, areas={"inhouse": replace(area, quota=quota)})
+    with town.vault.catalogue.reading() as tx:
+        known = area_bytes(tx, "inhouse")[0]
+        town.vault.space_of = lambda _area: Space(8000, free)
+        facts = town.vault.area_facts(tx, "inhouse")
+    used = known if used is None else used
+    assert (facts.quota_bytes, facts.used_bytes, facts.unknown_bytes) == (limit, used, used - known)
+
+
+def test_without_figures_of_the_disk_the_catalogue_is_believed(town):
+    town.scan("one")
+    town.room(quota="1GB")
+    town.vault.space_of = lambda _area: None
+    with town.vault.catalogue.reading() as tx:
+        facts = town.vault.area_facts(tx, "inhouse")
+        assert (facts.quota_bytes, facts.used_bytes) == (10**9, area_bytes(tx, "inhouse")[0])

@@ -15,6 +15,8 @@ from tomovault.daemon.planner import Alarm
 from tomovault.policy.decide import AreaFacts, bytes_to_free
 from tomovault.vault.removals import grant
 from tomovault.vault.room import Going, Room, look_for_room, why_not_now
+from tomovault.vault.sizes import show_bytes
+from tomovault.vault.staying import Stays, why_nothing_goes
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,9 @@ _LONGEST_REST_S = 600.0
 
 #: A look at an area that broke is tried again after so long.
 _BROKEN_REST_S = 600.0
+
+#: A share of the quota that is no scan's is worth telling.
+_WORTH_TELLING = 0.05
 
 #: Looks that are shorter need no rest.
 _SHORT_S = 5.0
@@ -176,11 +181,11 @@ class RoomMaker:
                 try:
                     grant(self._vault, tx, scan, going.choice.replica, rule=going.rule, now=self._now)
                 except Refused as refusal:
-                    reason = f"{scan.name}: {refusal.message}"
+                    reason = refusal.message.removeprefix(f"{scan.name}: ")
                 else:
                     granted += 1
             if reason:
-                room.reasons[going.choice.replica] = reason
+                room.stays[going.choice.replica] = Stays(scan.name, reason, going.choice.bytes)
         return granted
 
     def _tell(self, facts: AreaFacts, room: Room, granted: int) -> None:
@@ -190,14 +195,18 @@ class RoomMaker:
         elif granted:
             self.alarms.pop(facts.name, None)
         elif not facts.quarantine_bytes:
-            why = "; ".join(sorted(set(room.reasons.values()))[:3]) or "no scan is there to prune"
+            why = why_nothing_goes(room.stays.values())
             self.alarms[facts.name] = Alarm(facts.name, f"{over} and nothing may go: {why}")
 
 
 def _over(facts: AreaFacts) -> str:
     if facts.used_fraction >= facts.high:
-        return f"over its high mark ({facts.used_fraction:.0%})"
-    return f"on its way to its low mark ({facts.used_fraction:.0%} of {facts.low:.0%})"
+        over = f"over its high mark ({facts.used_fraction:.0%}"
+    else:
+        over = f"on its way to its low mark ({facts.used_fraction:.0%} of {facts.low:.0%}"
+    if facts.unknown_bytes > _WORTH_TELLING * facts.quota_bytes:
+        over += f"; {show_bytes(facts.unknown_bytes)} of it by the count of the file system, not of scans"
+    return over + ")"
 
 
 def _batches(going: list[Going]) -> Iterator[list[Going]]:

@@ -31,7 +31,8 @@ _HOPED_FOR = timedelta(days=1)
 
 @dataclass(frozen=True)
 class AreaFacts:
-    """An area as it stands now. `used_fraction` and `used_bytes` include the quarantine.
+    """An area as it stands now. `used_fraction` and `used_bytes` include the quarantine, and `unknown_bytes`, which the
+    file system counts beyond what is known: data of others, or on a disk smaller than the quota.
 
     While `draining` a prune to the low watermark is under way, and `high` reads as `low`: the rule that began it
     holds until the low watermark is reached.
@@ -49,6 +50,7 @@ class AreaFacts:
     quarantine_bytes: int = 0
     simulated: bool = False
     draining: bool = False
+    unknown_bytes: int = 0
 
     @property
     def usage(self) -> float:

@@ -22,12 +22,14 @@ from tomovault.policy.decide import (
     bytes_to_free,
     choose_for_watermark,
     forbidden,
+    next_look,
     prune_rule_of,
     removal_of,
 )
 from tomovault.policy.document import Rule
 from tomovault.vault.removals import failed_before
 from tomovault.vault.sizes import show_bytes
+from tomovault.vault.staying import Stays
 from tomovault.vault.vault import Vault, View
 
 log = structlog.get_logger(__name__)
@@ -50,10 +52,10 @@ class Going:
 
 @dataclass
 class Room:
-    """What would go now, oldest scans first; for each other replica why it stays; what stops removals altogether."""
+    """What would go now, oldest scans first; each other replica with why it stays; what stops removals altogether."""
 
     going: list[Going] = field(default_factory=list)
-    reasons: dict[str, str] = field(default_factory=dict)
+    stays: dict[str, Stays] = field(default_factory=dict)
     full: str = ""
 
 
@@ -88,22 +90,22 @@ def look_for_room(
 
 
 def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: Counter[tuple[str, str]]) -> Room:
-    room = Room(reasons=search.reasons)
+    room = Room(stays=search.stays)
     most = vault.site.quarantine.limit_of(facts.quota_bytes)
     waiting = facts.quarantine_bytes
     for choice in choose_for_watermark(search.choices, bytes_to_free=search.wanted):
-        rule, files = search.rules[choice.replica]
+        rule, files, name = search.rules[choice.replica]
         cited = vault.policy_of(facts.name).cite(rule)
         if waiting >= most:
             room.full = f"the quarantine is full ({show_bytes(waiting)} of {show_bytes(most)})"
-            room.reasons[choice.replica] = room.full
+            room.stays[choice.replica] = Stays(name, room.full, choice.bytes)
             break
         size, count = under_way[cited, "bytes"] + choice.bytes, under_way[cited, "files"] + files
         if choice.bytes > (rule.limits.bytes or choice.bytes) or files > (rule.limits.files or files):
-            room.reasons[choice.replica] = f"it alone is more than the limits of {cited}"
+            room.stays[choice.replica] = Stays(name, f"alone more than the limits of {cited}", choice.bytes)
             continue
         if size > (rule.limits.bytes or size) or count > (rule.limits.files or count):
-            room.reasons[choice.replica] = f"the limits of {cited} are reached"
+            room.stays[choice.replica] = Stays(name, f"the limits of {cited} are reached", choice.bytes)
             break  # what is later in the order must not go in its place
         under_way[cited, "bytes"], under_way[cited, "files"] = size, count
         waiting += choice.bytes
@@ -132,8 +134,8 @@ class _Search:
     now: datetime
     wanted: int
     choices: list[PruneChoice] = field(default_factory=list)
-    reasons: dict[str, str] = field(default_factory=dict)
-    rules: dict[str, tuple[Rule, int]] = field(default_factory=dict)
+    stays: dict[str, Stays] = field(default_factory=dict)
+    rules: dict[str, tuple[Rule, int, str]] = field(default_factory=dict)
 
     def steps(self, reading: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
         """The search goes on by some scans, in a transaction of their own, before each pause."""
@@ -165,7 +167,7 @@ class _Search:
             if len(ids) > 1:
                 return [scan for one in ids for scan in self._known(tx, [one])]
             log.exception("a scan cannot be read", scan=ids[0])
-            self.reasons[ids[0]] = f"{ids[0]}: it cannot be read"
+            self.stays[ids[0]] = Stays(ids[0], "cannot be read from the catalogue")
             return []
 
     def _look_at(self, scan: KnownScan) -> None:
@@ -174,7 +176,7 @@ class _Search:
             self._choose_from(scan)
         except Exception as problem:
             log.exception("a scan cannot be weighed", scan=scan.id)
-            self.reasons[scan.id] = f"{scan.name}: it cannot be weighed: {problem}"
+            self.stays[scan.id] = Stays(scan.name, f"cannot be weighed: {problem}")
 
     def _choose_from(self, scan: KnownScan) -> None:
         vault, facts, now = self.vault, self.facts, self.now
@@ -185,11 +187,12 @@ class _Search:
             rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
             reason = _why_it_stays(vault, view, replica, rule, facts, now)
             if reason or rule is None:
-                self.reasons[replica.id] = f"{scan.name}: {reason}"
+                until = next_look(scan, vault.policy_of(facts.name), facts, now)
+                self.stays[replica.id] = Stays(scan.name, reason, replica.bytes, until)
                 continue
             product = scan.product(ProductKind.ORIGINAL)
             files = product.files if product is not None and replica.form is Form.FILES else 1
-            self.rules[replica.id] = (rule, files)
+            self.rules[replica.id] = (rule, files, scan.name)
             self.choices.append(
                 PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
             )
@@ -204,12 +207,11 @@ def why_not_now(vault: Vault, scan: KnownScan, going: Going, facts: AreaFacts, n
     facts = replace(facts, draining=True)
     replica = next((r for r in scan.replicas if r.id == going.choice.replica and _is_here(r, facts)), None)
     if replica is None:
-        return f"{scan.name}: it is not as it was a moment ago"
+        return "not as it was a moment ago"
     rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
     if rule != going.rule:
-        return f"{scan.name}: no longer by the rule {going.rule.name}"
-    reason = _why_it_stays(vault, vault.view(scan, facts, now), replica, rule, facts, now)
-    return f"{scan.name}: {reason}" if reason else ""
+        return f"no longer by the rule {going.rule.name}"
+    return _why_it_stays(vault, vault.view(scan, facts, now), replica, rule, facts, now)
 
 
 def _why_it_stays(

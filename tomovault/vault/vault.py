@@ -232,10 +232,8 @@ class Vault:
     def area_facts(self, tx: Any, area: str, *, draining: bool = False) -> AreaFacts:
         """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
         conf = self.area(area)
-        used, quarantine = area_bytes(tx, area)
-        quota = conf.quota
-        if quota is None:
-            quota, used = _by_file_system(self.space_of(conf), used)
+        known, quarantine = area_bytes(tx, area)
+        quota, used = _believed(conf.quota, self.space_of(conf), known)
         return AreaFacts(
             name=area,
             tier_class=TierClass(conf.tier_class),
@@ -249,6 +247,7 @@ class Vault:
             quarantine_bytes=quarantine,
             simulated=self.site.simulated,
             draining=draining,
+            unknown_bytes=used - known,
         )
 
     def view(self, scan: KnownScan, area: AreaFacts, now: datetime) -> View:
@@ -376,7 +375,11 @@ def _measured_space(area: Area) -> Space | None:
     return disk_space(area.path)
 
 
-def _by_file_system(space: Space | None, used: int) -> tuple[int, int]:
+def _believed(quota: int | None, space: Space | None, known: int) -> tuple[int, int]:
+    """(limit, bytes used of it), where the smaller free space is believed: by the catalogue, or by the file system, on
+    which others may write, too. Without a quota the file system is the limit; (0, known) where nothing is known of it.
+    """
     if space is None:
-        return 0, used
-    return space.total, max(used, space.total - space.free)
+        return quota or 0, known
+    limit = space.total if quota is None else quota
+    return limit, max(known, limit - space.free)

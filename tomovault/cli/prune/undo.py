@@ -54,7 +54,9 @@ def command(scan: str, as_json: bool) -> int:
     with vault.catalogue.reading() as tx:
         after = vault.catalogue.known(tx, known.id)
     before = {p.id: p for p in permits}
-    what = {p.id: next(f"{r.form} on {r.tier}" for r in known.replicas if r.id == p.replica) for p in permits}
+    what = {
+        p.id: next(f"{r.product} ({r.form}) on {r.tier}" for r in known.replicas if r.id == p.replica) for p in permits
+    }
     undone = [p for p in after.permits if p.id in before]
     if as_json:
         say_json({"id": known.id, "name": known.name, "permits": [_told(known.id, before[p.id], p) for p in undone]})
