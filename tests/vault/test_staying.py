@@ -24,7 +24,7 @@ def test_the_kinds_with_most_bytes_come_first_and_each_says_what_helps():
     first, second, third, rest = told.split("; ")
     assert first.startswith("120 scans (120 GB) without enough verified copies [their archiving has to end")
     assert second == "mine (2 GB) pinned [time alone may change it from 2026-12-01 on, or tomovault unpin SCAN]"
-    assert third.startswith("young (1 MB) not reached by a rule [time alone may change it from 2026-12-01 on, or a rule")
+    assert third.startswith("young (1 MB) not reached by a rule [time alone may change it from 2026-12-01 on, or")
     assert rest == "2 more for other reasons"
 
 
