@@ -15,6 +15,7 @@ from tomovault.core.errors import NoScan, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.scan import FileRole, Verdict
 from tomovault.formats import family
+from tomovault.testing.zeiss_bytes import zeiss_bytes
 from tomovault.watch.listing import list_folder
 
 TXRM = family.load("txrm")
@@ -146,3 +147,35 @@ def test_mutations_of_the_real_file_end_in_an_answer(tomography, data):
                 assert all(s.offset + s.length <= file.size for s in file.frames)
     finally:
         tomography.write_bytes(original)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "cut"),
+    [
+        (15, 3, "1-2"),
+        (15, 20, "2-3"),
+        (16, 16, "2"),
+        (17, 0xFFFFFFFF, "2"),
+        (12, 0xFFFFFFFE, "2"),
+        (12, 10**6, "2"),
+    ],
+    ids=["into image 1", "into image 3", "in a circle", "last one free", "ends early", "outside"],
+)
+def test_an_image_whose_sectors_are_not_its_own_is_not_there(tmp_path, entry, value, cut):
+    data = bytearray(zeiss_bytes(np.arange(3 * 48 * 48, dtype="<u2").reshape(3, 48, 48)))
+    table = len(data) - 512
+    struct.pack_into("<I", data, table + 4 * entry, value)
+    path = tmp_path / "chip.txrm"
+    path.write_bytes(data)
+    (report,) = reports(path)
+    assert report.certificate.verdict is Verdict.INCOMPLETE
+    assert report.certificate.problems[0].endswith(f"of 3 images are missing or cut: {cut}")
+
+
+def test_a_sector_number_beyond_all_bounds_is_damage(tmp_path):
+    data = bytearray(zeiss_bytes(np.zeros((3, 48, 48), "<u2")))
+    struct.pack_into("<H", data, 30, 60)  # the size of a sector as a power of two
+    path = tmp_path / "chip.txrm"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"chip\.txrm: a damaged OLE compound file"):
+        reports(path)

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tomovault.core.errors import UserError
@@ -22,7 +23,19 @@ _IMAGES_A_FOLDER = 100
 #: A text or a table of numbers is read up to here.
 _LONGEST = 8 << 20
 _MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_END_OF_CHAIN, _FREE = 0xFFFFFFFE, 0xFFFFFFFF
+#: What olefile raises of numbers in a file that cannot be.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
+_FREE = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ def read_zeiss(descriptor: int, name: str) -> ZeissFile:
                 return _Reader(ole, size).read(name)
         except UserError:
             raise
-        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as problem:
+        except _DAMAGE as problem:
             told = " ".join(str(problem).split())[:200]
             raise UserError(f"{name}: a damaged OLE compound file: {told}") from problem
         except RecursionError as problem:
@@ -140,27 +153,54 @@ class _Reader:
 
     def _image(self, number: int, path: str, length: int) -> StoredImage:
         stored = int(self._ole.get_size(self._names[path]))
-        offset, inside = self._place(path, stored)
-        whole = inside and (stored == length or length == 0)
-        return StoredImage(number, stored, offset if whole else None, whole)
+        runs = self._runs(path, stored)
+        whole = runs is not None and path not in self._shared and (stored == length or length == 0)
+        offset = (runs[0][0] + 1) * int(self._ole.sector_size) if runs and len(runs) == 1 and whole else None
+        return StoredImage(number, stored, offset, whole)
 
-    def _place(self, path: str, length: int) -> tuple[int | None, bool]:
-        """Where a stream lies if its sectors follow each other, and whether all of them are within the file."""
-        entry = self._ole.direntries[self._ole._find(self._names[path])]  # noqa: SLF001 - no public way to the sector
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        """Streams that have a sector which another stream has, too: one of the two has not its own bytes."""
+        runs = sorted(
+            (first, first + count, path)
+            for path, parts in self._names.items()
+            for first, count in self._runs(path, int(self._ole.get_size(parts))) or ()
+        )
+        shared: set[str] = set()
+        end, owner = 0, ""
+        for first, after, path in runs:
+            if first < end:
+                shared |= {owner, path}
+            if after > end:
+                end, owner = after, path
+        return frozenset(shared)
+
+    def _runs(self, path: str, length: int) -> list[tuple[int, int]] | None:
+        """The sectors of a stream as (first, count) of those that follow each other; none for one in the small store.
+
+        None where they are not all within the file, or their chain ends early.
+        """
         if length < self._ole.mini_stream_cutoff_size or length <= 0:
-            return None, True
+            return []
         if length > self._size:
-            return None, False
-        sector, step = int(entry.isectStart), int(self._ole.sector_size)
-        first, together, last = sector, True, sector
-        for _ in range(math.ceil(length / step) - 1):
-            following = int(self._ole.fat[sector])
-            together = together and following == sector + 1
-            sector, last = following, max(last, following)
-            if following >= _END_OF_CHAIN:
-                return None, False
-        end = (first + 1) * step + length if together else (last + 2) * step
-        return ((first + 1) * step if together else None), end <= self._size
+            return None
+        entry = self._ole.direntries[self._ole._find(self._names[path])]  # noqa: SLF001 - no public way to the sector
+        fat, step = self._ole.fat, int(self._ole.sector_size)
+        left, count = length, math.ceil(length / step)
+        runs = [(int(entry.isectStart), 1)]
+        for _ in range(count - 1):
+            first, together = runs[-1]
+            following = int(fat[first + together - 1])
+            if following >= len(fat):
+                return None
+            if following == first + together:
+                runs[-1] = (first, together + 1)
+            else:
+                runs.append((following, 1))
+        last, together = runs[-1]
+        left -= (count - 1) * step
+        ends = [(first + 1 + n) * step for first, n in runs[:-1]] + [(last + together) * step + left]
+        return runs if max(ends) <= self._size and int(fat[last + together - 1]) != _FREE else None
 
     def _needed(self) -> int:
         fat = self._ole.fat
