@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomovault.formats.quantities import is_known, measure
+from tomovault.formats.quantities import is_known, measure, split_quantity
+from tomovault.formats.spec_text import number
 from tomovault.formats.tiff_texts import conditions_of, parse_text
 from tomovault.formats.volume_texts import parse_volume_info
 
@@ -92,3 +93,11 @@ def test_a_text_of_a_tiff_stack_states_its_units():
 def test_the_voxels_of_a_vol_info(text, value):
     found = parse_volume_info(f"voxelSize = {text}\n".encode(), "a.vol").voxel_um
     assert found == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("ending", ["", "x", " ", "!", ".", "e", " " * 10**6 + "!"])
+def test_a_long_row_of_digits_takes_no_time(ending):
+    assert split_quantity("9" * 10**6 + ending) is None
+    assert number("9" * 10**6 + ending) is None
+    assert number("." + "9" * 10**6 + ending) in (None, 1.0)

@@ -35,6 +35,8 @@ _NEVER_ZERO = frozenset({"energy", "pixel_size", "detector_pixel_size", "frame_w
 _VALUE = re.compile(
     r"(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*[\[(]?\s*(?P<unit>[A-Za-zµμ°]*)\s*[\])]?", re.ASCII
 )
+#: No number with its unit is longer; a longer text is not looked at.
+_LONGEST = 200
 #: Three digits after a comma may be thousands, but not after a 0.
 _COMMA = re.compile(r"^\s*([-+]?(?:0|\d+(?=,(?:\d{1,2}|\d{4,})(?!\d)))),(\d+)(?![\d,.])", re.ASCII)
 #: UTF-8 that was read as Latin-1.
@@ -47,6 +49,8 @@ def split_quantity(text: str | None) -> tuple[float, str | None] | None:
     A comma is taken for a decimal one where it can be nothing else: 20,5 and 0,125, but not 1,500.
     """
     plain = text or ""
+    if len(plain) > _LONGEST:
+        return None
     for wrong, right in _MICRO:
         plain = plain.replace(wrong, right)
     found = _VALUE.fullmatch(_COMMA.sub(r"\1.\2", plain).strip())

@@ -15,7 +15,7 @@ from xml.parsers import expat
 LONGEST_TEXT = 4 * 1024 * 1024
 
 #: A number, and words after it.
-_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=\s|;|$)")
+_NUMBER = re.compile(r"([-+]?(?:\d++\.?\d*+|\.\d++)(?:[eE][-+]?\d++)?)(?=\s|;|$)")
 _COUNTS = frozenset({"tomo_n", "ref_n", "ref_on", "dark_n"})
 
 
