@@ -31,6 +31,7 @@ from tomovault.vault.area_formats import formats_of
 from tomovault.vault.asking import holder_name
 from tomovault.vault.fellows import read_fellows, rest_lease, watch_lease
 from tomovault.vault.foreman import Foreman, Running
+from tomovault.vault.site import Area
 from tomovault.vault.telling import tell
 from tomovault.vault.vault import Vault
 from tomovault.watch.area import AreaIdentity
@@ -393,7 +394,7 @@ class Clerk:
         for name in sorted(self._left):
             log.warning("area is in the catalogue but not in tomovault.yaml; its jobs wait", area=name)
         for name, area in self.vault.site.areas.items():
-            if name in self.watches or (area.host is None and not (self._lead.leads or self.foreman.leads)):
+            if name in self.watches or not self._is_mine(area):
                 continue
             if why := self.vault.unwatched(name):
                 log.warning("area is not watched from here", area=name, reason=why)
@@ -423,6 +424,10 @@ class Clerk:
                 )
             watch.start()
             self.watches = {**self.watches, name: watch}
+
+    def _is_mine(self, area: Area) -> bool:
+        """Whether this daemon may watch an area, as far as its machine lets it."""
+        return area.host is not None or self._lead.leads or self.foreman.leads
 
     def _stop_watches(self) -> None:
         for watch in self.watches.values():

@@ -49,8 +49,10 @@ class _Unbelieved:
 class Lookout:
     """Notes sweeps in the catalogue. Keeps in memory only what it told last, so that quiet areas cost nothing."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, *, only_settled: bool = False) -> None:
+        """With `only_settled` nothing is looked into while it may still be written."""
         self._vault = vault
+        self._only_settled = only_settled
         self._noted: dict[Candidate, tuple[str, bool]] = {}
         self._inspected_unsettled: dict[Candidate, datetime] = {}
         self._unbelieved: dict[str, dict[Candidate, _Unbelieved]] = {}
@@ -181,8 +183,8 @@ class Lookout:
     def _note(self, tx: Any, area: str, seen: Seen, now: datetime) -> bool:
         """Whether the candidate should be looked into now."""
         wants = self._vault.catalogue.note_candidate(tx, area, seen.candidate, seen.snapshot, seen.settled, now)
-        if seen.settled:
-            return wants
+        if seen.settled or self._only_settled:
+            return wants and seen.settled
         last = self._inspected_unsettled.get(seen.candidate)
         pause_s = max(30.0, self._vault.site.watch.quiet_s)
         if last is not None and (now - last).total_seconds() < pause_s:

@@ -1,0 +1,177 @@
+"""A census of an area: what scans are there, and what stands beside them that nobody has explained yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tomovault.catalog.census import Closure, census_found, failed_looks, files_of, walk_closures
+from tomovault.core.scan import FileState
+from tomovault.vault.job_folder import write_json
+from tomovault.vault.pages import name_of
+from tomovault.vault.vault import Vault
+from tomovault.watch.remainder import Remainder, Walked, walk_remainder
+
+#: Folders are told of on their own down to so many levels below the area.
+LEVELS = 3
+
+#: After so long somebody should have said what unexplained data is; nothing happens to it by itself.
+EXPLAIN_WITHIN = timedelta(days=90)
+
+#: Manifests that are kept in memory at a time: a walk goes through the folder of one scan after the other.
+_KEPT = 8
+
+
+@dataclass
+class Explained:
+    """Says of a file whether a scan explains it. Few manifests are in memory at a time."""
+
+    tx: Any
+    root: str
+    places: dict[str, list[Closure]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._files = lru_cache(maxsize=_KEPT)(lambda digest: files_of(self.tx, digest))
+        self._above = lru_cache(maxsize=1)(lambda folder: tuple(self._places_above(folder)))
+
+    def __call__(self, folder: str, state: FileState) -> bool:
+        """Where it is not known which files a scan has, every file in its folder may be its own."""
+        path = f"{folder}/{state.path}"
+        for place in self._above(folder):
+            for closure in self.places[place]:
+                files = self._files(closure.digest) if closure.digest is not None else closure.files
+                if files is None or path[len(place) + 1 :] in files:
+                    return True
+        return False
+
+    def is_in_a_scan(self, folder: str) -> bool:
+        """Whether the folder is that of a scan, or below it."""
+        return bool(self._above(folder))
+
+    def _places_above(self, folder: str) -> Iterator[str]:
+        while len(folder) >= len(self.root):
+            if folder in self.places:
+                yield folder
+            folder = os.path.dirname(folder)
+
+
+def find_remainder(vault: Vault, area: str, progress: Callable[[int, int], None]) -> tuple[list[Remainder], Walked]:
+    """What no scan explains in the area, that of most bytes first, and what was walked over.
+
+    `progress` is called with the files seen, and those that the file system has altogether, 0 where it does not say.
+    Raises OSError where the area cannot be read.
+    """
+    root = str(vault.area(area).path)
+    walked = Walked()
+    total = _files_on(root)
+    with vault.catalogue.reading() as tx:
+        explained = Explained(tx, root)
+        for closure in walk_closures(tx, area):
+            explained.places.setdefault(closure.root, []).append(closure)
+        found = []
+        for one in walk_remainder(root, explained, explained.is_in_a_scan, levels=LEVELS, walked=walked):
+            found.append(one)
+            progress(walked.files, max(total, walked.files))
+    return sorted(_joined(found), key=lambda one: (-one.bytes, one.folder)), walked
+
+
+def _joined(found: list[Remainder]) -> list[Remainder]:
+    """One for each folder and owner: a walk comes back to a folder after those below it."""
+    joined: dict[tuple[str, int], Remainder] = {}
+    for one in found:
+        key = (one.folder, one.uid)
+        old = joined.get(key)
+        joined[key] = (
+            one
+            if old is None
+            else Remainder(
+                one.folder,
+                one.uid,
+                old.files + one.files,
+                old.bytes + one.bytes,
+                max(old.newest_ns, one.newest_ns),
+                old.beside_scans or one.beside_scans,
+            )
+        )
+    return list(joined.values())
+
+
+def _files_on(root: str) -> int:
+    try:
+        space = os.statvfs(root)
+    except OSError:
+        return 0
+    return max(0, space.f_files - space.f_ffree)
+
+
+def census_page(vault: Vault, tx: Any, area: str, found: list[Remainder], walked: Walked, now: datetime) -> Any:
+    """What the census found; kept in `run/census` of the site, so that the next one knows since when it is there."""
+    since = {row["folder"]: row["since"] for row in last_census(vault, area).get("unexplained", [])}
+    scans = [
+        {"format": s.format, "verdict": s.verdict, "scans": s.scans, "files": s.files, "bytes": s.bytes}
+        for s in census_found(tx, area)
+    ]
+    return {
+        "at": _time(now),
+        "area": area,
+        "folders": walked.folders,
+        "files": walked.files,
+        "bytes": walked.bytes,
+        "scans": scans,
+        "failed_jobs": failed_looks(tx, area),
+        "unreadable": [{"path": name_of(path), "reason": reason} for path, reason in walked.unreadable],
+        "unexplained": [_row(one, since, now) for one in found],
+    }
+
+
+def _row(one: Remainder, since: Mapping[str, str], now: datetime) -> dict[str, Any]:
+    folder = name_of(one.folder)
+    first = since.get(folder, _time(now))
+    return {
+        "folder": folder,
+        "owner": _owner(one.uid),
+        "files": one.files,
+        "bytes": one.bytes,
+        "newest": _time(datetime.fromtimestamp(max(0, one.newest_ns) / 1e9, UTC)),
+        "beside_scans": one.beside_scans,
+        "since": first,
+        "deadline": _time(datetime.fromisoformat(first) + EXPLAIN_WITHIN),
+    }
+
+
+def last_census(vault: Vault, area: str) -> dict[str, Any]:
+    """What the last census of an area found, empty where there was none."""
+    try:
+        page: dict[str, Any] = json.loads(_place(vault, area).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return page
+
+
+def keep_census(vault: Vault, page: Mapping[str, Any]) -> None:
+    """The page is there for the next census."""
+    place = _place(vault, page["area"])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place, dict(page), durable=False)
+
+
+def _place(vault: Vault, area: str) -> Path:
+    return vault.run_folder / "census" / f"{area}.json"
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
