@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from datetime import UTC, timedelta
 
@@ -7,8 +8,8 @@ from hypothesis import strategies as st
 
 from tomovault.core.known import Job, JobStatus, Permit, Pin, RemovalPhase, facts_of
 from tomovault.core.life import Facts, Stage, Status, may_go, standings
-from tomovault.core.replica import Form, ReplicaState, TierClass
-from tomovault.core.scan import Certificate, Verdict
+from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
+from tomovault.core.scan import Certificate, Condition, Verdict
 from tomovault.policy.decide import (
     AreaFacts,
     PruneChoice,
@@ -322,6 +323,26 @@ def test_values(archived, area, now):
     assert values["replicas"]("tape", None) == values["replicas"]("archive", 10 * DAY) == 2
     assert values["replicas"]("archive", 8 * DAY) == 0
     assert values["replicas"]("server", None) == 1
+
+
+@pytest.mark.parametrize(("value", "known"), [(1500, 1500), (1500.0, 1500), (0, 0), (2**31, 2**31)])
+def test_a_count(scan, area, now, value, known):
+    assert (
+        values_of(scan(conditions={"n_projections": Condition(value, None, "x")}), area(), now)["n_projections"]
+        == known
+    )
+
+
+@pytest.mark.parametrize("value", [2**31 + 1, -1, 1500.5, math.inf, math.nan, 10**400, "1500", True, None])
+def test_a_count_that_is_none_is_not_known(scan, area, now, value):
+    values = values_of(scan(conditions={"frame_width": Condition(value, None, "x")}), area(), now)
+    assert values["width"] is None
+    assert values["pixels"] is None
+
+
+def test_a_copy_of_another_product_is_no_copy_of_the_original(scan, replica, area, now):
+    lossy = [replica(name, product=ProductKind.REDUCED) for name in ("t1", "t2")]
+    assert not values_of(scan(*lossy), area(), now)["archived"]
 
 
 def test_age_counts_from_the_first_sight_and_never_from_the_future(scan, area, now):

@@ -183,7 +183,8 @@ class KnownScan:
         product = self.product(kind)
         if product is None:
             return ()
-        return tuple(r for r in self.replicas if r.digest == product.digest and r.live and form in (None, r.form))
+        mine = (r for r in self.replicas if (r.product, r.digest) == (kind, product.digest))
+        return tuple(r for r in mine if r.live and form in (None, r.form))
 
     @property
     def left_nothing(self) -> bool:

@@ -28,6 +28,9 @@ from tomovault.policy.reading import Verdict, evaluate, leaves, may_come
 #: An archiving that has waited in vain for so long is not counted on.
 _HOPED_FOR = timedelta(days=1)
 
+#: A count among the conditions of a scan is whole and at most this; another number is a damaged header, and not known.
+MOST_COUNTED = 2**31
+
 
 @dataclass(frozen=True)
 class AreaFacts:
@@ -436,6 +439,7 @@ def _made(scan: KnownScan, kind: ProductKind) -> bool:
 
 def _whole(scan: KnownScan, key: str) -> int | None:
     condition = scan.conditions.get(key)
-    if condition is None or isinstance(condition.value, (str, bool)) or condition.value is None:
+    value = None if condition is None else condition.value
+    if value is None or isinstance(value, (str, bool)) or not 0 <= value <= MOST_COUNTED or value != int(value):
         return None
-    return round(condition.value)
+    return int(value)

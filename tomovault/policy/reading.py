@@ -155,19 +155,20 @@ def _outlook(tree: Expression, values: Mapping[str, Any]) -> frozenset[bool | No
             reached = frozenset(_join([a, b], decided_by=decided_by) for a in reached for b in other)
         return reached
     now = _look(tree, values).holds
-    return frozenset({now, *_later(tree, now)})
+    return frozenset({now, *(answer for answer in (True, False) if may_turn(tree, answer, known=now is not None))})
 
 
-def _later(leaf: Leaf, now: bool | None) -> tuple[bool, ...]:
+def may_turn(leaf: Leaf, answer: bool, *, known: bool = True) -> bool:
+    """Whether a term may have that answer later by itself, whatever it says now; `known`: whether it says anything."""
     if isinstance(leaf, Flag):
-        return (True,) if leaf.term in COMING else ()
+        return answer and leaf.term in COMING
     if isinstance(leaf, Replicas):
-        return (True, False)
+        return True
     if isinstance(leaf, Compare) and leaf.term == "usage":
-        return (True, False)
+        return True
     if isinstance(leaf, Compare) and leaf.term == "age":
-        return (leaf.sign in (">", ">=", "!="),) if now is not None else ()
-    return ()
+        return known and (leaf.sign in (">", ">=", "!=")) is answer
+    return False
 
 
-__all__ = ["CountReplicas", "Term", "Verdict", "evaluate", "leaves", "may_come"]
+__all__ = ["CountReplicas", "Term", "Verdict", "evaluate", "leaves", "may_come", "may_turn"]
