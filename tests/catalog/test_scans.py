@@ -232,3 +232,20 @@ def test_a_whole_catalogue_is_gone_through_some_at_a_time(site, make, now, monke
         monkeypatch.setattr(scans, "known_many", lambda tx, ids: read.append(len(ids)) or known_many(tx, ids))
         assert next(site.walk_scans(tx)).name == "n0"
         assert read == [2]
+
+
+def test_a_walk_over_all_scans_may_be_left_early(site, make, now, monkeypatch):
+    monkeypatch.setattr(scans, "_AT_A_TIME", 1)
+    with site.writing() as tx:
+        for name in "abc":
+            site.record_inspected(tx, "inhouse", make.inspected(make.report(f"/data/inhouse/{name}")), now)
+    with site.reading() as tx:
+        walk = site.walk_scans(tx)
+        first = next(walk)
+        assert site.known(tx, first.id) == first  # other questions in between
+        second = next(walk)
+    with site.reading() as tx:
+        assert [s.id for s in site.walk_scans(tx)][:2] == [first.id, second.id]
+    del walk
+    with site.reading() as tx:
+        assert len(site.list_scans(tx)) == 3

@@ -20,6 +20,7 @@ from tomovault.catalog import (
     candidates,
     destructions,
     engine,
+    holding,
     inspections,
     jobs,
     joins,
@@ -153,6 +154,9 @@ class Catalogue:
     find_scans = staticmethod(scans.find_scans)
     list_scans = staticmethod(scans.list_scans)
     walk_scans = staticmethod(scans.walk_scans)
+    walk_holding = staticmethod(holding.walk_holding)
+    walk_wanted = staticmethod(holding.walk_wanted)
+    count_holding = staticmethod(holding.count_holding)
     list_due = staticmethod(scans.list_due)
     set_next_due = staticmethod(scans.set_next_due)
     area_of = staticmethod(scans.area_of)

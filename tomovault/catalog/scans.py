@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy import Row, Select, func, or_, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
@@ -60,17 +62,22 @@ def walk_scans(tx: Tx, areas: Collection[str] | None = None, *, newest_first: bo
 
     With `newest_first` the newest acquisition comes first; of one without a date, when it was first seen.
     """
-    scan = tables.scan
-    query = select(scan.c.id)
+    query = select(tables.scan.c.id)
     if areas is not None:
-        query = query.where(scan.c.area.in_(sorted(areas)))
+        query = query.where(tables.scan.c.area.in_(sorted(areas)))
+    return walk_chosen(tx, query, newest_first=newest_first)
+
+
+def walk_chosen(tx: Tx, ids: Select[Any], *, newest_first: bool = False) -> Iterator[KnownScan]:
+    """As `walk_scans`, the scans whose ids a query of scans gives."""
+    scan = tables.scan
     if newest_first:
-        query = query.order_by(func.coalesce(scan.c.acquired_at, scan.c.first_seen_at).desc(), scan.c.id)
+        query = ids.order_by(func.coalesce(scan.c.acquired_at, scan.c.first_seen_at).desc(), scan.c.id)
     else:
-        query = query.order_by(scan.c.first_seen_at, scan.c.id)
-    ids = [row.id for row in tx.rows(query)]
-    for start in range(0, len(ids), _AT_A_TIME):
-        yield from known_many(tx, ids[start : start + _AT_A_TIME])
+        query = ids.order_by(scan.c.first_seen_at, scan.c.id)
+    with contextlib.closing(tx.stream(query)) as rows:
+        while batch := [row.id for row in itertools.islice(rows, _AT_A_TIME)]:
+            yield from known_many(tx, batch)
 
 
 def find_scans(tx: Tx, text: str) -> list[Found]:
