@@ -6,7 +6,7 @@ import base64
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,13 +18,16 @@ from tomovault.core.life import Stage, Standing, Status, step_of
 from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
 from tomovault.core.transfer import Transfer
 from tomovault.core.wire import to_plain
-from tomovault.policy.decide import AreaFacts, values_of
+from tomovault.policy.decide import AreaFacts
+from tomovault.policy.document import STAGE_OF
 from tomovault.policy.expression import parse_expression
-from tomovault.policy.reading import evaluate
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.places import absent_places
 from tomovault.vault.restored import restored_places
 from tomovault.vault.vault import Vault, View
+
+#: What a rule makes due for one scan; what goes is chosen for a whole area.
+_DUE_BY_A_RULE = STAGE_OF.keys() - {"prune"}
 
 #: So many suspect copies are told at a time.
 _SUSPECTS = 50
@@ -245,10 +248,23 @@ def _is_put_off(job: Job) -> bool:
     return job.status is JobStatus.TODO and job.attempts == 0 and bool(job.error)
 
 
-def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None) -> Iterator[View]:
-    """Every scan that the site knows, newest first; some are in memory at a time."""
+def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None, sentence: str = "") -> Iterator[View]:
+    """Every scan that the site knows, or that a rule's sentence holds for, newest first; some are in memory at a time.
+
+    Raises UserError, with a caret, for a sentence that is none.
+    """
     areas = {name: vault.area_facts(tx, name) for name in vault.site.areas if area in (None, name)}
-    for scan in vault.catalogue.walk_scans(tx, areas, newest_first=True):
+    if sentence:
+        scans = vault.catalogue.walk_holding(tx, parse_expression(sentence), areas, now, newest_first=True)
+    else:
+        scans = vault.catalogue.walk_scans(tx, areas, newest_first=True)
+    return _views(vault, scans, areas, now)
+
+
+def _views(
+    vault: Vault, scans: Iterator[KnownScan], areas: Mapping[str, AreaFacts], now: datetime
+) -> Generator[View, None, None]:
+    for scan in scans:
         yield vault.view(scan, areas[scan.area], now)
 
 
@@ -415,13 +431,6 @@ def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
     return {"at": _time(now), "quarantine": sorted(rows, key=lambda r: str(r["granted_at"]), reverse=True)}
 
 
-def filter_views(vault: Vault, tx: Any, views: Iterable[View], sentence: str, now: datetime) -> Iterator[View]:
-    """Only the views that a rule's sentence holds for. Raises UserError, with a caret, for a sentence that is none."""
-    condition = parse_expression(sentence)
-    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas}
-    return (v for v in views if evaluate(condition, values_of(v.scan, areas[v.scan.area], now)).value)
-
-
 def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = None) -> dict[str, Any]:
     """What each rule would have done now, and the bytes that would go from each area; nothing is touched."""
     rules: dict[str, dict[str, Any]] = {}
@@ -436,8 +445,10 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
                 rules.setdefault(
                     policy.cite(one), {"rule": policy.cite(one), "action": one.do, "scans": [], "bytes_freed": {}}
                 )
-        views = (vault.view(s, facts, now) for s in vault.catalogue.walk_scans(tx, [area]))
-        for view in views:
+        # A stage is due only by a rule that holds; what else decides is asked of the scans that are left.
+        asked = [one.name for one in policy.rules if policy.cite(one) in rules and one.do in _DUE_BY_A_RULE]
+        scans = vault.catalogue.walk_wanted(tx, policy, asked, facts, now)
+        for view in _views(vault, scans, {area: facts}, now):
             for stage, standing in view.standings.items():
                 cited = view.wants.by.get(stage, "")
                 if standing.status is Status.DUE and cited in rules and stage is not Stage.PRUNED:

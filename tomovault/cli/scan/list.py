@@ -30,7 +30,7 @@ def command(area: str | None, sentence: str | None, limit: int | None, everythin
     """
     from tomovault.cli._table import table
     from tomovault.core.errors import UserError
-    from tomovault.vault.pages import filter_views, scan_line, views_of
+    from tomovault.vault.pages import scan_line, views_of
     from tomovault.vault.sizes import show_bytes
 
     vault = open_vault()
@@ -38,8 +38,7 @@ def command(area: str | None, sentence: str | None, limit: int | None, everythin
     if area is not None and area not in vault.site.areas:
         raise UserError(f"there is no area {area!r}", hint="the site has: " + ", ".join(vault.site.areas))
     with vault.catalogue.reading() as tx:
-        views = views_of(vault, tx, now, area=area)
-        chosen = filter_views(vault, tx, views, sentence, now) if sentence else views
+        chosen = views_of(vault, tx, now, area=area, sentence=sentence or "")
         lines = (scan_line(view) for view in chosen if everything or not view.scan.left_nothing)
         if as_json:
             say_json_list("scans", islice(lines, limit))
