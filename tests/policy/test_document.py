@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,11 @@ def test_every_action_knows_its_settings():
         ("do: verify", "needs 'verified_within'"),
         ("do: verify, with: {verified_within: 1h}", "once a day at most"),
         ("do: pack, wen: complete", "did you mean 'when'"),
+        ("do: pack, from: 2027-02-30", "no day or time that there is"),
+        ("do: pack, until: 2027-03-01T12:00", "has no zone"),
+        ("do: pack, until: soon", "is not a date"),
+        ("do: pack, from: 2027-03-01, until: 2027-03-01", "ends before it begins"),
+        ("do: pack, form: 2027-03-01", "did you mean 'from'"),
         ("when: complete", "'do' is missing"),
     ],
 )
@@ -99,6 +105,23 @@ def test_a_mistake_in_a_sentence_is_shown_where_it_stands():
     assert problems_of(head + '    when: "complete and sise > 3"\n')[0].startswith("p.yaml:6:25:")
     assert problems_of(head + "    when: |\n      complete and\n        sise > 3\n")[0].startswith("p.yaml:8:9:")
     assert problems_of(head + "    when: >\n      complete\n      and sise > 3\n")[0].startswith("p.yaml:")
+
+
+def test_a_date_that_there_is_not_is_shown_where_it_stands():
+    text = "name: a\nversion: 1\nrules:\n  - name: r\n    do: pack\n    until: 2027-02-29\n"
+    (problem,) = problems_of(text)
+    assert problem.startswith("p.yaml:6:12: '2027-02-29' is no day")
+
+
+def test_dates_are_midnights_in_utc_and_until_is_the_first_moment_without():
+    rule = parse_policy(
+        "name: a\nversion: 1\nrules: [{name: r, do: pack, from: 2027-03-01, until: 2027-04-01T00:00+02:00}]", "p"
+    ).rules[0]
+    start, end = datetime(2027, 3, 1, tzinfo=UTC), datetime(2027, 3, 31, 22, tzinfo=UTC)
+    instant = timedelta(microseconds=1)
+    assert [rule.is_in_force(at) for at in (start - instant, start, end - instant, end)] == [False, True, True, False]
+    assert rule.is_over(end)
+    assert not rule.has_begun(start - instant)
 
 
 def test_two_rules_of_one_name():

@@ -1,8 +1,11 @@
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tomovault.core.errors import UserError
+from tomovault.policy.calendar import Months
 from tomovault.policy.expression import And, Flag, Not, Or, parse_expression
 
 
@@ -23,6 +26,7 @@ def test_precedence():
         "volume accepted or not volume",
         "beamline = ID19 and sample != 'a b' and proposal not in (ma1, \"x y\")",
         "size < 2 GB and size >= 1.5GiB and usage < 85%",
+        "usage > 85 % and age > 6 months and not (age > 1 year or age >= 2y)",
         "width == 2048 and height > 100 and pixels < 4e6 and n_projections >= 1500 and files > 10",
         "owner = notable",
         "sample = information and owner = origin",
@@ -48,6 +52,14 @@ def test_sentences(text):
         ("complete && packed", "1:10", "'&'"),
         ("age > 30x", "1:7", "not a duration"),
         ("size < 30d", "1:8", "not a size"),
+        ("age > 30 days", "1:7", "write it as 36h, 30d, 2w, 6 months or 1 year"),
+        ("age > 6 monhts", "1:7", "write it as 36h, 30d, 2w, 6 months or 1 year"),
+        ("age > 6M", "1:7", "write it as"),
+        ("age > 101 years", "1:7", "longer than a hundred years"),
+        ("size > 85 %", "1:8", "not a size"),
+        ("size > 8 TX", "1:8", "'8 TX' is not a size"),
+        ("files > 6 months", "1:9", "not a number"),
+        ("replicas(tape, verified within 1y) > 1", "1:32", "write 365d"),
         ("usage > hihg", "1:9", "did you mean 'high'"),
         ("usage > 185%", "1:9", "not a share"),
         ("area > x", "1:6", "cannot be '>'"),
@@ -72,6 +84,17 @@ def test_mistakes_have_a_place_and_a_hint(text, place, word):
     first = caught.value.message.splitlines()[0]
     assert first.startswith(f"when:{place}: "), first
     assert word in first
+
+
+def test_an_age_in_months_stays_one():
+    assert parse_expression("age > 6 months").value == Months(6)
+    assert parse_expression("age < 2 years").value == Months(24)
+    assert parse_expression("age < 5m").value == timedelta(minutes=5)
+
+
+def test_a_word_after_a_number_is_no_unit_where_it_joins_terms():
+    assert isinstance(parse_expression("files > 3 and complete"), And)
+    assert isinstance(parse_expression("files > 3 or complete"), Or)
 
 
 def test_every_wrong_term_is_reported():

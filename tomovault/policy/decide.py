@@ -21,15 +21,18 @@ from tomovault.core.replica import (
 from tomovault.core.scan import Verdict as ScanVerdict
 from tomovault.core.scan import has_slices
 from tomovault.core.weighing import weigh_removal
+from tomovault.policy.calendar import Months, later_by, show_moment, turning_points
 from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
-from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas
-from tomovault.policy.reading import Verdict, evaluate, leaves, may_come
+from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas, Value
+from tomovault.policy.reading import Term, Verdict, evaluate, leaves, may_come
 
 #: An archiving that has waited in vain for so long is not counted on.
 _HOPED_FOR = timedelta(days=1)
 
 #: A count among the conditions of a scan is whole and at most this; another number is a damaged header, and not known.
 MOST_COUNTED = 2**31
+
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ class AreaFacts:
 
 @dataclass(frozen=True)
 class Match:
-    """A rule with what its sentence says of a scan; `coming` when it may hold later by itself."""
+    """A rule with what its sentence and its dates say of a scan; `coming` when it may hold later by itself. Out of its
+    dates a rule says nothing, and there is no doubt about that.
+    """
 
     rule: Rule
     verdict: Verdict
@@ -118,7 +123,8 @@ def values_of(scan: KnownScan, area: AreaFacts, now: datetime, *, copies: int = 
     Age counts since the acquisition, else since the scan was first seen; one from the future is not known.
     """
     originals = scan.replicas_of(ProductKind.ORIGINAL)
-    age = now - (scan.acquired_at or scan.first_seen_at)
+    start = scan.acquired_at or scan.first_seen_at
+    age = now - start
     width, height = (_whole(scan, key) for key in ("frame_width", "frame_height"))
 
     def count(tier: str, within: timedelta | None) -> int:
@@ -139,6 +145,8 @@ def values_of(scan: KnownScan, area: AreaFacts, now: datetime, *, copies: int = 
         "proposal": scan.proposal,
         "owner": scan.owner,
         "sample": scan.sample,
+        "now": now,
+        "start": start,
         "age": age if age >= timedelta(0) else None,
         "size": scan.bytes,
         "files": scan.files,
@@ -255,20 +263,31 @@ def _is_relied_on(replica: Replica, area: AreaFacts) -> bool:
 
 
 def next_look(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> datetime | None:
-    """When the passing of time alone will change what the rules say, or what holds it back; None for never."""
+    """When the passing of time alone will change what the rules say, or what holds it back; None for never.
+
+    A rule's own dates are met to the moment.
+    """
     start = scan.acquired_at or scan.first_seen_at
     moments = [pin.until for pin in scan.pins]
     verified = [(r, r.verified_at) for r in scan.replicas if r.good and r.verified_at is not None]
-    moments.extend(at + policy.recency.of(r.tier_class) for r, at in verified)
+    moments.extend(later_by(at, policy.recency.of(r.tier_class)) for r, at in verified)
     for rule in policy.rules:
         for leaf in leaves(rule.condition):
-            if isinstance(leaf, Compare) and leaf.term == "age" and isinstance(leaf.value, timedelta):
-                moments.extend((start, start + leaf.value))
+            if isinstance(leaf, Compare) and leaf.term == "age":
+                moments.extend((start, *_ages(start, leaf.value)))
             elif isinstance(leaf, Replicas) and leaf.within is not None:
-                moments.extend(at + leaf.within for _, at in verified)
+                moments.extend(later_by(at, leaf.within) for _, at in verified)
     # A period ends with its last instant: the first moment at which the answer differs comes right after it.
-    ahead = [moment for moment in moments if moment >= now]
-    return min(ahead) + timedelta(microseconds=1) if ahead else None
+    ahead = [later_by(moment, _INSTANT) for moment in moments if moment >= now]
+    dates = [date for rule in policy.rules for date in (rule.starts, rule.until) if date is not None and date > now]
+    return min((*ahead, *dates), default=None)
+
+
+def _ages(start: datetime, age: Value) -> tuple[datetime, ...]:
+    """The last moments before what began at `start` is that old, and older."""
+    if isinstance(age, Months):
+        return turning_points(start, age)
+    return (later_by(start, age),) if isinstance(age, timedelta) else ()
 
 
 def bytes_to_free(area: AreaFacts) -> int:
@@ -307,11 +326,22 @@ def _scrub_period(replica: Replica, policy: Policy, rules: Iterable[Rule]) -> ti
 
 
 def _read(policy: Policy, values: Mapping[str, Any]) -> tuple[Match, ...]:
-    return tuple(
-        Match(rule, verdict, verdict.value or may_come(rule.condition, values))
-        for rule in policy.ordered()
-        for verdict in (evaluate(rule.condition, values),)
-    )
+    return tuple(_match(rule, values) for rule in policy.ordered())
+
+
+def _match(rule: Rule, values: Mapping[str, Any]) -> Match:
+    verdict, now = evaluate(rule.condition, values), values["now"]
+    if rule.is_in_force(now):
+        return Match(rule, verdict, verdict.value or may_come(rule.condition, values))
+    out = Term(_why_not_in_force(rule, now), "", False)
+    coming = not rule.is_over(now) and may_come(rule.condition, values)
+    return Match(rule, Verdict(False, (out, *verdict.terms)), coming)
+
+
+def _why_not_in_force(rule: Rule, now: datetime) -> str:
+    if rule.until is not None and rule.is_over(now):
+        return f"over since {show_moment(rule.until)}"
+    return f"not before {show_moment(rule.starts)}" if rule.starts is not None else ""
 
 
 def _first(matches: Iterable[Match]) -> Match | None:

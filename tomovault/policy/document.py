@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from string import Formatter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tomovault.core.life import Stage
 from tomovault.core.replica import LEAST_COPIES, Form, TierClass
+from tomovault.policy.calendar import parse_moment, show_moment
 from tomovault.policy.expression import Expression, WrongExpression, read_expression
 from tomovault.policy.quantity import show_found
 from tomovault.policy.yaml_text import Duration, Fault, Size, Strict, Whole, Word, faults, nearest, parse
@@ -55,6 +56,8 @@ NEEDED_BY: Mapping[str, frozenset[str]] = {
     "verify": frozenset({"verified_within"}),
 }
 
+Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+
 #: What the `path` of a `replicate` rule may name.
 PATH_FIELDS = frozenset({"proposal", "sample", "owner", "beamline", "format", "area"})
 
@@ -95,11 +98,15 @@ class Limits(Strict):
 
 
 class Rule(Strict):
-    """When the sentence `when` holds for a scan, the result of the action `do` is wanted."""
+    """When the sentence `when` holds for a scan, the result of the action `do` is wanted: between the moment `from` and
+    the one `until`, which is the first at which it is not wanted any more, where they are given.
+    """
 
     name: Word
     do: ActionName
     when: str = "true"
+    starts: Moment | None = Field(default=None, alias="from")
+    until: Moment | None = None
     settings: Settings = Field(default=Settings(), alias="with")
     order: Whole = 0
     limits: Limits = Limits()
@@ -139,6 +146,8 @@ class Rule(Strict):
             for i, do in enumerate(self.settings.actions)
             if do not in STAGE_OF
         )
+        if self.starts is not None and self.until is not None and self.until <= self.starts:
+            found.append(Fault(f"it ends before it begins, on {show_moment(self.starts)}", ("until",)))
         if self.do != "prune" and self.limits != Limits():
             found.append(Fault(f"only 'prune' knows limits, {self.do!r} does not", ("limits",), at_key=True))
         period = self.settings.verified_within
@@ -156,6 +165,18 @@ class Rule(Strict):
     def condition(self) -> Expression:
         """The sentence, read."""
         return read_expression(self.when)
+
+    def has_begun(self, now: datetime) -> bool:
+        """Whether its `from` is not ahead."""
+        return self.starts is None or self.starts <= now
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its `until` is reached: it never says anything any more."""
+        return self.until is not None and self.until <= now
+
+    def is_in_force(self, now: datetime) -> bool:
+        """Whether `now` is one of its dates."""
+        return self.has_begun(now) and not self.is_over(now)
 
 
 def _problems_of_copy(settings: Settings) -> Iterator[Fault]:

@@ -19,6 +19,7 @@ from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, VisitError
 
 from tomovault.core.errors import UserError
+from tomovault.policy.calendar import Months, parse_months
 from tomovault.policy.quantity import parse_duration, parse_percent, parse_size
 from tomovault.policy.yaml_text import Fault, Spot, nearest, point_at
 
@@ -79,13 +80,13 @@ value: NAME | QUANTITY | QUOTED
 NOT: "not"
 SIGN: "<=" | ">=" | "==" | "!=" | "=" | "<" | ">"
 NAME.-1: /[^\W\d][\w.*-]*/
-QUANTITY: /\d[\w.]*(%|[ ][kKMGTP]?i?B\b)?/
+QUANTITY: /\d[\d.]*[ ](?!(and|or|not|in)\b)[A-Za-z]+|\d[\d.]*[ ]?%|\d[\w.]*/
 QUOTED: /"[^"\n]*"|'[^'\n]*'/
 %import common.WS
 %ignore WS
 """
 
-Value = bool | str | int | float | timedelta
+Value = bool | str | int | float | timedelta | Months
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ class Flag:
 
 @dataclass(frozen=True)
 class Compare:
-    """A term, a sign and a value of its kind. `high` and `low` stay words, for they belong to the area."""
+    """A term, a sign and a value of its kind. `high` and `low` stay words, for they belong to the area, and an age in
+    months or years stays one by the calendar.
+    """
 
     term: str
     sign: str
@@ -277,7 +280,7 @@ class _Builder(Transformer[Token, Any]):
 
     def replicas(self, meta: Any, parts: list[Token | None]) -> Expression:
         tier, within, sign, value = (cast(Token, part) for part in parts)
-        period = None if within is None else cast(timedelta, self._read(Kind.DURATION, within))
+        period = None if within is None else cast(timedelta, self._fixed(within))
         count = self._read(Kind.NUMBER, value)
         if not isinstance(count, int):
             self._wrong(value, "copies are counted in whole numbers")
@@ -302,6 +305,14 @@ class _Builder(Transformer[Token, Any]):
             self._wrong(token, f"{wrong}{extra}")
         return 0
 
+    def _fixed(self, token: Token) -> Value:
+        """A period whose length is the same whenever it begins."""
+        period = self._read(Kind.DURATION, token)
+        if isinstance(period, Months):
+            self._wrong(token, f"for copies a period of fixed length is needed: write {period.usual.days}d")
+            return timedelta(0)
+        return period
+
     def _wrong(self, token: Token, text: str) -> None:
         self.found.append(Fault(text, offset=((token.line or 1) - 1, (token.column or 1) - 1)))
 
@@ -324,11 +335,20 @@ def _parse_number(text: str) -> int | float:
         raise ValueError(f"{text!r} is not a number") from None
 
 
+def _parse_age(text: str) -> timedelta | Months:
+    try:
+        return parse_months(text) or parse_duration(text)
+    except ValueError as wrong:
+        if "hundred years" in str(wrong):
+            raise
+        raise ValueError(f"{text!r} is not a duration; write it as 36h, 30d, 2w, 6 months or 1 year") from None
+
+
 _VALUE_OF: dict[Kind, Callable[[str], Value]] = {
     Kind.TEXT: str,
     Kind.NUMBER: _parse_number,
     Kind.SIZE: parse_size,
-    Kind.DURATION: parse_duration,
+    Kind.DURATION: _parse_age,
     Kind.USAGE: parse_percent,
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from tomovault.policy.calendar import Months, months_before
 from tomovault.policy.expression import (
     TERMS,
     VOLUME_ACCEPTED,
@@ -71,7 +72,8 @@ def evaluate(tree: Expression, values: Mapping[str, Any]) -> Verdict:
     """Whether the sentence holds for these values.
 
     `values` maps terms to bool, str, int, float or timedelta, or None where it is not known; 'high' and 'low'
-    to the area's watermarks, and 'replicas' to a `CountReplicas`. Every term is looked at, for the explanation.
+    to the area's watermarks, 'replicas' to a `CountReplicas`, and 'now' and 'start', from which an age counts, to aware
+    times, which an age in months is told from. Every term is looked at, for the explanation.
     """
     terms: list[Term] = []
     answer = _answer(tree, values, terms)
@@ -126,6 +128,9 @@ def _look(leaf: Leaf, values: Mapping[str, Any]) -> Term:
         return Term(leaf.text, str(found), (found in leaf.values) is not leaf.negated)
     wanted = leaf.value
     shown = _shown(leaf.term, found)
+    if isinstance(wanted, Months):
+        # What is as old as six months began when it was six months earlier.
+        return Term(leaf.text, shown, _SIGNS[leaf.sign](months_before(values["now"], wanted), values["start"]))
     if TERMS[leaf.term] is Kind.USAGE and isinstance(wanted, str):
         shown = f"{shown}, {wanted} is {_shown(leaf.term, values[wanted])}"
         wanted = values[wanted]
