@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from tomovault.policy.calendar import (
 
 INSTANT = timedelta(microseconds=1)
 MOMENTS = st.datetimes(timezones=st.just(UTC))
-SANE = st.datetimes(datetime(1900, 1, 1), datetime(2400, 1, 1), timezones=st.just(UTC))
+SANE = st.datetimes(datetime.fromisoformat("1900-01-01"), datetime.fromisoformat("2400-01-01"), timezones=st.just(UTC))
 MONTHS = st.integers(0, 1200).map(Months)
 ENDS = st.builds(
     lambda year, month, micro: datetime(year, month, 1, tzinfo=UTC) + micro * INSTANT,
@@ -87,7 +88,7 @@ def test_more_months_are_longer_and_as_long_as_is_said(now, counts):
 @given(ENDS | SANE, st.integers(0, 40).map(Months))
 def test_between_its_turning_points_the_age_of_a_scan_says_the_same(start, months):
     points = sorted({start, *turning_points(start, months)})
-    spans = [(a + INSTANT, b) for a, b in zip(points, points[1:], strict=False)] + [
+    spans = [(a + INSTANT, b) for a, b in pairwise(points)] + [
         (points[-1] + INSTANT, later_by(points[-1], timedelta(days=4000)))
     ]
     for first, last in spans:

@@ -1,6 +1,6 @@
 """Rules with dates, and ages by the calendar, as a scan meets them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -102,7 +102,7 @@ AGES = st.one_of(
     st.integers(0, 3).map("{}y".format),
     st.integers(0, 900).map("{}d".format),
 )
-DATES = st.none() | st.dates(datetime(2027, 1, 1).date(), datetime(2031, 1, 1).date())
+DATES = st.none() | st.dates(date(2027, 1, 1), date(2031, 1, 1))
 
 
 def _rules(sentence, starts, until):
@@ -128,7 +128,7 @@ def test_no_date_is_ever_an_error(sign, age, starts, until, acquired, now):
     AGES,
     DATES,
     DATES,
-    st.datetimes(datetime(2027, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
+    st.datetimes(datetime.fromisoformat("2027-01-01"), datetime.fromisoformat("2030-01-01"), timezones=st.just(UTC)),
     st.timedeltas(timedelta(0), timedelta(days=1200)),
     st.floats(0, 1),
 )

@@ -32,10 +32,14 @@ from tomovault.policy.quantity import show_duration, show_percent, show_size
 #: The number of good copies on a tier or class of tiers, of those re-read within a period if one is given.
 CountReplicas = Callable[[str, timedelta | None], int]
 
+#: What else a term may say than it does now.
+_Others = Callable[[Leaf, bool | None], tuple[bool, ...]]
+
 #: Terms that the next steps of the life, or the passing of time, may still make true.
 COMING = frozenset({"complete", "packed", "archived", "previewed", "volume", VOLUME_ACCEPTED})
 
-_SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
+#: What each sign asks of what was found and what is wanted.
+SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     "=": operator.eq,
@@ -82,7 +86,12 @@ def evaluate(tree: Expression, values: Mapping[str, Any]) -> Verdict:
 
 def may_come(tree: Expression, values: Mapping[str, Any]) -> bool:
     """Whether the sentence holds now, or may hold later by itself: by a step done, by age, or by a fuller area."""
-    return True in _outlook(tree, values)
+    return True in _outlook(tree, values, _later)
+
+
+def holds_for_some_usage(tree: Expression, values: Mapping[str, Any]) -> bool:
+    """Whether the sentence would hold now if the area were more or less full."""
+    return True in _outlook(tree, values, _by_usage)
 
 
 def leaves(tree: Expression) -> tuple[Leaf, ...]:
@@ -118,7 +127,7 @@ def _look(leaf: Leaf, values: Mapping[str, Any]) -> Term:
         return Term(leaf.text, "", True)
     if isinstance(leaf, Replicas):
         count = values["replicas"](leaf.tier, leaf.within)
-        return Term(leaf.text, str(count), _SIGNS[leaf.sign](count, leaf.value))
+        return Term(leaf.text, str(count), SIGNS[leaf.sign](count, leaf.value))
     found = values.get(leaf.term)
     if found is None:
         return Term(leaf.text, "not known", None)
@@ -130,11 +139,11 @@ def _look(leaf: Leaf, values: Mapping[str, Any]) -> Term:
     shown = _shown(leaf.term, found)
     if isinstance(wanted, Months):
         # What is as old as six months began when it was six months earlier.
-        return Term(leaf.text, shown, _SIGNS[leaf.sign](months_before(values["now"], wanted), values["start"]))
+        return Term(leaf.text, shown, SIGNS[leaf.sign](months_before(values["now"], wanted), values["start"]))
     if TERMS[leaf.term] is Kind.USAGE and isinstance(wanted, str):
         shown = f"{shown}, {wanted} is {_shown(leaf.term, values[wanted])}"
         wanted = values[wanted]
-    return Term(leaf.text, shown, _SIGNS[leaf.sign](found, wanted))
+    return Term(leaf.text, shown, SIGNS[leaf.sign](found, wanted))
 
 
 def _shown(term: str, found: Any) -> str:
@@ -148,19 +157,27 @@ def _shown(term: str, found: Any) -> str:
     return str(found)
 
 
-def _outlook(tree: Expression, values: Mapping[str, Any]) -> frozenset[bool | None]:
-    """Answers that the sentence may have, now or later."""
+def _outlook(tree: Expression, values: Mapping[str, Any], others: _Others) -> frozenset[bool | None]:
+    """Answers that the sentence may have: now, and where its terms have their `others`."""
     if isinstance(tree, Not):
-        return frozenset(None if a is None else not a for a in _outlook(tree.part, values))
+        return frozenset(None if a is None else not a for a in _outlook(tree.part, values, others))
     if isinstance(tree, (And, Or)):
         decided_by = isinstance(tree, Or)
-        reached = _outlook(tree.parts[0], values)
+        reached = _outlook(tree.parts[0], values, others)
         for part in tree.parts[1:]:
-            other = _outlook(part, values)
+            other = _outlook(part, values, others)
             reached = frozenset(_join([a, b], decided_by=decided_by) for a in reached for b in other)
         return reached
     now = _look(tree, values).holds
-    return frozenset({now, *(answer for answer in (True, False) if may_turn(tree, answer, known=now is not None))})
+    return frozenset({now, *others(tree, now)})
+
+
+def _by_usage(leaf: Leaf, _now: bool | None) -> tuple[bool, ...]:
+    return (True, False) if isinstance(leaf, Compare) and leaf.term == "usage" else ()
+
+
+def _later(leaf: Leaf, now: bool | None) -> tuple[bool, ...]:
+    return tuple(answer for answer in (True, False) if may_turn(leaf, answer, known=now is not None))
 
 
 def may_turn(leaf: Leaf, answer: bool, *, known: bool = True) -> bool:
@@ -176,4 +193,14 @@ def may_turn(leaf: Leaf, answer: bool, *, known: bool = True) -> bool:
     return False
 
 
-__all__ = ["CountReplicas", "Term", "Verdict", "evaluate", "leaves", "may_come", "may_turn"]
+__all__ = [
+    "SIGNS",
+    "CountReplicas",
+    "Term",
+    "Verdict",
+    "evaluate",
+    "holds_for_some_usage",
+    "leaves",
+    "may_come",
+    "may_turn",
+]

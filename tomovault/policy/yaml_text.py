@@ -134,6 +134,12 @@ def parse(
     return value
 
 
+def point_out(text: str, file_name: str, found: Sequence[Fault]) -> list[str]:
+    """What was found in a right text, each with its place, the line and a caret, in the order given."""
+    document = Document(text, file_name)
+    return [point_at(text, file_name, document.spot_of(fault), fault.text) for fault in found]
+
+
 class Document:
     """A YAML text with the place of each key and value; syntax errors are raised as UserError at once."""
 
@@ -168,7 +174,7 @@ class Document:
         path: KeyPath = tuple(detail["loc"])
         kind, context = detail["type"], detail.get("ctx", {})
         if kind == "faults":
-            return [_Problem(self._fault_spot(path, f), f.text) for f in context["faults"]]
+            return [_Problem(self.spot_of(f, path), f.text) for f in context["faults"]]
         if kind == "extra_forbidden":
             name = str(path[-1])
             text = f"unknown key {name!r}{nearest(name, _known_keys(model, path[:-1]))}"
@@ -245,7 +251,8 @@ class Document:
                 key, node = None, node.value[part]
         return key, node
 
-    def _fault_spot(self, path: KeyPath, fault: Fault) -> Spot:
+    def spot_of(self, fault: Fault, path: KeyPath = ()) -> Spot:
+        """Where a fault is, whose own path begins at `path`."""
         full = path + fault.path
         start = self.spot(full, at_key=fault.at_key)
         _, node = self._find(full)

@@ -1,0 +1,169 @@
+"""What the rules of a policy will never do, although each of them can be read.
+
+An error is what is wrong wherever and whenever the policy is used, and what names a place to which the site could not
+bring anything: a sentence that no scan can satisfy is one, for whoever wrote it counts on a rule that is not there,
+which is worst where it is a 'forbid' or an 'archive'. A warning is what depends on the site, the date or the other
+rules, for a file may be shared with other sites, and a rule may have had its time. Neither stops a daemon: a rule that
+never holds removes nothing, and without the policy's other rules nothing would be archived.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tomovault.core.replica import TierClass
+from tomovault.policy.calendar import show_moment
+from tomovault.policy.document import STAGE_OF, Policy, Rule
+from tomovault.policy.expression import Compare, Leaf, Listed, Replicas
+from tomovault.policy.possible import covers, find_clash, implies
+from tomovault.policy.reading import leaves
+from tomovault.policy.yaml_text import Fault, nearest
+
+#: Of rules with these actions the first that holds decides alone.
+_DECIDED_BY_FIRST = frozenset({"pack", "preview", "reconstruct", "accept", "reduce", "export"})
+
+_AGE_WITHOUT_UNIT = re.compile(r"(\d[\d.]*)$")
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a site has: its areas, those of them that use the policy, its tiers, and the beamlines of its areas.
+
+    `beamlines` is empty where an area may have scans of any.
+    """
+
+    areas: Collection[str]
+    used_by: Collection[str]
+    tiers: Collection[str]
+    beamlines: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to tell of a policy, with its place; an error or a warning."""
+
+    fault: Fault
+    is_error: bool = False
+
+
+def review(policy: Policy, now: datetime, places: Places | None = None) -> list[Finding]:
+    """What is to be told of the rules, of each in the order of the file; with `places` also what a site lacks."""
+    found = []
+    for at, rule in enumerate(policy.rules):
+        clash = list(_impossible(at, rule, places))
+        found += [*clash, *_of_dates(at, rule, now), *_of_units(at, rule)]
+        if not any(one.is_error for one in clash):
+            found += [*_of_others(at, rule, policy)]
+        if places is not None:
+            found += [*_unknown_names(at, rule, places), *_unknown_places(at, rule, places)]
+    return found
+
+
+def _impossible(at: int, rule: Rule, places: Places | None) -> Iterator[Finding]:
+    if clash := find_clash(rule.condition):
+        told = " and ".join(claim.text for claim in clash)
+        what = f"no scan is ever so: {told}" if len(clash) > 1 else f"that is never so: {told}"
+        yield Finding(_in_sentence(at, rule, clash[-1].leaf, f"this rule can never hold; {what}"), is_error=True)
+    elif places is not None and places.used_by and (clash := find_clash(rule.condition, places.used_by)):
+        areas = ", ".join(sorted(places.used_by))
+        told = f"this rule can never hold in the areas that use the policy: {areas}"
+        yield Finding(_in_sentence(at, rule, clash[-1].leaf, told))
+
+
+def _of_dates(at: int, rule: Rule, now: datetime) -> Iterator[Finding]:
+    if rule.until is not None and rule.is_over(now):
+        yield Finding(Fault(f"this rule is over since {show_moment(rule.until)}", ("rules", at, "until")))
+
+
+def _of_units(at: int, rule: Rule) -> Iterator[Finding]:
+    for leaf in leaves(rule.condition):
+        if isinstance(leaf, Compare) and leaf.term == "age" and (bare := _AGE_WITHOUT_UNIT.search(leaf.text)):
+            told = f"an age without a unit is in seconds: write {bare[1]}d for days, or {bare[1]}s"
+            if bare[1].strip("0."):
+                yield Finding(_in_sentence(at, rule, leaf, told))
+
+
+def _of_others(at: int, rule: Rule, policy: Policy) -> Iterator[Finding]:
+    """What another rule makes of this one."""
+    asked = policy.ordered()
+    before = asked[: asked.index(rule)]
+    if (first := next((one for one in before if _says_all_of(one, rule)), None)) is not None:
+        told = f"{first.name!r} comes first and holds whenever this rule does, which so never decides anything"
+        yield Finding(Fault(told, ("rules", at, "name")))
+    for one in policy.rules:
+        if one.do == "forbid" and rule.do in one.settings.actions and rule.do in STAGE_OF:
+            if _lasts_as_long(one, rule) and covers(rule.condition, one.condition):
+                told = f"whenever this rule holds, {one.name!r} forbids to {rule.do}"
+                yield Finding(Fault(told, ("rules", at, "name")))
+                return
+
+
+def _says_all_of(first: Rule, later: Rule) -> bool:
+    """Whether the later rule adds nothing to the first one, which is asked before."""
+    if first.do != later.do or not _lasts_as_long(first, later) or not _asks_as_much(first, later):
+        return False
+    return implies(later.condition, first.condition, in_doubt=later.do == "forbid")
+
+
+def _asks_as_much(first: Rule, later: Rule) -> bool:
+    one, other = first.settings, later.settings
+    if first.do in _DECIDED_BY_FIRST:
+        return True
+    if first.do == "prune":
+        return set(other.forms) <= set(one.forms) and other.copies <= one.copies
+    if first.do == "forbid":
+        return set(other.actions) <= set(one.actions)
+    return one.model_dump() == other.model_dump()
+
+
+def _lasts_as_long(one: Rule, other: Rule) -> bool:
+    """Whether the one is in force whenever the other is."""
+    begins = one.starts is None or (other.starts is not None and one.starts <= other.starts)
+    return begins and (one.until is None or (other.until is not None and other.until <= one.until))
+
+
+def _unknown_names(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
+    """Names in the sentence that the site does not have."""
+    copies = {*places.tiers, *places.areas, *(kind.value for kind in TierClass)}
+    for leaf in leaves(rule.condition):
+        if isinstance(leaf, Replicas) and leaf.tier not in copies:
+            told = f"the site has no tier {leaf.tier!r}{nearest(leaf.tier, copies)}"
+            yield Finding(_in_sentence(at, rule, leaf, told, leaf.tier))
+        for term, known in (("area", places.areas), ("beamline", places.beamlines)):
+            for name in _names_of(leaf, term):
+                if known and name not in known:
+                    told = f"the site has no {term} {name!r}{nearest(name, known)}"
+                    yield Finding(_in_sentence(at, rule, leaf, told, name))
+
+
+def _names_of(leaf: Leaf, term: str) -> Sequence[str]:
+    if isinstance(leaf, Listed) and leaf.term == term:
+        return leaf.values
+    return (str(leaf.value),) if isinstance(leaf, Compare) and leaf.term == term else ()
+
+
+def _unknown_places(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
+    """Places in the settings to which nothing could be brought, or that have nothing to be re-read."""
+    here, settings = ("rules", at, "with"), rule.settings
+    holding = {*places.tiers, *places.areas}
+    if rule.do == "verify":
+        holding |= {kind.value for kind in TierClass}
+    for n, tier in enumerate(settings.tiers):
+        if tier not in holding:
+            yield Finding(Fault(f"the site has no tier {tier!r}{nearest(tier, holding)}", (*here, "tiers", n)), True)
+    if rule.do == "replicate" and settings.to is not None and settings.to not in places.areas:
+        told = f"the site has no area {settings.to!r}{nearest(settings.to, places.areas)}"
+        yield Finding(Fault(told, (*here, "to")), True)
+
+
+def _in_sentence(at: int, rule: Rule, leaf: Leaf, told: str, word: str = "") -> Fault:
+    """A fault at a term, or at a word of it. Terms are written with single spaces; the sentence may not be."""
+    found = re.search(r"\s+".join(map(re.escape, leaf.text.split())), rule.when)
+    start = found.start() if found else 0
+    if found and word:
+        start += max(0, found[0].rfind(word))
+    before = rule.when[:start]
+    return Fault(told, ("rules", at, "when"), offset=(before.count("\n"), start - (before.rfind("\n") + 1)))
