@@ -124,6 +124,26 @@ def test_the_limits_of_a_rule_bound_one_run(town, limits):
     assert [g.choice.scan for g in _choose(town).going if g.rule.name == "prune-files"] == [scans[1]], "the next run"
 
 
+def test_an_edit_of_the_policy_does_not_lift_the_limits_of_what_is_under_way(town):
+    scans = [town.scan(name) for name in ("one", "two", "three")]
+    town.room()
+    town.change(quarantine={"limit": "1GB"})
+    town.policy(("    order: 10\n", "    order: 10\n    limits: {files: 1}\n"))
+    assert _grant_all(town) == [scans[0]]
+    town.policy(("version: 1", "version: 2"))
+    assert [g for g in _choose(town).going if g.rule.name == "prune-files"] == []
+
+
+def test_a_preview_shows_no_more_than_the_limits_of_a_rule_let_go(town, ask):
+    scans = [town.scan(name) for name in ("one", "two", "three")]
+    town.room()
+    town.change(quarantine={"limit": "1GB"})
+    town.policy(("    order: 10\n", "    order: 10\n    limits: {bytes: 500B}\n"))
+    rows = {row["rule"]: row for row in ask("policy", "preview")["rules"]}
+    row = rows["prune-files@standard:1"]
+    assert (row["scans"], row["bytes_freed"]) == ([scans[0]], {"inhouse": 400})
+
+
 def test_a_removal_that_failed_waits_for_a_new_fact(town):
     first, second = town.scan("one"), town.scan("two")
     town.room()

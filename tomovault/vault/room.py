@@ -96,30 +96,36 @@ def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: C
     for choice in choose_for_watermark(search.choices, bytes_to_free=search.wanted):
         rule, files, name = search.rules[choice.replica]
         cited = vault.policy_of(facts.name).cite(rule)
+        counted = _unversioned(cited)
         if waiting >= most:
             room.full = f"the quarantine is full ({show_bytes(waiting)} of {show_bytes(most)})"
             room.stays[choice.replica] = Stays(name, room.full, choice.bytes)
             break
-        size, count = under_way[cited, "bytes"] + choice.bytes, under_way[cited, "files"] + files
+        size, count = under_way[counted, "bytes"] + choice.bytes, under_way[counted, "files"] + files
         if choice.bytes > (rule.limits.bytes or choice.bytes) or files > (rule.limits.files or files):
             room.stays[choice.replica] = Stays(name, f"alone more than the limits of {cited}", choice.bytes)
             continue
         if size > (rule.limits.bytes or size) or count > (rule.limits.files or count):
             room.stays[choice.replica] = Stays(name, f"the limits of {cited} are reached", choice.bytes)
             break  # what is later in the order must not go in its place
-        under_way[cited, "bytes"], under_way[cited, "files"] = size, count
+        under_way[counted, "bytes"], under_way[counted, "files"] = size, count
         waiting += choice.bytes
         room.going.append(Going(choice, rule, files))
     return room
 
 
 def _under_way(tx: Any, area: str) -> Counter[tuple[str, str]]:
-    """Bytes and files that are on their way into quarantine, by the rule of their permit."""
+    """Bytes and files that are on their way into quarantine, by the rule of their permit, whatever its version."""
     count: Counter[tuple[str, str]] = Counter()
     for rule, size, files in list_granted(tx, area):
-        count[rule, "bytes"] += size
-        count[rule, "files"] += files
+        count[_unversioned(rule), "bytes"] += size
+        count[_unversioned(rule), "files"] += files
     return count
+
+
+def _unversioned(cited: str) -> str:
+    """NAME@POLICY: an edit of the policy does not double what a rule may do."""
+    return cited.rpartition(":")[0]
 
 
 @dataclass
