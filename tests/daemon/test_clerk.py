@@ -1,6 +1,7 @@
 import os
 import threading
 import time
+from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -51,6 +52,28 @@ def test_nothing_is_idle_while_somebody_else_writes(town, employ):
     clerk, _ = employ(Vault(replace(town.vault.site, areas={}), town.vault.catalogue), busy=lambda: True)
     clerk.make_room(datetime.now(UTC))
     assert not clerk.is_idle()
+
+
+def test_all_of_a_turn_is_decided_by_one_version_of_a_policy(town, employ):
+    path = town.folder / "policies" / "standard.yaml"
+    clerk, _ = employ(town.vault)
+    clerk._lead.join()
+    versions = []
+
+    def step(_now):
+        versions.append(town.vault.policy_of("inhouse").version)
+        path.write_text(path.read_text("utf-8").replace("version: 1", "version: 2"), "utf-8")
+        os.utime(path, ns=(0, len(versions)))
+        versions.append(town.vault.policy_of("inhouse").version)
+        return 1
+
+    clerk._steps = deque([step])
+    clerk._room_due = False
+    assert clerk._turn()
+    assert clerk._turn()
+    clerk._lead.drop()
+    assert versions == [1, 1, 2, 2]
+    assert clerk._room_due
 
 
 def test_a_clerk_that_stops_exports_the_head_and_frees_the_lead(town, employ):

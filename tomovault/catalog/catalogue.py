@@ -28,6 +28,7 @@ from tomovault.catalog import (
     leases,
     manifests,
     permits,
+    policies,
     records,
     removals,
     scans,
@@ -180,6 +181,10 @@ class Catalogue:
     follow_moved = staticmethod(joins.follow_moved)
     apply_records = staticmethod(records.apply_records)
     record_missing = staticmethod(records.record_missing)
+
+    record_policy = staticmethod(policies.record_policy)
+    recorded_policies = staticmethod(policies.recorded_policies)
+    look_again = staticmethod(policies.look_again)
 
     grant_permit = staticmethod(permits.grant_permit)
     regrant = staticmethod(permits.regrant)

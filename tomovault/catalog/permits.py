@@ -149,6 +149,7 @@ def regrant(
     tx: Tx,
     permit_id: str,
     *,
+    rule: str = "",
     removal_enabled: bool,
     copies_asked: int,
     within: Mapping[TierClass, timedelta],
@@ -156,7 +157,8 @@ def regrant(
     domain_now: Callable[[Replica], str] = _as_recorded,
     now: datetime,
 ) -> Permit:
-    """Evaluate an open permit again over fresh rows; it then names the copies relied on now.
+    """Evaluate an open permit again over fresh rows; it then names the copies relied on now. The rule and version that
+    let it go on are in the audit log beside those of the permit.
 
     One whose files are in quarantine goes to its second phase (LEAVING). Raises Refused where law 4 is not
     met any more, the hold is not over, or the permit is gone or undone, if only in part; nothing is changed then.
@@ -165,7 +167,7 @@ def regrant(
     asked = _Asked(removal_enabled, copies_asked, within, archiving_hopeful, domain_now, now)
     weighed = _weigh(scan, victim, asked)
     _refuse(weighed, scan)
-    return go_on(tx, row, weighed.relied_on, now)
+    return go_on(tx, row, weighed.relied_on, now, rule=rule)
 
 
 def lock_open(tx: Tx, permit_id: str, now: datetime) -> tuple[Row[Any], KnownScan, Replica]:
@@ -189,8 +191,10 @@ def lock_open(tx: Tx, permit_id: str, now: datetime) -> tuple[Row[Any], KnownSca
     return row, scan, victim
 
 
-def go_on(tx: Tx, row: Row[Any], relied_on: Sequence[Replica], now: datetime) -> Permit:
-    """The permit names the copies relied on now; after its hold its second phase begins."""
+def go_on(tx: Tx, row: Row[Any], relied_on: Sequence[Replica], now: datetime, *, rule: str = "") -> Permit:
+    """The permit names the copies relied on now; after its hold its second phase begins. A `rule` of another version
+    than the permit's is in the audit log.
+    """
     copies = [_relied(replica) for replica in relied_on]
     after = RemovalPhase.LEAVING if row.phase == RemovalPhase.QUARANTINED else RemovalPhase(row.phase)
     tx.run(
@@ -198,7 +202,7 @@ def go_on(tx: Tx, row: Row[Any], relied_on: Sequence[Replica], now: datetime) ->
         .where(tables.permit.c.id == row.id, tables.permit.c.phase == row.phase)
         .values(phase=after.value, relied_on=copies)
     )
-    body = {"permit": row.id, "phase": after, "relied_on": copies}
+    body = {"permit": row.id, "phase": after, "rule": rule or row.rule, "relied_on": copies}
     add_audit(tx, "tomovault", "permit granted again", body, now, scan=row.scan_id)
     return permit_of(require_permit(tx, row.id))
 
@@ -222,12 +226,13 @@ def _refuse(weighed: Weighed, scan: KnownScan) -> None:
     if reasons:
         raise Refused(
             f"{scan.name}: " + "; ".join(reasons),
-            by=_named(reasons[0]),
+            by=which_says(reasons[0]),
             hint="tomovault explain says what is missing",
         )
 
 
-def _named(reason: str) -> str:
+def which_says(reason: str) -> str:
+    """The name of what refuses a removal, from the reason that `may_go` gave."""
     for start, name in (("pinned", "pin"), ("prune is off", "prune: off")):
         if reason.startswith(start):
             return name

@@ -24,7 +24,7 @@ def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
     from tomovault.vault.logs import start_log
     from tomovault.vault.telling import last_told
 
-    vault = open_vault()
+    vault = open_vault(strict=True)
     start_log(vault.run_folder / f"{vault.daemon_name}.log")
     with open_screen(vault, quiet=quiet or as_json) as screen:
         failed = run_daemon(vault, until_idle=until_idle, tell=screen.tell)

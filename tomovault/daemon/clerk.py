@@ -24,6 +24,7 @@ from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
 from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
 from tomovault.daemon.planner import Planner
+from tomovault.daemon.policies import PolicyWatch
 from tomovault.daemon.room_maker import RoomMaker
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.daemon.workers import REMOVALS, Workers
@@ -74,6 +75,7 @@ class Clerk:
         self.room_maker = RoomMaker(vault, self._gauges.is_fresh)
         self.lookout = Lookout(vault)
         self.upkeep = Upkeep(vault)
+        self._policies = PolicyWatch(vault)
         self._lead = Lead(vault, self.holder)
         self.watches: dict[str, AreaWatch] = {}
         self._absent: dict[str, str] = {}
@@ -184,6 +186,7 @@ class Clerk:
         if self.vault.shared:
             self._look_round()
         self._listen()
+        self._take_policies(now)
         self._forget_taken_away()
         self._jumped = self._clock.look(now)
         self.brake()
@@ -196,6 +199,13 @@ class Clerk:
                 return True
         self._still = self._is_still()
         return False
+
+    def _take_policies(self, now: datetime) -> None:
+        """Every step of this turn decides by the same rules: those of the policies as their files are now."""
+        if self._policies.take_up(now, leads=self._lead.leads):
+            self.room_maker.begin_anew()
+            self.upkeep.ask("overdue")
+            self._room_due = True
 
     def _listen(self) -> None:
         """Areas whose file servers do not answer rest until they do."""

@@ -73,6 +73,12 @@ class RoomMaker:
         """Every area is to be looked at, since something changed; one that is being looked at, once more."""
         self._due |= dict.fromkeys(self._vault.site.areas)
 
+    def begin_anew(self) -> None:
+        """What was being chosen was so by rules that do not hold any more."""
+        self._look = None
+        self._rests_until.clear()
+        self.ask()
+
     @property
     def over(self) -> bool:
         """Whether nothing was asked for that was not done."""

@@ -313,6 +313,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
     names = {s: catalogue.known(tx, s).name for s in {j.scan for j in failed if j.scan is not None}}
     places = places_of(tx, [j.id for j in failed])
     areas = []
+    wrong = vault.policy_troubles(tx)
     for name, area in vault.site.areas.items():
         facts = vault.area_facts(tx, name)
         areas.append(
@@ -330,7 +331,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
                 "absent": told.get("absent", {}).get(name, ""),
                 "trouble": name_of(told.get("trouble", {}).get(name, "")),
                 "settling": told.get("unsettled", {}).get(name, 0) if living else 0,
-                "alarms": [a["text"] for a in told.get("alarms", []) if a["area"] == name],
+                "alarms": [*([wrong[name].text] if name in wrong else []), *_alarms_of(told, name)],
                 "problems": [
                     {"path": name_of(path), "problem": name_of(problem)}
                     # Several formats may say the same of one file.
@@ -366,6 +367,11 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             if _is_put_off(j)
         ],
     }
+
+
+def _alarms_of(told: Mapping[str, Any], area: str) -> list[str]:
+    """What the daemons told of an area that a person should know."""
+    return [alarm["text"] for alarm in told.get("alarms", []) if alarm["area"] == area]
 
 
 def _suspects(vault: Vault, tx: Any, now: datetime) -> Iterator[Suspect]:

@@ -53,14 +53,14 @@ __all__ = [
 ]
 
 
-def load_site(folder: str | os.PathLike[str]) -> Site:
-    """The site in a folder.
+def load_site(folder: str | os.PathLike[str], *, policies: bool = True) -> Site:
+    """The site in a folder; without `policies` their files are not read, for who needs no rules.
 
     Raises UserError with every problem of `tomovault.yaml`, or of a policy that it names, as file:line:column.
     """
     from tomovault.vault.site_file import read_site
 
-    return read_site(Path(folder))
+    return read_site(Path(folder), policies=policies)
 
 
 def find_site(explicit: str | os.PathLike[str] | None, env: Mapping[str, str], cwd: str | os.PathLike[str]) -> Path:

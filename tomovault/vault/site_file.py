@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from tomovault.core.errors import UserError
 from tomovault.core.replica import LEAST_COPIES, TierClass
-from tomovault.policy.document import Policy, parse_policy
 from tomovault.policy.quantity import parse_percent, parse_size, show_found
 from tomovault.policy.yaml_text import (
     Duration,
@@ -29,6 +28,7 @@ from tomovault.policy.yaml_text import (
 )
 from tomovault.vault.globus_section import GlobusSection
 from tomovault.vault.plugins import list_kinds, load_plugin
+from tomovault.vault.policy_files import read_policy_file
 from tomovault.vault.site_settings import (
     POLICIES,
     SITE_FILE,
@@ -195,15 +195,17 @@ class SiteFile(Strict):
     lease: Duration = timedelta(seconds=60)
 
 
-def read_site(folder: Path) -> Site:
+def read_site(folder: Path, *, policies: bool = True) -> Site:
     """See `tomovault.vault.site.load_site`."""
     folder = Path(os.path.abspath(folder))
     path = folder / SITE_FILE
-    return parse_site(_read_text(path), str(path), folder)
+    return parse_site(_read_text(path), str(path), folder, policies=policies)
 
 
-def parse_site(text: str, file_name: str, folder: Path) -> Site:
-    """The site that a text describes, as if it stood in `folder`; nothing is written."""
+def parse_site(text: str, file_name: str, folder: Path, *, policies: bool = True) -> Site:
+    """The site that a text describes, as if it stood in `folder`; nothing is written. Without `policies` none is
+    read.
+    """
     plain = parse(text, file_name, SiteFile, lambda found: _check(found, folder))
     areas = {name: _area(name, area, folder, plain.simulated) for name, area in plain.areas.items()}
     return Site(
@@ -231,16 +233,10 @@ def parse_site(text: str, file_name: str, folder: Path) -> Site:
         executor=PluginSettings(plain.executor.kind, plain.executor.options),
         globus=None if plain.globus is None else plain.globus.settings(folder),
         lease_s=_seconds(plain.lease),
-        policies={name: read_policy(folder, name) for name in sorted({a.policy for a in areas.values()})},
+        policies={
+            n: read_policy_file(folder, n).policy for n in sorted({a.policy for a in areas.values()}) if policies
+        },
     )
-
-
-def read_policy(folder: Path, name: str) -> Policy:
-    """A policy by name. Raises UserError where it is not found, or with every problem of its file."""
-    path = find_policy(folder, name)
-    if path is None:
-        raise UserError(f"there is no policy {name!r}", hint=f"write it in {folder / POLICIES / (name + '.yaml')}")
-    return parse_policy(_read_text(path), str(path))
 
 
 def _read_text(path: Path) -> str:

@@ -22,6 +22,7 @@ from tomovault.core.scan import ScanReport
 from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.vault.plugins import is_installed
+from tomovault.vault.policy_files import Trouble, policies_in_force, troubles
 from tomovault.vault.site import Site, load_site
 from tomovault.vault.whose import whose
 from tomovault.watch.area import AreaIdentity, Space, disk_space
@@ -52,18 +53,25 @@ class Vault:
     def __init__(self, site: Site, catalogue: Catalogue) -> None:
         self.site = site
         self.catalogue = catalogue
+        #: The rules that decide, by the name of their policy. A daemon puts another mapping here when files change.
+        self.policies: Mapping[str, Policy] = site.policies
         #: The room on an area's file system; a daemon has it measured elsewhere, since a file server may hang.
         self.space_of: Callable[[Area], Space | None] = _measured_space
         #: Areas whose file servers are known not to answer: they are asked nothing.
         self.silent: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, folder: Path, *, upgrade: bool = True) -> Vault:
-        """The site in `folder` with its catalogue at the newest schema. Raises UserError or Transient."""
-        site = load_site(folder)
+    def open(cls, folder: Path, *, upgrade: bool = True, as_recorded: bool = False) -> Vault:
+        """The site in `folder` with its catalogue at the newest schema. Raises UserError or Transient.
+
+        `as_recorded`: where the file of a policy is wrong, the rules are those that a daemon last took up.
+        """
+        site = load_site(folder, policies=not as_recorded)
         catalogue = open_catalogue(site)
         if upgrade:
             catalogue.upgrade()
+        if as_recorded:
+            site = replace(site, policies=_policies_of(site, catalogue))
         return cls(site, catalogue)
 
     def close(self) -> None:
@@ -187,8 +195,14 @@ class Vault:
         return frozenset(a.name for a in self.catalogue.list_areas(tx)) - self.site.areas.keys()
 
     def policy_of(self, area: str) -> Policy:
-        """The policy of an area, as its file is."""
-        return self.site.policies[self.area(area).policy]
+        """The policy of an area that is in force."""
+        return self.policies[self.area(area).policy]
+
+    def policy_troubles(self, tx: Any) -> dict[str, Trouble]:
+        """What is wrong with the file of an area's policy as it is now, by area."""
+        names = {area.policy for area in self.site.areas.values()}
+        found = troubles(self.site.folder, sorted(names), self.catalogue.recorded_policies(tx))
+        return {name: found[area.policy] for name, area in self.site.areas.items() if area.policy in found}
 
     # --- places ----------------------------------------------------------------------------------
 
@@ -364,6 +378,15 @@ def _why_incomplete(scan: KnownScan) -> str:
 def open_catalogue(site: Site) -> Catalogue:
     """The site's catalogue, as it is. Raises UserError where it cannot be used, Transient where not now."""
     return Catalogue.open(site.catalogue, manifests=str(Path(site.folder) / "manifests"))
+
+
+def _policies_of(site: Site, catalogue: Catalogue) -> Mapping[str, Policy]:
+    names = {area.policy for area in site.areas.values()}
+    try:
+        return policies_in_force(site.folder, names, ())
+    except UserError:
+        with catalogue.reading() as tx:
+            return policies_in_force(site.folder, names, catalogue.recorded_policies(tx))
 
 
 def word_of(host: str) -> str:

@@ -34,7 +34,7 @@ class Workbench:
         from tomovault.vault.site import load_site
 
         try:
-            return load_site(self._order["site"])
+            return load_site(self._order["site"], policies=False)
         except UserError as problem:
             # It was right when the daemon read it: somebody edits it now, and no job has failed because of that.
             raise NotYet(f"the site cannot be read now: {problem.message}", hint=problem.hint) from problem

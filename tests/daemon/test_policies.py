@@ -1,0 +1,142 @@
+"""Policies that are edited while the daemon runs."""
+
+import os
+
+import pytest
+
+from tomovault.core.errors import Transient
+from tomovault.daemon.policies import PolicyWatch
+from tomovault.vault.vault import Vault
+
+
+class Edited:
+    """A site whose policy is edited, and the watch over it."""
+
+    def __init__(self, town):
+        self.town, self.watch = town, PolicyWatch(town.vault)
+        self.path = town.folder / "policies" / "standard.yaml"
+        self.text = self.path.read_text("utf-8")
+
+    def write(self, old="", new=""):
+        self.path.write_text(self.text.replace(old, new) if old else new or self.text, "utf-8")
+        os.utime(self.path, ns=(0, os.stat(self.path).st_mtime_ns + 10**9))
+
+    def take_up(self, **more):
+        return self.watch.take_up(self.town.now, **{"leads": True, **more})
+
+    @property
+    def recorded(self):
+        with self.town.vault.catalogue.reading() as tx:
+            return self.town.vault.catalogue.recorded_policies(tx)
+
+    @property
+    def due(self):
+        with self.town.vault.catalogue.reading() as tx:
+            return self.town.vault.catalogue.list_due(tx, self.town.now, 9)
+
+
+@pytest.fixture
+def edited(town):
+    made = Edited(town)
+    assert made.take_up()
+    return made
+
+
+def test_a_policy_is_recorded_once_when_it_begins(edited):
+    (first,) = edited.recorded
+    assert (first.name, first.version, first.text) == ("standard", 1, edited.text)
+    assert len(first.sha256) == 64
+    assert not edited.take_up()
+    assert not PolicyWatch(edited.town.vault).take_up(edited.town.now, leads=True), "a daemon that is started again"
+    assert len(edited.recorded) == 1
+
+
+def test_an_edit_holds_from_the_next_turn_and_every_scan_is_looked_at_again(edited):
+    scan = edited.town.scan("one")
+    edited.town.rested()
+    edited.write("version: 1", "version: 2")
+    assert edited.town.vault.policy_of("inhouse").version == 1, "not before it is taken up"
+    assert edited.take_up()
+    assert edited.town.vault.policy_of("inhouse").version == 2
+    assert [one.version for one in edited.recorded] == [1, 2]
+    assert edited.due == [scan]
+    edited.town.rested()
+    assert not edited.take_up()
+    assert edited.due == []
+
+
+def test_a_scan_that_is_due_already_keeps_its_place(edited):
+    first, second = edited.town.scan("one"), edited.town.scan("two")
+    with edited.town.vault.catalogue.writing() as tx:
+        edited.town.vault.catalogue.set_next_due(tx, first, None)
+    edited.write("version: 1", "version: 2")
+    assert edited.take_up()
+    assert set(edited.due) == {first, second}
+
+
+def test_a_wrong_edit_keeps_the_rules_before_it_and_status_names_its_first_error(edited, ask, say):
+    scan = edited.town.scan("one")
+    before = edited.town.vault.policy_of("inhouse")
+    edited.write("do: pack", "do: pakc")
+    assert not edited.take_up()
+    assert edited.town.vault.policy_of("inhouse") is before
+    (area,) = ask("status")["areas"]
+    assert len(area["alarms"]) == 1
+    assert "standard.yaml:" in area["alarms"][0]
+    assert "'pakc' is not one of" in area["alarms"][0]
+    assert "so the rules before that hold" in say("status").out
+    stages = {s["stage"]: s for s in ask("explain", scan)["stages"]}
+    assert stages["packed"]["rule"] == "pack@standard:1", "a person sees what the daemon does"
+    assert say("run", "--until-idle").code == 2, "a daemon is not started with rules that nobody wrote"
+    edited.write("version: 1", "version: 2")
+    assert edited.take_up()
+    assert ask("status")["areas"][0]["alarms"] == []
+
+
+def test_a_file_that_is_gone_changes_nothing_until_it_is_there_again(edited):
+    edited.town.change(areas={"inhouse": {"policy": "standard"}})
+    edited.path.rename(edited.path.with_suffix(".bak"))
+    before = edited.town.vault.policy_of("inhouse")
+    assert not edited.take_up() or edited.town.vault.policy_of("inhouse") == before
+
+
+def test_another_text_under_the_same_version_is_told(edited, ask):
+    edited.write("order: 20", "order: 21")
+    assert edited.take_up()
+    assert [one.version for one in edited.recorded] == [1, 1]
+    (alarm,) = ask("status")["areas"][0]["alarms"]
+    assert alarm == "the policy 'standard' was in force as version 1 with another text: raise its `version`"
+
+
+def test_a_catalogue_that_is_busy_leaves_everything_as_it_was(edited, monkeypatch):
+    edited.write("version: 1", "version: 2")
+
+    def busy(*_args):
+        raise Transient("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edited.town.vault.catalogue, "look_again", busy)
+        with pytest.raises(Transient):
+            edited.take_up()
+    assert edited.town.vault.policy_of("inhouse").version == 1
+    assert len(edited.recorded) == 1
+    assert edited.take_up()
+    assert [one.version for one in edited.recorded] == [1, 2]
+
+
+def test_a_daemon_that_follows_decides_by_the_new_rules_and_records_them_when_it_leads(edited):
+    edited.write("version: 1", "version: 2")
+    other = PolicyWatch(edited.town.vault)
+    assert other.take_up(edited.town.now, leads=False)
+    assert edited.town.vault.policy_of("inhouse").version == 2
+    assert len(edited.recorded) == 1
+    assert other.take_up(edited.town.now, leads=True)
+    assert [one.version for one in edited.recorded] == [1, 2]
+    assert not other.take_up(edited.town.now, leads=True)
+
+
+def test_a_site_opens_by_the_rules_in_force_only_where_that_is_asked(edited):
+    edited.write("do: pack", "do: pakc")
+    vault = Vault.open(edited.town.folder, as_recorded=True)
+    assert vault.policy_of("inhouse").version == 1
+    vault.close()

@@ -1,0 +1,104 @@
+"""The policies of a site as their files are, and as the daemon has taken them up."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tomovault.core.errors import UserError
+from tomovault.policy.document import Policy, parse_policy
+from tomovault.vault.site_settings import POLICIES, find_policy
+
+if TYPE_CHECKING:
+    from tomovault.catalog.policies import RecordedPolicy
+
+
+@dataclass(frozen=True)
+class PolicyFile:
+    """What a file holds: its text, the rules in it, and the digest of its bytes."""
+
+    policy: Policy
+    text: str
+    sha256: str
+
+
+def read_policy_file(folder: str | os.PathLike[str], name: str) -> PolicyFile:
+    """A policy by name. Raises UserError where it is not found, or with every problem of its file."""
+    path = find_policy(folder, name)
+    if path is None:
+        raise UserError(f"there is no policy {name!r}", hint=f"write it in {Path(folder, POLICIES, name + '.yaml')}")
+    return read_path(path)
+
+
+def read_path(path: Path) -> PolicyFile:
+    """The policy in a file. Raises UserError where it cannot be read, or with every problem of it."""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{path}: is not UTF-8 text (byte {problem.start})") from None
+    except OSError as problem:
+        raise UserError(f"{path} cannot be read: {problem.strerror}") from problem
+    return PolicyFile(parse_policy(text, str(path)), text, hashlib.sha256(data).hexdigest())
+
+
+def policies_in_force(folder: str, names: Iterable[str], recorded: Iterable[RecordedPolicy]) -> dict[str, Policy]:
+    """Each policy as its file says or, where somebody is editing it and it is wrong now, as it was last taken up.
+
+    Raises UserError for one that is wrong and was never in force.
+    """
+    last = {one.name: one.text for one in recorded}
+    found = {}
+    for name in names:
+        try:
+            found[name] = read_policy_file(folder, name).policy
+        except UserError:
+            if name not in last:
+                raise
+            found[name] = parse_policy(last[name], name)
+    return found
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with the file of a policy; one that `is_wrong` cannot be taken up."""
+
+    text: str
+    is_wrong: bool
+
+
+def troubles(folder: str, names: Iterable[str], recorded: Iterable[RecordedPolicy]) -> Mapping[str, Trouble]:
+    """What is wrong with the files of policies, by the policy's name: the first error of one that cannot be taken up,
+    or a text that differs from one that was in force under the same version.
+    """
+    listed, found = list(recorded), {}
+    for name in names:
+        try:
+            file = read_policy_file(folder, name)
+        except UserError as problem:
+            found[name] = Trouble(wrong_text(name, problem), True)
+            continue
+        if reused(file, name, listed):
+            found[name] = Trouble(reused_text(name, file.policy.version), False)
+    return found
+
+
+def reused(file: PolicyFile, name: str, recorded: Iterable[RecordedPolicy]) -> bool:
+    """Whether another text was in force under the version of this one."""
+    return any((r.name, r.version) == (name, file.policy.version) and r.sha256 != file.sha256 for r in recorded)
+
+
+def wrong_text(name: str, problem: UserError) -> str:
+    """What to tell of a policy that cannot be taken up: its first error."""
+    return (
+        f"the policy {name!r} was edited and is wrong, so the rules before that hold: {problem.message.splitlines()[0]}"
+    )
+
+
+def reused_text(name: str, version: int) -> str:
+    """What to tell of a policy whose version stands for two texts."""
+    return f"the policy {name!r} was in force as version {version} with another text: raise its `version`"
