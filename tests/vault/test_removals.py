@@ -72,6 +72,46 @@ def test_files_of_a_neighbour_are_kept(town, going):
     assert _order(town, going[0], "prune", going[1])["keep"] == ["b.edf"]
 
 
+EDITS = [
+    ("when: archived and usage > high\n    do: prune\n    with: {forms: [files]}", edited)
+    for edited in (
+        "when: archived and usage > high and age > 9999d\n    do: prune\n    with: {forms: [files]}",
+        "when: archived and usage > high\n    do: prune\n    with: {forms: [package]}",
+        "when: archived and usage > high\n    do: prune\n    until: 2020-01-01\n    with: {forms: [files]}",
+        "when: replicas(archive) >= 3 and usage > high\n    do: prune\n    with: {forms: [files]}",
+    )
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_the_second_look_asks_the_rule_as_it_is_now(town, going, edit):
+    town.quarantine(going[0])
+    town.policy(("version: 1", "version: 2"), edit)
+    with pytest.raises(Refused, match="prune-files@standard:2 does not let it go now"):
+        _second_look(town, *going, town.now + timedelta(days=15))
+
+
+def test_the_second_look_takes_what_left_for_still_there_and_the_area_for_full(town, going):
+    town.quarantine(going[0])
+    town.policy(
+        ("version: 1", "version: 2"),
+        ("when: archived and usage > high\n", "when: archived and replicas(inhouse) >= 1 and usage > 99%\n"),
+    )
+    _second_look(town, *going, town.now + timedelta(days=15))
+    with town.vault.catalogue.reading() as tx:
+        told = [e for e in town.vault.catalogue.list_audit(tx, going[0]) if e.op == "permit granted again"]
+    assert told[0].body["rule"] == "prune-files@standard:2", "the version that let it go on"
+    assert town.known(going[0]).permits[0].rule == "prune-files@standard:1"
+
+
+def test_a_retention_that_began_during_the_hold_keeps_it(town, going):
+    town.quarantine(going[0])
+    keep = "  - {name: keep, do: forbid, until: 2099-01-01, with: {actions: [prune]}}\n"
+    town.policy(("rules:\n", "rules:\n" + keep))
+    with pytest.raises(Refused, match="forbidden by keep@standard:1"):
+        _second_look(town, *going, town.now + timedelta(days=15))
+
+
 def test_a_pin_before_phase_one_stops_it(town, going):
     town.pin(going[0])
     with pytest.raises(Moot, match="pinned by anna"):

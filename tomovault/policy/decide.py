@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ from tomovault.core.weighing import weigh_removal
 from tomovault.policy.calendar import Months, later_by, show_moment, turning_points
 from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
 from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas, Value
-from tomovault.policy.reading import Term, Verdict, evaluate, leaves, may_come
+from tomovault.policy.reading import Term, Verdict, evaluate, holds_for_some_usage, leaves, may_come
 
 #: An archiving that has waited in vain for so long is not counted on.
 _HOPED_FOR = timedelta(days=1)
@@ -232,6 +232,19 @@ def wants_of(
 def forbidden(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> Mapping[Stage, str]:
     """The stages of one scan that a 'forbid' rule forbids now, wanted or not, each with the rule."""
     return _forbidden(matches_of(scan, policy, area, now), policy)
+
+
+def still_lets_go(scan: KnownScan, replica: str, rule: Rule, policy: Policy, area: AreaFacts, now: datetime) -> bool:
+    """Whether a rule lets go what left for the quarantine by it, if it stood where it was: its form, its dates and its
+    sentence are asked again, and all but the watermark, since what is in quarantine counts as freed.
+    """
+    there = {r.id: r for r in scan.replicas}
+    if replica not in there or there[replica].form not in rule.settings.forms or not rule.is_in_force(now):
+        return False
+    stood = replace(there[replica], state=ReplicaState.VERIFIED)
+    before = replace(scan, replicas=tuple(stood if r.id == replica else r for r in scan.replicas))
+    copies = asks_of(before, policy, area, now).copies
+    return holds_for_some_usage(rule.condition, values_of(before, area, now, copies=copies))
 
 
 def prune_rule_of(scan: KnownScan, form: Form, policy: Policy, area: AreaFacts, now: datetime) -> Rule | None:

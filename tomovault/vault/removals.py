@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from tomovault.catalog.permits import which_says
 from tomovault.core.errors import Refused
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
-from tomovault.core.life import Stage
+from tomovault.core.life import Stage, may_go
 from tomovault.core.record import PutBack
 from tomovault.core.replica import TierClass
-from tomovault.policy.decide import archiving_failed, forbidden
-from tomovault.policy.document import Rule
+from tomovault.policy.decide import AreaFacts, archiving_failed, forbidden, removal_of, still_lets_go
+from tomovault.policy.document import Policy, Rule
 from tomovault.vault.domains import domain_now
 from tomovault.vault.vault import Vault
 
@@ -78,7 +79,8 @@ def failed_before(scan: KnownScan, replica: str) -> str:
 
 
 def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
-    """Everything is evaluated again after the hold. Raises Refused if the permit would not be given today.
+    """Everything is evaluated again after the hold, all of it by the policy in force now, and by the rule in it that
+    has the name of the one before. Raises Refused if the permit would not be given today.
 
     Only the watermark is not asked again: what is in quarantine counts as freed. A person's order to destroy asks no
     rule and no law but that of pins.
@@ -94,9 +96,12 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
     rule = next((r for r in policy.rules if r.name == name and r.do == "prune"), None)
     if rule is None:
         raise Refused(f"{scan.name}: the policy has no rule {name!r} to prune by any more", by="policy")
+    if not still_lets_go(scan, permit.replica, rule, policy, facts, now):
+        raise _refusal(scan, permit.replica, rule, policy, facts, now)
     vault.catalogue.regrant(
         tx,
         permit.id,
+        rule=policy.cite(rule),
         removal_enabled=vault.site.areas[scan.area].prune,
         copies_asked=vault.asks(scan, facts, now).copies,
         within=_within(vault, scan, rule),
@@ -104,6 +109,15 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
         domain_now=partial(domain_now, vault, tx),
         now=now,
     )
+
+
+def _refusal(scan: KnownScan, replica: str, rule: Rule, policy: Policy, facts: AreaFacts, now: datetime) -> Refused:
+    """What to say of a rule that does not hold any more: that of the laws, where they say no as well."""
+    leaving = next((r for r in scan.replicas if r.id == replica), None)
+    reasons = may_go(removal_of(scan, leaving, policy, facts, now)) if leaving is not None else ()
+    if reasons:
+        return Refused(f"{scan.name}: " + "; ".join(reasons), by=which_says(reasons[0]))
+    return Refused(f"{scan.name}: {policy.cite(rule)} does not let it go now", by="policy")
 
 
 def archiving_hopeful(vault: Vault, tx: Any, scan: KnownScan, now: datetime) -> bool:
