@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from tomovault.vault.checking import check_policies, run_doctor
+from tomovault.vault.checking import run_doctor
 
 
 @pytest.fixture
@@ -32,6 +32,21 @@ def test_an_area_without_its_marker_is_not_ready(town, checks):
     assert found.hint
 
 
+def test_the_policy_of_each_area_is_told_and_a_wrong_one_is_not_ready(town, checks):
+    assert checks()["policy of inhouse"].detail == "standard, version 1"
+    path = town.folder / "policies" / "standard.yaml"
+    text = path.read_text("utf-8")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.record_policy(tx, "standard", 1, "another", text, town.now)
+    found = checks()["policy of inhouse"]
+    assert (found.ok, found.needed) == (False, False)
+    assert "raise its `version`" in found.detail
+    path.write_text(text.replace("do: pack", "do: pakc"), "utf-8")
+    found = checks()["policy of inhouse"]
+    assert (found.ok, found.needed) == (False, True)
+    assert "'pakc'" in found.detail
+
+
 def test_a_vault_that_cannot_be_written_is_named(town, checks):
     vault = town.vault.site.areas["inhouse"].vault
     if os.path.isdir(vault):
@@ -46,25 +61,3 @@ def test_without_a_site_the_rest_is_not_looked_at(tmp_path):
     found = {check.name: check for check in run_doctor(tmp_path)}
     assert not found["site"].ok
     assert "catalogue" not in found
-
-
-def test_every_file_is_told_with_its_mistakes(town):
-    mine = town.folder / "policies" / "mine.yaml"
-    mine.write_text("name: mine\nversion: 1\nrules:\n  - {name: a, do: pak}\n  - {name: b, do: prone}\n")
-    page = check_policies(town.folder, [])
-    assert not page["ok"]
-    rows = {os.path.basename(row["file"]): row for row in page["files"]}
-    assert rows["tomovault.yaml"]["ok"]
-    first, second = rows["mine.yaml"]["errors"]
-    assert "mine.yaml:4:19" in first
-    assert "mine.yaml:5:19" in second
-    assert [error.splitlines()[-1].strip() for error in (first, second)] == ["^", "^"]
-
-
-@pytest.mark.parametrize(("content", "word"), [(None, "No such file"), (b"\xff", "not UTF-8")])
-def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path, content, word):
-    path = tmp_path / "mine.yaml"
-    if content is not None:
-        path.write_bytes(content)
-    (row,) = check_policies(None, [path])["files"]
-    assert word in row["errors"][0]

@@ -1,58 +1,19 @@
-"""Checking what a person wrote (site file, policies) and what the site stands on (areas, tiers, engine)."""
+"""Checking what the site stands on: its catalogue, areas, tiers and engine."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tomovault.core.errors import TomovaultError, UserError
+from tomovault.core.errors import TomovaultError
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.places import find_absence
-from tomovault.vault.site import POLICIES, SITE_FILE, load_site
 from tomovault.vault.vault import Vault
-
-
-def check_policies(folder: Path | None, files: Sequence[Path]) -> dict[str, Any]:
-    """Each file with its errors; of a site also its own file."""
-    rows = []
-    if folder is not None:
-        rows.append(_row(str(folder / SITE_FILE), lambda: load_site(folder)))
-        files = sorted((folder / POLICIES).glob("*.yaml"))
-    rows += [_row(str(path), partial(_parse, path)) for path in files]
-    return {"ok": all(row["ok"] for row in rows), "files": rows}
-
-
-def _parse(path: Path) -> None:
-    from tomovault.policy.document import parse_policy
-
-    try:
-        text = path.read_text("utf-8")
-    except OSError as problem:
-        raise UserError(f"{path}: {problem.strerror}") from problem
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{path}: is not UTF-8 text (byte {problem.start})") from problem
-    parse_policy(text, str(path))
-
-
-def _row(name: str, check: Callable[[], object]) -> dict[str, Any]:
-    try:
-        check()
-    except UserError as problem:
-        return {"file": name, "ok": False, "errors": _entries(problem.message)}
-    return {"file": name, "ok": True, "errors": []}
-
-
-def _entries(message: str) -> list[str]:
-    """Each error of a message with the line that it shows and the caret below: those are indented."""
-    return re.split(r"\n(?! )", message)
 
 
 @dataclass(frozen=True)
@@ -70,12 +31,13 @@ def run_doctor(folder: Path) -> list[Check]:
     """The installation, the site, the catalogue, each area's rights, each tier, the engine: really tried."""
     checks = [_python(), *_libraries()]
     try:
-        vault = Vault.open(folder)
+        vault = Vault.open(folder, as_recorded=True)
     except TomovaultError as problem:
         return [*checks, Check("site", False, problem.message, problem.hint)]
     try:
         checks.append(Check("site", True, f"{vault.site.folder}" + (" (simulated)" if vault.site.simulated else "")))
         checks.extend(_catalogue(vault))
+        checks.extend(_policies(vault))
         for name in vault.site.areas:
             checks.extend(_area(vault, name))
         checks.extend(_tiers(vault))
@@ -108,6 +70,16 @@ def _catalogue(vault: Vault) -> Iterator[Check]:
         fellows = read_fellows(vault, tx)
     told = ", ".join(filter(None, (fellows.leader, *fellows.followers)))
     yield Check("daemon", bool(told), told or "none is running", "tomovault run", needed=False)
+
+
+def _policies(vault: Vault) -> Iterator[Check]:
+    with vault.catalogue.reading() as tx:
+        found = vault.policy_troubles(tx)
+    for name, area in vault.site.areas.items():
+        policy, trouble = vault.policy_of(name), found.get(name)
+        told = f"{area.policy}, version {policy.version}" if trouble is None else trouble.text
+        wrong = trouble is not None and trouble.is_wrong
+        yield Check(f"policy of {name}", trouble is None, told, "tomovault policy check", needed=wrong)
 
 
 def _area(vault: Vault, name: str) -> Iterator[Check]:

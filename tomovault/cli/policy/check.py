@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -15,18 +16,19 @@ from tomovault.cli import common_options, say, say_json, site_folder
 def command(files: tuple[Path, ...], as_json: bool) -> int:
     """Check policy FILEs, or every policy of the site and the site file itself.
 
-    Every error is listed with file, line and column; exit code 2 if there is one.
+    Every error is listed with file, line and column; exit code 2 if there is one. A sentence that no scan can satisfy
+    is an error, too. Warnings say what the rules will never do on this site, or at this date; the exit code is 0.
     """
-    from tomovault.vault.checking import check_policies
+    from tomovault.vault.checking_policies import check_policies
 
     chosen = list(files)
     folder = None if chosen else site_folder()
-    page = check_policies(folder, chosen)
+    page = check_policies(folder, chosen, datetime.now(UTC))
     if as_json:
         say_json(page)
     else:
         for row in page["files"]:
             say(f"{row['file']}: " + ("right" if row["ok"] else "wrong"))
-            for error in row["errors"]:
-                say("\n".join("  " + line for line in error.splitlines()))
+            for entry in (*row["errors"], *("warning: " + told for told in row["warnings"])):
+                say("\n".join("  " + line for line in entry.splitlines()))
     return 0 if page["ok"] else 2

@@ -1,0 +1,117 @@
+"""What `tomovault policy check` says: errors with exit 2, warnings with exit 0, each with its place."""
+
+import os
+
+import pytest
+
+from tomovault.vault.checking_policies import check_policies
+from tomovault.vault.policy_files import read_policy_file
+
+HEAD = "name: mine\nversion: 1\nrules:\n"
+
+
+@pytest.fixture
+def check(town):
+    """Called with rules of a policy 'mine', in the site's folder: the row that tells of it."""
+
+    def run(*rules, head=HEAD):
+        mine = town.folder / "policies" / "mine.yaml"
+        mine.write_text(head + "".join(f"  - {rule}\n" for rule in rules))
+        rows = {os.path.basename(r["file"]): r for r in check_policies(town.folder, [], town.now)["files"]}
+        assert rows["tomovault.yaml"]["ok"]
+        assert rows["standard.yaml"]["warnings"] == []
+        return rows["mine.yaml"]
+
+    return run
+
+
+def test_every_file_is_told_with_its_mistakes(town, check):
+    row = check("{name: a, do: pak}", "{name: b, do: prone}")
+    assert not row["ok"]
+    first, second = row["errors"]
+    assert "mine.yaml:4:19" in first
+    assert "mine.yaml:5:19" in second
+    assert [error.splitlines()[-1].strip() for error in (first, second)] == ["^", "^"]
+
+
+def test_a_contradiction_is_an_error_with_a_caret_and_the_rest_are_warnings(town, check, say, ask):
+    row = check(
+        "{name: a, do: pack, when: age > 30d and age < 10d}",
+        "{name: b, do: preview, until: 2020-01-01}",
+        "{name: c, do: pack, when: area = inhosue}",
+    )
+    (error,) = row["errors"]
+    assert "mine.yaml:4:45: this rule can never hold" in error
+    assert error.splitlines()[-1].index("^") - error.splitlines()[-2].index("age < 10d") == 0
+    assert [w.splitlines()[0].split(": ", 1)[1] for w in row["warnings"]] == [
+        "this rule is over since 2020-01-01",
+        "the site has no area 'inhosue'; did you mean 'inhouse'?",
+    ]
+    page = ask("policy", "check", code=2)
+    assert page["ok"] is False
+    said = say("policy", "check")
+    assert said.code == 2
+    assert "warning: " in said.out
+
+
+def test_warnings_alone_exit_with_0(town, check, say):
+    check("{name: b, do: preview, until: 2020-01-01}")
+    said = say("policy", "check")
+    assert said.code == 0, said.err
+    assert "mine.yaml: right" in said.out
+    assert "this rule is over since 2020-01-01" in said.out
+
+
+def test_a_file_by_itself_is_not_compared_with_any_site(town, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(HEAD.replace("mine", "other") + "  - {name: a, do: archive, when: area = x, with: {tiers: [y]}}\n")
+    (row,) = check_policies(None, [path], town.now)["files"]
+    assert (row["ok"], row["errors"], row["warnings"]) == (True, [], [])
+
+
+def test_a_place_that_the_site_does_not_have_is_an_error(check):
+    assert (
+        "the site has no tier 'taep'; did you mean 'tape'?"
+        in check("{name: a, do: archive, with: {tiers: [taep]}}")["errors"][0]
+    )
+
+
+def test_a_rule_that_never_holds_in_the_areas_of_its_policy(town, check):
+    town.change(areas={"inhouse": {"policy": "standard"}})
+    rule = "{name: a, do: pack, when: area != inhouse}"
+    assert check(rule)["warnings"] == []
+    town.change(areas={"inhouse": {"policy": "mine"}})
+    assert "can never hold in the areas that use the policy: inhouse" in check(rule)["warnings"][0]
+
+
+def test_a_name_that_is_not_the_one_of_the_file(check):
+    (told,) = check("{name: a, do: pack}", head=HEAD.replace("name: mine", "name: yours"))["warnings"]
+    assert "mine.yaml:1:7: areas know this policy as 'mine'" in told
+
+
+def test_a_version_that_stood_for_another_text(town, check):
+    rule = "{name: a, do: pack}"
+    assert check(rule)["warnings"] == []
+    file = read_policy_file(town.folder, "mine")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.record_policy(tx, "mine", 1, file.sha256, file.text, town.now)
+    assert check(rule)["warnings"] == []
+    (told,) = check(rule, "{name: b, do: preview}")["warnings"]
+    assert "mine.yaml:2:10: the policy 'mine' was in force as version 1 with another text: raise its `version`" in told
+    assert check(rule, "{name: b, do: preview}", head=HEAD.replace("version: 1", "version: 2"))["warnings"] == []
+
+
+def test_without_a_catalogue_the_files_are_checked_all_the_same(town, check):
+    town.vault.close()
+    (town.folder / "catalogue.db").unlink()
+    assert check("{name: a, do: pack}")["warnings"] == []
+    assert not (town.folder / "catalogue.db").exists()
+
+
+@pytest.mark.parametrize(("content", "word"), [(None, "No such file"), (b"\xff", "not UTF-8")])
+def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path, town, content, word):
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    (row,) = check_policies(None, [path], town.now)["files"]
+    assert word in row["errors"][0]

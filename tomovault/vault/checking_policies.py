@@ -1,0 +1,101 @@
+"""Checking what a person wrote: policies by themselves and against the site, and the site's own file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tomovault.catalog.policies import RecordedPolicy
+from tomovault.core.errors import TomovaultError, UserError
+from tomovault.policy.review import Finding, Places, review
+from tomovault.policy.yaml_text import Fault, point_out
+from tomovault.vault.policy_files import read_path, reused, reused_text
+from tomovault.vault.site import POLICIES, SITE_FILE, Site, load_site
+from tomovault.vault.vault import open_catalogue
+
+#: The errors and the warnings about one file.
+_Told = tuple[list[str], list[str]]
+
+
+def check_policies(folder: Path | None, files: Sequence[Path], now: datetime) -> dict[str, Any]:
+    """Each file with its errors and warnings. Of a site its own file, too, and what in a policy does not fit it."""
+    if folder is None:
+        return _page([_row(path, partial(_check_policy, path, None, (), now)) for path in files])
+    site, rows = _site(folder), [_row(folder / SITE_FILE, partial(_check_site, folder))]
+    recorded = _recorded(site) if site is not None else ()
+    for path in sorted((folder / POLICIES).glob("*.yaml")):
+        rows.append(_row(path, partial(_check_policy, path, site, recorded, now)))
+    return _page(rows)
+
+
+def places_of(site: Site, policy: str) -> Places:
+    """What the rules of a policy may name on a site."""
+    beamlines = [area.beamline for area in site.areas.values() if area.beamline is not None]
+    return Places(
+        areas=tuple(site.areas),
+        used_by=tuple(name for name, area in site.areas.items() if area.policy == policy),
+        tiers=tuple(site.tiers),
+        # A scan of an area without one has the beamline that its metadata say.
+        beamlines=beamlines if len(beamlines) == len(site.areas) else (),
+    )
+
+
+def _check_site(folder: Path) -> _Told:
+    load_site(folder, policies=False)
+    return [], []
+
+
+def _check_policy(path: Path, site: Site | None, recorded: Collection[RecordedPolicy], now: datetime) -> _Told:
+    file = read_path(path)
+    found = review(file.policy, now, places_of(site, path.stem) if site is not None else None)
+    if site is not None and file.policy.name != path.stem:
+        told = (
+            f"areas know this policy as {path.stem!r}, by its file, and permits would cite it as {file.policy.name!r}"
+        )
+        found.insert(0, Finding(Fault(told, ("name",))))
+    if reused(file, path.stem, recorded):
+        found.insert(0, Finding(Fault(reused_text(path.stem, file.policy.version), ("version",))))
+
+    def shown(*, errors: bool) -> list[str]:
+        return point_out(file.text, str(path), [one.fault for one in found if one.is_error is errors])
+
+    return shown(errors=True), shown(errors=False)
+
+
+def _site(folder: Path) -> Site | None:
+    try:
+        return load_site(folder, policies=False)
+    except UserError:
+        return None
+
+
+def _recorded(site: Site) -> Collection[RecordedPolicy]:
+    """The policies that were in force; none where that cannot be known now, which is no fault of theirs."""
+    try:
+        catalogue = open_catalogue(site)
+        try:
+            if catalogue.revision_problem():
+                return ()
+            with catalogue.reading() as tx:
+                return catalogue.recorded_policies(tx)
+        finally:
+            catalogue.close()
+    except TomovaultError:
+        return ()
+
+
+def _row(path: Path, check: Callable[[], _Told]) -> dict[str, Any]:
+    try:
+        errors, warnings = check()
+    except UserError as problem:
+        # Each error has the line that it shows and the caret below it: those are indented.
+        errors, warnings = re.split(r"\n(?! )", problem.message), []
+    return {"file": str(path), "ok": not errors, "errors": errors, "warnings": warnings}
+
+
+def _page(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"ok": all(row["ok"] for row in rows), "files": rows}
