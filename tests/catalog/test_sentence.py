@@ -93,7 +93,19 @@ scans = st.fixed_dictionaries(
         "bytes": some_of([0, 1, 2 * 10**9 - 1, 2 * 10**9, 2**53 + 1, 2**63 - 1]),
         "files": some_of([0, 1, 2, 10, 2**53 + 1]),
         "first_seen": some_of([timedelta(0), 31 * DAY]),
-        "acquired": some_of([None, timedelta(0), -INSTANT, INSTANT, 30 * DAY, 30 * DAY + INSTANT, 4000 * DAY]),
+        "acquired": some_of(
+            [
+                None,
+                timedelta(0),
+                -INSTANT,
+                INSTANT,
+                28 * DAY,
+                28 * DAY + INSTANT,
+                30 * DAY,
+                30 * DAY + INSTANT,
+                365 * DAY,
+            ]
+        ),
         **{name: some_of(NAMES) for name in ("beamline", "proposal", "owner", "sample")},
         "accepted_by": some_of([None, "anna"]),
         "accepted_digest": some_of([None, "d", "e"]),
@@ -206,7 +218,7 @@ leaves = st.one_of(
         some_of(["in", "not in"]),
         some_of(["ma1", "edf, fast", 'inhouse, "", tiff']),
     ),
-    st.builds("age {} {}".format, signs, some_of(["0s", "30d", "31d", "36500d"])),
+    st.builds("age {} {}".format, signs, some_of(["0s", "30d", "31d", "36500d", "1 month", "1 year", "100 years"])),
     st.builds("size {} {}".format, signs, some_of(["0", "2GB", "9007199254740992", "9007199254740993", "99999PB"])),
     st.builds(
         "{} {} {}".format,
@@ -269,6 +281,10 @@ ACTIONS = (
     "pack",
     "archive, with: {copies: 2}",
     "archive, with: {copies: 3}",
+    "archive, with: {copies: 3}, until: 2026-03-01",
+    "archive, with: {copies: 3}, from: 2026-03-02",
+    "pack, from: 2026-03-02",
+    "pack, until: 2026-03-02",
     "prune, with: {copies: 4}",
     "verify, with: {verified_within: 9d}",
 )

@@ -41,9 +41,9 @@ def may_hold(tree: Expression, at: Moment) -> Condition:
 
 def rule_conditions(policy: Policy, at: Moment) -> dict[str, Condition]:
     """For each rule by name whether its sentence holds, as `decide.matches_of` says: 'archived' means the number of
-    copies that the policy's archive and prune rules ask for that very scan.
+    copies that the policy's archive and prune rules ask for that very scan. Out of its dates a rule's does not hold.
     """
-    asking = [rule for rule in policy.rules if rule.do in ("archive", "prune")]
+    asking = [rule for rule in policy.rules if rule.do in ("archive", "prune") and not rule.is_over(at.now)]
     numbers = sorted({rule.settings.copies for rule in asking if rule.settings.copies > LEAST_COPIES}, reverse=True)
     at = replace(at, copies=())
     copies = [
@@ -51,7 +51,7 @@ def rule_conditions(policy: Policy, at: Moment) -> dict[str, Condition]:
         for number in numbers
     ]
     at = replace(at, copies=copies)
-    return {rule.name: holds(rule.condition, at) for rule in policy.ordered()}
+    return {rule.name: holds(rule.condition, at) if rule.is_in_force(at.now) else false() for rule in policy.ordered()}
 
 
 def over_scans(

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from tomovault.catalog import tables
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Verdict
+from tomovault.policy.calendar import Months, months_before
 from tomovault.policy.decide import MOST_COUNTED, AreaFacts
 from tomovault.policy.expression import (
     TERMS,
@@ -120,7 +121,7 @@ _MADE = {"previewed": ProductKind.PREVIEW, "volume": ProductKind.VOLUME}
 
 
 def _archived(at: Moment) -> Condition:
-    counted = and_(_is_good(ProductKind.ORIGINAL), PRODUCT.c.lossless, _is_on(TierClass.ARCHIVE.value))
+    counted = and_(_is_good(ProductKind.ORIGINAL), PRODUCT.c.lossless, _is_of(TierClass.ARCHIVE))
     least = _at_least(counted, LEAST_COPIES)
     if not at.copies:
         return least
@@ -130,7 +131,8 @@ def _archived(at: Moment) -> Condition:
 def _age(sign: str, period: Any, now: datetime) -> Condition:
     scan = tables.scan
     start = func.coalesce(scan.c.acquired_at, scan.c.first_seen_at)
-    return case((start <= now, _SIGNS[_MIRRORED[sign]](start, now - period)))
+    before = months_before(now, period) if isinstance(period, Months) else now - period
+    return case((start <= now, _SIGNS[_MIRRORED[sign]](start, before)))
 
 
 def _usage(sign: str, wanted: Any, areas: Mapping[str, AreaFacts]) -> Condition:
@@ -229,6 +231,12 @@ def _is_on(place: str) -> Condition:
     tier = tables.tier
     named = select(tier.c.name).where(or_(tier.c.name == place, tier.c.tier_class == place))
     return COPY.c.tier.in_(named)
+
+
+def _is_of(tier_class: TierClass) -> Condition:
+    """Whether a copy is on a tier of that class; one that only has its name is another."""
+    tier = tables.tier
+    return COPY.c.tier.in_(select(tier.c.name).where(tier.c.tier_class == tier_class.value))
 
 
 def _counted_by(leaf: Replicas, now: datetime) -> Condition:
