@@ -321,7 +321,8 @@ transfer = Table(
     UniqueConstraint("submission_id"),
 )
 
-#: Bytes, files and scans by key. A row without a tier counts each scan once in its area, or once anywhere.
+#: Bytes, files and scans by key. A row without a tier counts each scan once in its area, or once anywhere. `logical` is
+#: what the stored bytes stand for, and `written` every byte that ever came: it only grows, and no recount can tell it.
 usage = Table(
     "usage",
     metadata,
@@ -334,7 +335,36 @@ usage = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("files", BigInteger, nullable=False),
     Column("scans", BigInteger, nullable=False),
-    CheckConstraint("bytes >= 0 AND files >= 0 AND scans >= 0", name="not_negative"),
+    Column("logical", BigInteger, nullable=False),
+    Column("written", BigInteger, nullable=False),
+    CheckConstraint(
+        "bytes >= 0 AND files >= 0 AND scans >= 0 AND logical >= 0 AND written >= 0", name="not_negative"
+    ),
+)
+
+#: What has a history of its usage: one value of one grouping. `over_since` is when it was first seen above its soft
+#: limit, as long as it is.
+usage_series = Table(
+    "usage_series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("grouping", String(16), nullable=False),
+    Column("value", SafeText),
+    Column("key_hash", _KEY, nullable=False, unique=True),
+    Column("over_since", Time),
+)
+
+#: The usage as it was at a moment, in seconds since 1970; there is a row only where something was new.
+usage_history = Table(
+    "usage_history",
+    metadata,
+    Column("series", Integer, ForeignKey("usage_series.id"), primary_key=True, autoincrement=False),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("scans", BigInteger, nullable=False),
+    Column("logical", BigInteger, nullable=False),
+    Column("written", BigInteger, nullable=False),
 )
 
 #: `expires` is in seconds since 1970 by the database's clock.

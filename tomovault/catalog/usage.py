@@ -2,6 +2,9 @@
 
 A scan counts on each tier that holds a live replica of it, quarantine included. A scan that was not packed
 yet has no replica: its files count as they were found, in its area.
+
+The logical size of a replica is what it stands for: of a package the original files in it, of a volume or a preview
+its content as it is read. Besides what there is, it is kept how much ever came: see `_written`.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, and_, bindparam, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
@@ -24,6 +28,9 @@ from tomovault.core.replica import Form, ProductKind, ReplicaState
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
 
 GROUPINGS = ("area", "tier", "proposal", "owner", "beamline")
+
+#: What is older than this when it is first seen was there before: to find it is no growth.
+_NEW_WITHIN = timedelta(days=7)
 
 #: Scans that one turn of a recount counts: some tens of milliseconds.
 _IN_A_TURN = 200
@@ -38,6 +45,8 @@ class UsageRow:
     bytes: int
     files: int
     scans: int
+    logical: int
+    written: int
 
 
 @dataclass(frozen=True)
@@ -45,25 +54,44 @@ class _Amount:
     bytes: int = 0
     files: int = 0
     scans: int = 0
+    logical: int = 0
 
     def __add__(self, other: _Amount) -> _Amount:
-        return _Amount(self.bytes + other.bytes, self.files + other.files, self.scans + other.scans)
+        return _Amount(
+            self.bytes + other.bytes,
+            self.files + other.files,
+            self.scans + other.scans,
+            self.logical + other.logical,
+        )
 
     def __neg__(self) -> _Amount:
-        return _Amount(-self.bytes, -self.files, -self.scans)
+        return _Amount(-self.bytes, -self.files, -self.scans, -self.logical)
 
 
 @contextmanager
 def accounted(tx: Tx, scan_id: str | None) -> Iterator[None]:
     """Whatever is written about a scan inside is in the roll-up when it ends. Must not be nested for one scan."""
-    before = _shares(tx, [scan_id]) if scan_id is not None else {}
+    if scan_id is None:
+        yield
+        return
+    before, _ = _share(tx, scan_id)
     yield
-    if scan_id is not None:
-        _apply(tx, before, _shares(tx, [scan_id]))
+    after, is_new = _share(tx, scan_id)
+    deltas = {key: after.get(key, _Amount()) + -before.get(key, _Amount()) for key in before.keys() | after.keys()}
+    written = _written(deltas) if is_new else {}
+    for key in sorted(deltas, key=repr):
+        if deltas[key] != _Amount():
+            _add(tx, key, deltas[key], written.get(key, 0))
 
 
 def usage(tx: Tx, by: str) -> list[UsageRow]:
     """The roll-up by one grouping, largest first. Raises UserError for a grouping that is not kept."""
+    rows = [r for r in totals(tx, by) if r.bytes or r.files or r.scans or by in ("area", "tier")]
+    return sorted(rows, key=lambda r: (-r.bytes, r.value or ""))
+
+
+def totals(tx: Tx, by: str) -> list[UsageRow]:
+    """As `usage`, with what there was once and is no more. Raises UserError for a grouping that is not kept."""
     if by not in GROUPINGS:
         raise UserError(f"usage is not kept by {by!r}", hint="one of " + ", ".join(GROUPINGS))
     table = tables.usage
@@ -75,22 +103,17 @@ def usage(tx: Tx, by: str) -> list[UsageRow]:
     bytes_where: ColumnElement[bool] = table.c.tier.is_not(None)
     if by == "area":
         bytes_where = and_(bytes_where, table.c.area.is_not(None))
-    found: dict[str | None, _Amount] = defaultdict(_Amount)
-    for row in tx.rows(
-        select(column.label("value"), func.sum(table.c.bytes).label("b"), func.sum(table.c.files).label("f"))
-        .where(bytes_where)
-        .group_by(column)
-    ):
-        found[row.value] += _Amount(int(row.b), int(row.f), 0)
-    for row in tx.rows(
-        select(column.label("value"), func.sum(table.c.scans).label("n")).where(scans_where).group_by(column)
-    ):
-        found[row.value] += _Amount(scans=int(row.n))
+    counted = ("bytes", "files", "logical", "written")
+    found: dict[str | None, dict[str, int]] = defaultdict(lambda: dict.fromkeys((*counted, "scans"), 0))
+    sums = [func.sum(table.c[name]).label(f"{name}_sum") for name in counted]
+    for row in tx.rows(select(column.label("value"), *sums).where(bytes_where).group_by(column)):
+        found[row.value] |= {name: int(getattr(row, f"{name}_sum")) for name in counted}
+    scans = select(column.label("value"), func.sum(table.c.scans).label("n")).where(scans_where).group_by(column)
+    for row in tx.rows(scans):
+        found[row.value]["scans"] = int(row.n)
     for name in _all_names(tx, by):
-        found[name] += _Amount()
-    rows = [UsageRow(by, value, a.bytes, a.files, a.scans) for value, a in found.items()]
-    wanted = [r for r in rows if r.bytes or r.files or r.scans or by in ("area", "tier")]
-    return sorted(wanted, key=lambda r: (-r.bytes, r.value or ""))
+        found[name]  # a name that holds nothing has a row of its own, too
+    return [UsageRow(by, value, **counts) for value, counts in found.items()]
 
 
 def recount(tx: Tx) -> list[str]:
@@ -120,7 +143,7 @@ def recount_in_turns(
     if lasting:
         with writing() as tx:
             for key, (is_, should) in lasting.items():
-                _apply_one(tx, key, should + -is_)
+                _add(tx, key, should + -is_)
     return [_told(key, is_, should) for key, (is_, should) in lasting.items()]
 
 
@@ -157,13 +180,13 @@ def _told(key: Key, is_: _Amount, should: _Amount) -> str:
 
 
 def rebuild_usage(tx: Tx) -> None:
-    """Replace the roll-up by a count of everything."""
-    tx.run(delete(tables.usage))
-    _apply(tx, {}, _count_all(tx))
+    """Bring the roll-up to a count of everything. What ever came stays as it was told."""
+    for key, (is_, should) in _differences(_kept(tx), _count_all(tx)).items():
+        _add(tx, key, should + -is_)
 
 
 def _words(amount: _Amount) -> str:
-    return f"{amount.bytes} bytes {amount.files} files {amount.scans} scans"
+    return f"{amount.bytes} bytes {amount.files} files {amount.scans} scans, {amount.logical} bytes logical"
 
 
 def _all_names(tx: Tx, by: str) -> Iterable[str]:
@@ -184,53 +207,74 @@ def _count_all(tx: Tx) -> dict[Key, _Amount]:
 
 def _kept(tx: Tx) -> dict[Key, _Amount]:
     rows = tx.rows(select(tables.usage))
-    kept = {(r.area, r.tier, r.proposal, r.owner, r.beamline): _Amount(r.bytes, r.files, r.scans) for r in rows}
+    kept = {
+        (r.area, r.tier, r.proposal, r.owner, r.beamline): _Amount(r.bytes, r.files, r.scans, r.logical) for r in rows
+    }
     return {key: amount for key, amount in kept.items() if amount != _Amount()}
 
 
 def _shares(tx: Tx, scan_ids: Iterable[str]) -> dict[Key, _Amount]:
     """What these scans add to each key, read from their rows."""
     wanted = list(scan_ids)
+    scan, replica = tables.scan, tables.replica
+    copies = tx.rows(_copies().where(replica.c.scan_id.in_(wanted)))
+    return _added_up(tx.rows(_scans().where(scan.c.id.in_(wanted))), copies)
+
+
+def _share(tx: Tx, scan_id: str) -> tuple[dict[Key, _Amount], bool]:
+    """What one scan adds to each key, and whether it was new when it was first seen."""
+    copies = tx.run(_COPIES_OF_ONE, {"scan": scan_id}).all()
+    scans = tx.run(_ONE_SCAN, {"scan": scan_id}).all()
+    return _added_up(scans, copies), any(_is_new(row) for row in scans)
+
+
+def _added_up(scans: Iterable[Row[Any]], copies: Iterable[Row[Any]]) -> dict[Key, _Amount]:
     held: dict[str, dict[tuple[str | None, str], _Amount]] = defaultdict(lambda: defaultdict(_Amount))
     has_files: Counter[str] = Counter()
-    for row in tx.rows(_replica_query(wanted)):
+    for row in copies:
         if row.form == Form.FILES and row.kind == ProductKind.ORIGINAL:
             has_files[row.scan_id] += 1
         if row.state != ReplicaState.GONE:
-            held[row.scan_id][(row.area, row.tier)] += _Amount(row.bytes, row.files)
+            logical = row.bytes if row.form == Form.FILES else row.product_bytes
+            held[row.scan_id][(row.area, row.tier)] += _Amount(row.bytes, row.files, 0, logical)
     total: dict[Key, _Amount] = defaultdict(_Amount)
-    for row in tx.rows(_scan_query(wanted)):
+    for row in scans:
         places = held[row.id]
         if row.superseded_by is None and not has_files[row.id]:
-            places[(row.area, row.area)] += _Amount(row.bytes, row.files)
+            places[(row.area, row.area)] += _Amount(row.bytes, row.files, 0, row.bytes)
         _add_scan(total, places, (row.proposal, row.owner, row.beamline))
     return total
 
 
-def _scan_query(scan_ids: list[str]) -> Any:
+def _scans() -> Select[Any]:
     """What is counted of scans, and not their metadata, which would take most of the time."""
     scan = tables.scan
     counted = (scan.c.id, scan.c.area, scan.c.bytes, scan.c.files, scan.c.superseded_by)
-    return select(*counted, scan.c.proposal, scan.c.owner, scan.c.beamline).where(scan.c.id.in_(scan_ids))
+    dates = (scan.c.newest_mtime_ns, scan.c.first_seen_at)
+    return select(*counted, *dates, scan.c.proposal, scan.c.owner, scan.c.beamline)
 
 
-def _replica_query(scan_ids: list[str]) -> Any:
+def _copies() -> Select[Any]:
     replica, product, tier = tables.replica, tables.product, tables.tier
+    counted = (replica.c.scan_id, replica.c.form, replica.c.state, replica.c.tier, replica.c.bytes, replica.c.files)
     return (
-        select(
-            replica.c.scan_id,
-            replica.c.form,
-            replica.c.state,
-            replica.c.tier,
-            replica.c.bytes,
-            replica.c.files,
-            product.c.kind,
-            tier.c.area,
-        )
+        select(*counted, product.c.kind, product.c.bytes.label("product_bytes"), tier.c.area)
         .join(product, product.c.id == replica.c.product_id)
         .join(tier, tier.c.name == replica.c.tier)
-        .where(replica.c.scan_id.in_(scan_ids))
     )
+
+
+#: Asked twice in each transaction that records something: made once, and the database knows them.
+_ONE_SCAN = _scans().where(tables.scan.c.id == bindparam("scan"))
+_COPIES_OF_ONE = _copies().where(tables.replica.c.scan_id == bindparam("scan"))
+
+
+def _is_new(scan: Row[Any]) -> bool:
+    """Whether a scan was still fresh when it was first seen, and not found on a server that was full already."""
+    if scan.newest_mtime_ns is None:
+        return True
+    newest = datetime.fromtimestamp(scan.newest_mtime_ns / 1e9, UTC)
+    return bool(scan.first_seen_at - newest <= _NEW_WITHIN)
 
 
 def _add_scan(
@@ -248,26 +292,40 @@ def _add_scan(
     total[(None, None, *whose)] += once
 
 
-def _apply(tx: Tx, before: Mapping[Key, _Amount], after: Mapping[Key, _Amount]) -> None:
-    for key in sorted(before.keys() | after.keys(), key=repr):
-        delta = after.get(key, _Amount()) + -before.get(key, _Amount())
-        if delta != _Amount():
-            _apply_one(tx, key, delta)
+def _written(deltas: Mapping[Key, _Amount]) -> dict[Key, int]:
+    """The bytes that came to each key; those that only change hands in one place were there before."""
+    left: Counter[tuple[str | None, str | None]] = Counter()
+    for (area, tier, *_), delta in deltas.items():
+        left[area, tier] += max(0, -delta.bytes)
+    return {key: max(0, delta.bytes - left[key[:2]]) for key, delta in deltas.items()}
 
 
-def _apply_one(tx: Tx, key: Key, delta: _Amount) -> None:
+def _add(tx: Tx, key: Key, delta: _Amount, written: int = 0) -> None:
+    """One row of the roll-up is by so much more or less, and never below nothing."""
     table = tables.usage
     hashed = place_hash(json.dumps(key))
+    more = dict(zip(_COUNTS, (*astuple(delta), written), strict=True))
+    if tx.run(_MORE, {"key": hashed, **{f"more_{name}": count for name, count in more.items()}}).rowcount:
+        return
     kept = tx.first(select(table).where(table.c.key_hash == hashed))
-    wanted = delta if kept is None else delta + _Amount(kept.bytes, kept.files, kept.scans)
-    amount = _Amount(max(0, wanted.bytes), max(0, wanted.files), max(0, wanted.scans))
-    if amount != wanted:  # a sum that went wrong must not refuse a fact: the next recount mends it
+    wanted = {name: count + (getattr(kept, name) if kept is not None else 0) for name, count in more.items()}
+    values = {name: max(0, count) for name, count in wanted.items()}
+    if values != wanted:  # a sum that went wrong must not refuse a fact: the next recount mends it
         import structlog  # slow to load, and hardly ever needed
 
-        structlog.get_logger(__name__).error("usage has drifted", key=key, would_be=_words(wanted))
-    values = {"bytes": amount.bytes, "files": amount.files, "scans": amount.scans}
+        structlog.get_logger(__name__).error("usage has drifted", key=key, would_be=wanted)
     if kept is not None:
         tx.run(update(table).where(table.c.key_hash == hashed).values(**values))
     else:
         names = dict(zip(GROUPINGS, key, strict=True))
         tx.run(insert(table).values(key_hash=hashed, **values, **names))
+
+
+_COUNTS = ("bytes", "files", "scans", "logical", "written")
+_SUMS = {name: tables.usage.c[name] + bindparam(f"more_{name}", type_=BigInteger) for name in _COUNTS}
+#: Meets the row of a key where there is one and no count of it would become negative.
+_MORE = (
+    update(tables.usage)
+    .where(tables.usage.c.key_hash == bindparam("key"), *(count >= 0 for count in _SUMS.values()))
+    .values(_SUMS)
+)
