@@ -8,7 +8,6 @@ from sqlalchemy import func, select
 
 from tomovault.catalog import engine, schema, tables
 from tomovault.catalog import usage_history as history
-from tomovault.catalog.catalogue import Catalogue
 from tomovault.core.errors import UserError
 from tomovault.core.replica import Form
 
@@ -45,7 +44,7 @@ def _points(site, by, since, value):
 
 def _growth(site, by, now, value, days=365):
     with site.reading() as tx:
-        return next((g.by_day for g in history.growth(tx, by, now, days=days) if g.value == value), None)
+        return history.growth(tx, by, now, days=days).get(value)
 
 
 def test_a_row_is_written_only_where_something_changed(site, scan):
@@ -203,5 +202,3 @@ def test_an_old_catalogue_gets_its_logical_sizes(site, archived, make, url, now)
         assert {r.written for r in site.usage(tx, "area")} == {0}
         site.apply_records(tx, [make.stored("tape", "c", form=Form.PACKAGE, size=5)], now, scan_id=archived.id)
     assert site.check() == []
-
-

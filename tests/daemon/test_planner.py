@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 
+from tomovault.catalog import tables
 from tomovault.catalog.work import shared_paths
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Outcome, PutBack, Removed, Result
@@ -255,3 +256,20 @@ def test_a_scan_that_cannot_be_planned_stops_no_other(town, monkeypatch):
     monkeypatch.undo()
     planner.plan_scans(town.now + timedelta(hours=7))
     assert planner.alarms == {}
+
+
+def test_what_a_limit_holds_is_asked_about_again_by_itself(town):
+    """Room in a proposal is a fact of other scans: nothing new is known of the one that waits for it."""
+    scan = town.scan("one")
+    with town.vault.catalogue.writing() as tx:
+        tx.run(tables.scan.update().values(proposal="ma1"))
+        town.vault.catalogue.rebuild_usage(tx)
+    town.change(quotas={"proposal": {"ma1": {"hard": "1B"}}})
+    planner = Planner(town.vault)
+    planner.plan_scans(town.now)
+    assert town.jobs(scan, "reconstruct") == []
+    town.change(quotas={"proposal": {"ma1": {"hard": "1TB"}}})
+    planner = Planner(town.vault)
+    assert planner.plan_scans(town.now + timedelta(hours=5)) == 0
+    assert planner.plan_scans(town.now + timedelta(hours=7)) == 1
+    assert len(town.jobs(scan, "reconstruct")) == 1

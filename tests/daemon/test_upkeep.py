@@ -5,6 +5,7 @@ from sqlalchemy import update
 
 from tomovault.catalog import tables
 from tomovault.catalog import usage as roll_up
+from tomovault.catalog import usage_history
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import TierClass
@@ -184,3 +185,43 @@ def test_usage_that_differs_is_told(town, care, monkeypatch):
         care.take()
     assert care._counting is None
     assert told == [{"difference": "inhouse: 7 bytes differ"}]
+
+
+def _rows(town, table):
+    with town.vault.catalogue.reading() as tx:
+        return tx.rows(table.select())
+
+
+def test_the_usage_is_in_the_history_from_the_first_turn_on(town, care):
+    town.scan("one")
+    timers = care.start()
+    try:
+        assert "usage" in {job.id for job in timers.get_jobs()}
+        care.take()
+    finally:
+        timers.shutdown()
+    first = len(_rows(town, tables.usage_history))
+    assert first == 6, "an area, two tiers, and a proposal, an owner and a beamline that are not known"
+    care.ask("usage")
+    care.take()
+    assert len(_rows(town, tables.usage_history)) == first, "nothing changed"
+
+
+def test_old_history_is_thinned_nightly_in_short_turns(town, care, monkeypatch):
+    monkeypatch.setattr(usage_history, "_IN_A_TURN", 1)
+    town.scan("one")
+    long_ago = town.now.replace(hour=1) - timedelta(days=90)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.record_usage(tx, long_ago)
+    for hour in (2, 3):
+        town.scan(f"more{hour}")
+        with town.vault.catalogue.writing() as tx:
+            town.vault.catalogue.record_usage(tx, long_ago.replace(hour=hour))
+    assert len(_rows(town, tables.usage_history)) == 18
+    care.ask("nightly")
+    left = []
+    for _ in range(12):
+        care.take()
+        left.append(len(_rows(town, tables.usage_history)))
+    assert left[-1] == 6
+    assert len(set(left)) > 3, "a series at a time"

@@ -35,6 +35,7 @@ from tomovault.catalog import (
     schema,
     transfers,
     unclaimed,
+    usage_history,
 )
 from tomovault.catalog import usage as roll_up
 from tomovault.catalog.transaction import Tx, translated
@@ -94,6 +95,10 @@ class Catalogue:
         at the end, and the texts are returned.
         """
         return roll_up.recount_in_turns(self.reading, self.writing)
+
+    def thin_history_in_turns(self, now: datetime) -> Generator[None, None, None]:
+        """Old days of the history of usage keep only their last row; the caller does something else after each turn."""
+        return usage_history.thin_in_turns(self.writing, now)
 
     def backup(self, path: str) -> str:
         """Copy a SQLite catalogue to a new file; returns its path."""
@@ -204,6 +209,9 @@ class Catalogue:
     usage = staticmethod(roll_up.usage)
     recount = staticmethod(roll_up.recount)
     rebuild_usage = staticmethod(roll_up.rebuild_usage)
+    record_usage = staticmethod(usage_history.record_usage)
+    list_history = staticmethod(usage_history.list_history)
+    growth = staticmethod(usage_history.growth)
 
     take_lease = staticmethod(leases.take_lease)
     renew_lease = staticmethod(leases.renew_lease)

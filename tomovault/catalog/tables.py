@@ -337,9 +337,7 @@ usage = Table(
     Column("scans", BigInteger, nullable=False),
     Column("logical", BigInteger, nullable=False),
     Column("written", BigInteger, nullable=False),
-    CheckConstraint(
-        "bytes >= 0 AND files >= 0 AND scans >= 0 AND logical >= 0 AND written >= 0", name="not_negative"
-    ),
+    CheckConstraint("bytes >= 0 AND files >= 0 AND scans >= 0 AND logical >= 0 AND written >= 0", name="not_negative"),
 )
 
 #: What has a history of its usage: one value of one grouping. `over_since` is when it was first seen above its soft

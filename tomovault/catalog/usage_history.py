@@ -44,14 +44,6 @@ class Point:
     written: int
 
 
-@dataclass(frozen=True)
-class Growth:
-    """What was written for one value of a grouping on each whole day since its history began, oldest first."""
-
-    value: str | None
-    by_day: tuple[int, ...]
-
-
 def record_usage(tx: Tx, now: datetime) -> int:
     """The usage of now is in the history, wherever it differs from what stood there last; returns how many rows.
 
@@ -61,10 +53,11 @@ def record_usage(tx: Tx, now: datetime) -> int:
 
 
 def _record_grouping(tx: Tx, by: str, at: int) -> int:
-    history, series, last, new = tables.usage_history, _series(tx, by), _last(tx, by), []
+    history, series, last = tables.usage_history, _series(tx, by), _last(tx, by)
+    new: list[dict[str, Any]] = []
     if ahead := [number for number, row in last.items() if row.at >= at]:
-        for batch in chunks(ahead):
-            tx.run(delete(history).where(history.c.series.in_(batch), history.c.at >= at))
+        for numbers in chunks(ahead):
+            tx.run(delete(history).where(history.c.series.in_(numbers), history.c.at >= at))
         last = _last(tx, by)
     for row in totals(tx, by):
         counts = {name: getattr(row, name) for name in _COUNTS}
@@ -116,22 +109,21 @@ def list_history(tx: Tx, by: str, since: datetime) -> list[Point]:
         .order_by(series.c.value, history.c.series, history.c.at)
     )
     return [
-        Point(
-            row.value, datetime.fromtimestamp(max(row.at, start), UTC), *(getattr(row, name) for name in _COUNTS)
-        )
+        Point(row.value, datetime.fromtimestamp(max(row.at, start), UTC), *(getattr(row, name) for name in _COUNTS))
         for row in tx.rows(query)
     ]
 
 
-def growth(tx: Tx, by: str, now: datetime, *, days: int) -> list[Growth]:
-    """What was written for each value on each whole day before today, of the last `days` at most.
+def growth(tx: Tx, by: str, now: datetime, *, days: int) -> dict[str | None, tuple[int, ...]]:
+    """What was written for each value on each whole day before today, of the last `days` at most, oldest day first.
 
     The day on which a history begins is left out: what was there before is no growth.
     """
     _require_grouping(by)
     today = _second(now) // DAY_S
     earliest = today - days - 1
-    ends, levels, found = _ends_of_days(tx, by, earliest, today), _levels(tx, by, earliest), []
+    ends, levels = _ends_of_days(tx, by, earliest, today), _levels(tx, by, earliest)
+    found: dict[str | None, tuple[int, ...]] = {}
     for number, value, first in _beginnings(tx, by):
         begin = max(first // DAY_S, earliest)
         mine = ends[number]
@@ -139,7 +131,7 @@ def growth(tx: Tx, by: str, now: datetime, *, days: int) -> list[Growth]:
         for day in range(begin + 1, today):
             by_day.append(max(0, mine.get(day, level) - level))
             level = mine.get(day, level)
-        found.append(Growth(value, tuple(by_day)))
+        found[value] = tuple(by_day)
     return found
 
 
@@ -177,8 +169,8 @@ def _hash(by: str, value: str | None) -> str:
 
 def _add_series(tx: Tx, by: str, value: str | None) -> int:
     row = {"grouping": by, "value": value, "key_hash": _hash(by, value)}
-    made = tx.run(insert(tables.usage_series).values(row)).inserted_primary_key
-    return int(made[0])
+    made = insert(tables.usage_series).values(row).returning(tables.usage_series.c.id)
+    return int(tx.value(made))
 
 
 def _series(tx: Tx, by: str) -> dict[str | None, int]:

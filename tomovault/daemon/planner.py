@@ -33,6 +33,9 @@ _SECOND_PHASES = frozenset({"empty_quarantine", "destroy"})
 #: A removal that the law refused after its hold is looked at again so often.
 _REFUSED_AGAIN = timedelta(hours=6)
 
+#: What a limit of the section `quotas` holds is looked at again so often.
+_HELD_AGAIN = timedelta(hours=6)
+
 #: A scan that could not be planned is tried again so often, unless something new is known of it before.
 _FAILED_AGAIN = timedelta(hours=6)
 
@@ -166,6 +169,8 @@ class Planner:
                 dates.append(now + _REFUSED_AGAIN)
         if scan.verdict in (Verdict.INCOMPLETE, Verdict.UNDECIDED):
             dates.append(scan.changed_at + timedelta(seconds=self._vault.site.watch.keep_after_s))
+        if area.exceeded.holding(scan):
+            dates.append(now + _HELD_AGAIN)
         by_policy = next_look(scan, self._vault.policy_of(scan.area), area, now)
         if by_policy is not None:
             dates.append(by_policy)

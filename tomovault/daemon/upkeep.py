@@ -1,4 +1,6 @@
-"""What comes round by the clock: old copies queued for a re-read, usage recounted, the audit head exported."""
+"""What comes round by the clock: old copies queued for a re-read, usage recounted and its history kept, the audit head
+exported.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from tomovault.catalog.work import Late, asked_since, unfinished_by_place
 from tomovault.core.errors import TomovaultError, Transient
+from tomovault.vault.limits import note_exceeded
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -27,6 +30,7 @@ class Upkeep:
         self._vault = vault
         self._due: queue.Queue[str] = queue.Queue()
         self._counting: Generator[None, None, list[str]] | None = None
+        self._thinning: Generator[None, None, None] | None = None
         self._looked_at: dict[str, Late] = {}
         self._behind: set[str] = set()
 
@@ -38,13 +42,15 @@ class Upkeep:
         timers.add_job(self.ask, "interval", args=["overdue"], hours=1, id="overdue")
         timers.add_job(self.ask, "interval", args=["behind"], minutes=1, id="behind")
         timers.add_job(self.ask, "interval", args=["room"], minutes=1, id="room")
+        timers.add_job(self.ask, "interval", args=["usage"], hours=1, id="usage")
         timers.add_job(self.ask, "cron", args=["nightly"], hour=3, id="nightly")
         timers.start()
         self.ask("overdue")
+        self.ask("usage")
         return timers
 
     def ask(self, name: str) -> None:
-        """`overdue`, `behind`, `room` or `nightly` is due now."""
+        """`overdue`, `behind`, `room`, `usage` or `nightly` is due now."""
         self._due.put(name)
 
     def take(self) -> tuple[int, bool]:
@@ -55,6 +61,7 @@ class Upkeep:
         """
         queued, room = 0, False
         self._count_on()
+        self._thin_on()
         if self._looked_at:
             queued += self.queue_overdue(self._looked_at)
         while True:
@@ -79,8 +86,13 @@ class Upkeep:
             return self.queue_overdue(self._vault.site.areas)
         if name == "behind":
             return self.queue_overdue(self._behind)
+        if name == "usage":
+            self.keep_history(datetime.now(UTC))
+            return 0
         if self._counting is None:
             self._counting = self._vault.catalogue.recount_in_turns()
+        if self._thinning is None:
+            self._thinning = self._vault.catalogue.thin_history_in_turns(datetime.now(UTC))
         self.export_head()
         return 0
 
@@ -155,6 +167,23 @@ class Upkeep:
             differences = over.value
         for difference in differences:
             log.error("usage differed from a recount and was mended", difference=difference)
+
+    def _thin_on(self) -> None:
+        """One more turn of the thinning of the history that is under way, if one is; one that met a busy catalogue is
+        given up until the next night.
+        """
+        if self._thinning is None:
+            return
+        thinning, self._thinning = self._thinning, None
+        if next(thinning, True) is None:
+            self._thinning = thinning
+
+    def keep_history(self, now: datetime) -> None:
+        """What is used now is in the history, and since when each soft limit is exceeded is known. Raises Transient."""
+        catalogue = self._vault.catalogue
+        with catalogue.writing() as tx:
+            catalogue.record_usage(tx, now)
+            note_exceeded(catalogue, tx, self._vault.site.quotas.quotas, now)
 
     def export_head(self) -> None:
         """The head of the audit log stands outside the catalogue, too (law 9)."""

@@ -24,6 +24,7 @@ from tomovault.core.weighing import weigh_removal
 from tomovault.policy.calendar import Months, later_by, show_moment, turning_points
 from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
 from tomovault.policy.expression import VOLUME_ACCEPTED, Compare, Replicas, Value
+from tomovault.policy.limits import Exceeded
 from tomovault.policy.reading import Term, Verdict, evaluate, holds_for_some_usage, leaves, may_come
 
 #: An archiving that has waited in vain for so long is not counted on.
@@ -57,6 +58,8 @@ class AreaFacts:
     simulated: bool = False
     draining: bool = False
     unknown_bytes: int = 0
+    #: Limits of proposals, owners, beamlines and tiers that are exceeded, wherever their data lie.
+    exceeded: Exceeded = field(default_factory=Exceeded)
 
     @property
     def usage(self) -> float:

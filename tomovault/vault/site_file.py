@@ -29,6 +29,7 @@ from tomovault.policy.yaml_text import (
 from tomovault.vault.globus_section import GlobusSection
 from tomovault.vault.plugins import list_kinds, load_plugin
 from tomovault.vault.policy_files import read_policy_file
+from tomovault.vault.quota_section import QuotaSection
 from tomovault.vault.site_settings import (
     POLICIES,
     SITE_FILE,
@@ -192,6 +193,7 @@ class SiteFile(Strict):
     engine: _Engine = _Engine()
     executor: _Executor = _Executor()
     globus: GlobusSection | None = None
+    quotas: Annotated[QuotaSection, _EMPTY] = QuotaSection()
     lease: Duration = timedelta(seconds=60)
 
 
@@ -232,6 +234,7 @@ def parse_site(text: str, file_name: str, folder: Path, *, policies: bool = True
         engine=PluginSettings(plain.engine.kind, plain.engine.options),
         executor=PluginSettings(plain.executor.kind, plain.executor.options),
         globus=None if plain.globus is None else plain.globus.settings(folder),
+        quotas=plain.quotas.settings(folder),
         lease_s=_seconds(plain.lease),
         policies={
             n: read_policy_file(folder, n).policy for n in sorted({a.policy for a in areas.values()}) if policies
@@ -275,6 +278,7 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
     for name, area in site.areas.items():
         yield from _check_area(name, area, folder)
     yield from _check_places(site, folder)
+    yield from site.quotas.problems(site.areas, site.tiers)
 
 
 def _check_area(name: str, area: _Area, folder: Path) -> Iterator[Fault]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomovault.core.replica import TierClass
+from tomovault.policy.limits import Quotas
 
 if TYPE_CHECKING:
     from tomovault.policy.document import Policy
+    from tomovault.policy.forecast import BeamTime
 
 SITE_FILE = "tomovault.yaml"
 POLICIES = "policies"
@@ -176,6 +178,18 @@ class GlobusSettings:
 
 
 @dataclass(frozen=True)
+class QuotaSettings:
+    """Limits, and the beam times to come, here or in a file. `schedule_is_all`: until the last of them, nothing comes
+    besides.
+    """
+
+    quotas: Quotas = field(default_factory=Quotas)
+    schedule: tuple[BeamTime, ...] = ()
+    schedule_file: str | None = None
+    schedule_is_all: bool = False
+
+
+@dataclass(frozen=True)
 class Site:
     """Everything that `tomovault.yaml` says. `catalogue` is a database URL with an absolute path.
 
@@ -197,6 +211,7 @@ class Site:
     engine: PluginSettings
     executor: PluginSettings
     globus: GlobusSettings | None = None
+    quotas: QuotaSettings = field(default_factory=QuotaSettings)
     #: How long the claims of a daemon that tells nothing of itself are believed.
     lease_s: float = 60.0
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)

@@ -20,7 +20,9 @@ from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
 from tomovault.core.replica import ProductKind, TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
+from tomovault.policy.limits import Exceeded
 from tomovault.tiers.failure_domain import disk_domain
+from tomovault.vault.limits import find_exceeded
 from tomovault.vault.plugins import is_installed
 from tomovault.vault.policy_files import Trouble, policies_in_force, troubles
 from tomovault.vault.site import Site, load_site
@@ -45,6 +47,8 @@ class View:
     facts: Facts
     wants: Wants
     standings: dict[Stage, Standing]
+    #: The limits that are exceeded and that its data count in.
+    limits: tuple[str, ...] = ()
 
 
 class Vault:
@@ -243,6 +247,10 @@ class Vault:
 
     # --- what is known and wanted ----------------------------------------------------------------
 
+    def exceeded(self, tx: Any, now: datetime) -> Exceeded:
+        """The limits of the section `quotas` that are exceeded now."""
+        return find_exceeded(self.catalogue, tx, self.site.quotas.quotas, now)
+
     def area_facts(self, tx: Any, area: str, *, draining: bool = False) -> AreaFacts:
         """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
         conf = self.area(area)
@@ -262,6 +270,7 @@ class Vault:
             simulated=self.site.simulated,
             draining=draining,
             unknown_bytes=used - known,
+            exceeded=self.exceeded(tx, datetime.now(UTC)),
         )
 
     def view(self, scan: KnownScan, area: AreaFacts, now: datetime) -> View:
@@ -287,9 +296,11 @@ class Vault:
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
         wants = _without_plugin(_with_export(scan, _without_destroyed(scan, wants)))
+        if Stage.RECONSTRUCTED in wants.by and (over := area.exceeded.holding(scan)):
+            wants = replace(wants, held={**wants.held, Stage.RECONSTRUCTED: over})
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
-        return View(scan, facts, wants, standings(facts, wants))
+        return View(scan, facts, wants, standings(facts, wants), area.exceeded.texts(scan))
 
     def verified_within(self, area: str) -> dict[TierClass, timedelta]:
         """How recently a copy must have been re-read to be relied on, by class of tier."""
