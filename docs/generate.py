@@ -89,7 +89,7 @@ def _first_sentence(text: str) -> str:
 
 def _section(parts: tuple[str, ...], command: click.Command) -> str:
     title = f"## {' '.join(parts)}\n"
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and not command.invoke_without_command:
         return f"{title}\n{_help_text(command)}\n"
     usage = " ".join(["tomovault", *parts[1:], *_usage(command)])
     pieces = [title, "```\n" + usage + "\n```\n", _help_text(command) + "\n"]

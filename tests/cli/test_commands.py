@@ -130,14 +130,15 @@ def test_every_command_has_help_and_json():
             command = group.get_command(context, name)
             if isinstance(command, cli.click.Group):
                 yield from commands(command, [*path, name])
-            else:
+            if not isinstance(command, cli.click.Group) or command.invoke_without_command:
                 yield [*path, name], command
 
     found = {" ".join(path): command for path, command in commands(cli.root, [])}
     for name in (
         "init, area add, run, status, scan list, scan show, scan declare, explain, restore, pin, unpin, accept, "
-        "prune list, prune undo, quota, verify, policy check, policy preview, catalogue upgrade, catalogue check, "
-        "catalogue backup, audit show, audit verify, doctor, transfer, dev beamline, dev globus-sim"
+        "prune list, prune undo, quota, quota forecast, verify, policy check, policy preview, "
+        "catalogue upgrade, catalogue check, catalogue backup, "
+        "audit show, audit verify, doctor, transfer, dev beamline, dev globus-sim"
     ).split(", "):
         assert name in found
         assert found[name].help

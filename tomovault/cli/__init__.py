@@ -1,4 +1,5 @@
-"""The command line. A file is a command and a folder a group: `cli/scan/list.py` is `tomovault scan list`.
+"""The command line. A file is a command and a folder a group: `cli/scan/list.py` is `tomovault scan list`. A folder
+whose own module has a command is both: `tomovault quota`, `tomovault quota forecast`.
 
 Command files import only click and this package at their top, so that `--help` starts light.
 """
@@ -11,7 +12,7 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,9 @@ class Folder(click.Group):
         stem = name.replace("-", "_")
         if _HERE.joinpath(*self._parts, stem).is_dir():
             module = importlib.import_module(".".join(["tomovault.cli", *self._parts, stem]))
+            own: click.Command | None = getattr(module, "command", None)
+            if own is not None:
+                return CommandFolder(own, *self._parts, stem, name=name)
             return Folder(*self._parts, stem, name=name, help=module.__doc__)
         module = importlib.import_module(".".join(["tomovault.cli", *self._parts, stem]))
         command: click.Command = module.command
@@ -65,6 +69,30 @@ class Folder(click.Group):
             if not near:
                 raise
             raise click.UsageError(f"{problem.message} Did you mean '{near[0]}'?", context) from problem
+
+
+class CommandFolder(Folder):
+    """A group that is a command, too, where none of its own is named."""
+
+    def __init__(self, own: click.Command, *parts: str, **settings: Any) -> None:
+        def run(**values: Any) -> Any:
+            context = click.get_current_context()
+            if context.invoked_subcommand is None:
+                return own.callback(**values) if own.callback is not None else None
+            if given := _given(context, own):
+                raise click.UsageError(f"{given[0]} must stand behind {context.invoked_subcommand!r}", context)
+            return None
+
+        super().__init__(
+            *parts, help=own.help, params=list(own.params), callback=run, invoke_without_command=True, **settings
+        )
+
+
+def _given(context: click.Context, command: click.Command) -> list[str]:
+    """The options that were typed, of those that a command itself reads."""
+    typed = click.core.ParameterSource.COMMANDLINE
+    wanted = [p for p in command.params if p.expose_value and p.name is not None]
+    return [p.opts[0] for p in wanted if context.get_parameter_source(str(p.name)) is typed]
 
 
 def _root() -> None:
@@ -185,6 +213,15 @@ def who() -> str:
 def say_json(value: Any) -> None:
     """Print one JSON object that any reader takes: names that are not UTF-8 are escaped, what is no number is null."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def say_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print CSV as RFC 4180 has it: a head, lines that end in CR LF, quotes where they are needed; None is empty."""
+    import csv
+
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    writer.writerows([_plain(row[name]) for name in columns] for row in rows)
 
 
 def say_json_list(key: str, items: Iterable[Any]) -> None:

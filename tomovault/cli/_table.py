@@ -16,6 +16,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
     return "\n".join(lines)
 
 
+def spark(values: Sequence[float], *, width: int = 30) -> str:
+    """The values one after the other as a line of blocks, from nothing to the most of them."""
+    most = max(values, default=0)
+    if most <= 0:
+        return "_" * min(width, len(values))
+    picked = [values[i * len(values) // width] for i in range(width)] if len(values) > width else values
+    return "".join("_▁▂▃▄▅▆▇█"[round(8 * value / most)] for value in [*picked[:-1], values[-1]])
+
+
 def bar(fraction: float | None, *, width: int = 20, high: float | None = None) -> str:
     """A bar of a used fraction, with the high mark in it."""
     if fraction is None:

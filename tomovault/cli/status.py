@@ -59,6 +59,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
         if area["unclaimed"]:
             told = f"`tomovault area unclaimed {area['area']}` says why"
             lines.append(f"  {area['area']}: {area['unclaimed']} files are in no scan; {told}")
+    lines += [f"  over its limit: {label(text)}" for text in page["limits"]]
     lines += [f"  {p['problem']} - {p['hint']}" for p in page["absent_places"]]
     if page["suspect"]:
         lines += ["", "suspect copies, which nothing relies on (`tomovault verify SCAN` reads them again):"]

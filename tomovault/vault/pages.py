@@ -220,6 +220,7 @@ def explain_page(view: View) -> dict[str, Any]:
             }
             for stage, standing in ((s, _with_its_job(view, s)) for s in view.standings)
         ],
+        "limits": list(view.limits),
     }
 
 
@@ -266,39 +267,6 @@ def _views(
 ) -> Generator[View, None, None]:
     for scan in scans:
         yield vault.view(scan, areas[scan.area], now)
-
-
-def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
-    """Stored bytes of all live replicas, and of scans that have none yet, added up by one thing.
-
-    `used_fraction` is theirs of the limit; `full_fraction` of an area is what its marks are compared with: where there
-    is no quota of its own, whatever else lies on its file system counts, too.
-    """
-    rows = []
-    for row in vault.catalogue.usage(tx, by):
-        key = row.value
-        facts = (
-            vault.area_facts(tx, key)
-            if key is not None and by in ("area", "tier") and key in vault.site.areas
-            else None
-        )
-        limit = facts.quota_bytes or None if facts else None
-        share = row.bytes / limit if limit else None
-        rows.append(
-            {
-                by: key,
-                "bytes": row.bytes,
-                "files": row.files,
-                "scans": row.scans,
-                "limit_bytes": limit,
-                "used_fraction": share,
-                "full_fraction": facts.used_fraction if facts and limit and by == "area" else share,
-                "high": facts.high if facts else None,
-                "low": facts.low if facts else None,
-                "days_to_full": None,
-            }
-        )
-    return {"at": _time(now), "by": by, "rows": rows}
 
 
 def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -356,6 +324,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
         ],
         "areas": areas,
+        "limits": [standing.text for standing in vault.exceeded(tx, now).by_subject.values()],
         "absent_places": [{"problem": name_of(p.message), "hint": name_of(p.hint)} for p in absent_places(vault, tx)],
         "suspect": [
             {**to_plain(one), "name": name_of(one.name), "location": name_of(one.location)}

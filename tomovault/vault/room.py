@@ -89,6 +89,21 @@ def look_for_room(
     return _within_brakes(vault, facts, search, under_way)
 
 
+def foresee_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime, *, wanted: int) -> Room:
+    """What the rules and the laws would let go of an area in such a state, in their order, to free so many bytes.
+
+    The brakes of law 5 are left out: they only spread the removals over time.
+    """
+    search = _Search(vault, replace(facts, draining=True), now, wanted)
+    for _ in search.steps(lambda: nullcontext(tx)):
+        pass
+    room = Room(reasons=search.reasons)
+    for choice in choose_for_watermark(search.choices, bytes_to_free=wanted):
+        rule, files = search.rules[choice.replica]
+        room.going.append(Going(choice, rule, files))
+    return room
+
+
 def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: Counter[tuple[str, str]]) -> Room:
     room = Room(stays=search.stays)
     most = vault.site.quarantine.limit_of(facts.quota_bytes)
