@@ -3,9 +3,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from tomovault.catalog import tables
+from tomovault.catalog import tables, usage_history
 from tomovault.catalog import usage as roll_up
-from tomovault.catalog import usage_history
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import TierClass
@@ -139,7 +138,7 @@ def test_the_timers_ask_for_overdue_copies_at_once(town, care):
     timers = care.start()
     try:
         assert care.take() == (0, False)
-        assert {job.id for job in timers.get_jobs()} == {"overdue", "behind", "room", "nightly"}
+        assert {job.id for job in timers.get_jobs()} == {"overdue", "behind", "room", "usage", "nightly"}
     finally:
         timers.shutdown(wait=False)
 

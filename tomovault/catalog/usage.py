@@ -15,9 +15,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Row, Select, and_, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, and_, bindparam, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
@@ -213,22 +213,43 @@ def _kept(tx: Tx) -> dict[Key, _Amount]:
     return {key: amount for key, amount in kept.items() if amount != _Amount()}
 
 
+class _Copy(NamedTuple):
+    """What is counted of a replica."""
+
+    scan_id: str
+    form: str
+    state: str
+    tier: str
+    bytes: int
+    files: int
+    kind: str
+    product_bytes: int
+    area: str | None
+
+
 def _shares(tx: Tx, scan_ids: Iterable[str]) -> dict[Key, _Amount]:
     """What these scans add to each key, read from their rows."""
     wanted = list(scan_ids)
-    scan, replica = tables.scan, tables.replica
-    copies = tx.rows(_copies().where(replica.c.scan_id.in_(wanted)))
-    return _added_up(tx.rows(_scans().where(scan.c.id.in_(wanted))), copies)
+    replica, product, tier = tables.replica, tables.product, tables.tier
+    copies = (
+        select(*_COPY_COLUMNS)
+        .join(product, product.c.id == replica.c.product_id)
+        .join(tier, tier.c.name == replica.c.tier)
+        .where(replica.c.scan_id.in_(wanted))
+    )
+    scans = select(*_SCAN_COLUMNS).where(tables.scan.c.id.in_(wanted))
+    return _added_up(tx.rows(scans), (_Copy(*row) for row in tx.rows(copies)))
 
 
 def _share(tx: Tx, scan_id: str) -> tuple[dict[Key, _Amount], bool]:
     """What one scan adds to each key, and whether it was new when it was first seen."""
-    copies = tx.run(_COPIES_OF_ONE, {"scan": scan_id}).all()
-    scans = tx.run(_ONE_SCAN, {"scan": scan_id}).all()
-    return _added_up(scans, copies), any(_is_new(row) for row in scans)
+    rows = tx.run(_ONE_SCAN, {"scan": scan_id}).all()
+    copies = (_Copy(*row[len(_SCAN_COLUMNS) :]) for row in rows)
+    found = _added_up(rows[:1], (copy for copy in copies if copy.scan_id is not None))
+    return found, bool(rows) and _is_new(rows[0])
 
 
-def _added_up(scans: Iterable[Row[Any]], copies: Iterable[Row[Any]]) -> dict[Key, _Amount]:
+def _added_up(scans: Iterable[Row[Any]], copies: Iterable[_Copy]) -> dict[Key, _Amount]:
     held: dict[str, dict[tuple[str | None, str], _Amount]] = defaultdict(lambda: defaultdict(_Amount))
     has_files: Counter[str] = Counter()
     for row in copies:
@@ -246,27 +267,27 @@ def _added_up(scans: Iterable[Row[Any]], copies: Iterable[Row[Any]]) -> dict[Key
     return total
 
 
-def _scans() -> Select[Any]:
-    """What is counted of scans, and not their metadata, which would take most of the time."""
-    scan = tables.scan
-    counted = (scan.c.id, scan.c.area, scan.c.bytes, scan.c.files, scan.c.superseded_by)
-    dates = (scan.c.newest_mtime_ns, scan.c.first_seen_at)
-    return select(*counted, *dates, scan.c.proposal, scan.c.owner, scan.c.beamline)
+#: What is counted of scans, and not their metadata, which would take most of the time.
+_SCAN_COLUMNS = tuple(
+    tables.scan.c[name]
+    for name in ("id", "area", "bytes", "files", "superseded_by", "newest_mtime_ns", "first_seen_at")
+    + ("proposal", "owner", "beamline")
+)
+_COPY_COLUMNS: tuple[ColumnElement[Any], ...] = (
+    *(tables.replica.c[name] for name in ("scan_id", "form", "state", "tier", "bytes", "files")),
+    tables.product.c.kind,
+    tables.product.c.bytes,
+    tables.tier.c.area,
+)
 
-
-def _copies() -> Select[Any]:
-    replica, product, tier = tables.replica, tables.product, tables.tier
-    counted = (replica.c.scan_id, replica.c.form, replica.c.state, replica.c.tier, replica.c.bytes, replica.c.files)
-    return (
-        select(*counted, product.c.kind, product.c.bytes.label("product_bytes"), tier.c.area)
-        .join(product, product.c.id == replica.c.product_id)
-        .join(tier, tier.c.name == replica.c.tier)
-    )
-
-
-#: Asked twice in each transaction that records something: made once, and the database knows them.
-_ONE_SCAN = _scans().where(tables.scan.c.id == bindparam("scan"))
-_COPIES_OF_ONE = _copies().where(tables.replica.c.scan_id == bindparam("scan"))
+#: Asked twice in each transaction that records something: one statement, made once. The scan comes first.
+_ONE_SCAN = (
+    select(*_SCAN_COLUMNS, *_COPY_COLUMNS)
+    .outerjoin(tables.replica, tables.replica.c.scan_id == tables.scan.c.id)
+    .outerjoin(tables.product, tables.product.c.id == tables.replica.c.product_id)
+    .outerjoin(tables.tier, tables.tier.c.name == tables.replica.c.tier)
+    .where(tables.scan.c.id == bindparam("scan"))
+)
 
 
 def _is_new(scan: Row[Any]) -> bool:

@@ -31,7 +31,8 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
         standing = None
         if limit is not None and key is not None:
             standing = exceeded.get((by, key)) or stand((by, key), limit, row.bytes, row.files, None, now)
-        forecast = None if most is None or key is None else forecast_full(outlook.growth(key), most - used)
+        of_its_own = most is not None and (by == "area" or limit is not None)
+        forecast = forecast_full(outlook.growth(key), (most or 0) - used) if key is not None and of_its_own else None
         rows.append(
             {
                 by: key,
