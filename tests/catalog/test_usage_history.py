@@ -193,7 +193,7 @@ def test_an_old_catalogue_gets_its_logical_sizes(site, archived, make, url, now)
         conn.exec_driver_sql(f"CREATE TABLE old AS SELECT {names} FROM usage")
         conn.exec_driver_sql("DROP TABLE usage")
         conn.exec_driver_sql("ALTER TABLE old RENAME TO usage")
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
     schema.upgrade(opened, now)
     opened.dispose()
     with site.writing() as tx:

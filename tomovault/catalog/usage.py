@@ -238,13 +238,13 @@ def _shares(tx: Tx, scan_ids: Iterable[str]) -> dict[Key, _Amount]:
         .where(replica.c.scan_id.in_(wanted))
     )
     scans = select(*_SCAN_COLUMNS).where(tables.scan.c.id.in_(wanted))
-    return _added_up(tx.rows(scans), (_Copy(*row) for row in tx.rows(copies)))
+    return _added_up(tx.rows(scans), map(_Copy._make, tx.rows(copies)))
 
 
 def _share(tx: Tx, scan_id: str) -> tuple[dict[Key, _Amount], bool]:
     """What one scan adds to each key, and whether it was new when it was first seen."""
     rows = tx.run(_ONE_SCAN, {"scan": scan_id}).all()
-    copies = (_Copy(*row[len(_SCAN_COLUMNS) :]) for row in rows)
+    copies = (_Copy._make(row[len(_SCAN_COLUMNS) :]) for row in rows)
     found = _added_up(rows[:1], (copy for copy in copies if copy.scan_id is not None))
     return found, bool(rows) and _is_new(rows[0])
 
@@ -252,12 +252,12 @@ def _share(tx: Tx, scan_id: str) -> tuple[dict[Key, _Amount], bool]:
 def _added_up(scans: Iterable[Row[Any]], copies: Iterable[_Copy]) -> dict[Key, _Amount]:
     held: dict[str, dict[tuple[str | None, str], _Amount]] = defaultdict(lambda: defaultdict(_Amount))
     has_files: Counter[str] = Counter()
-    for row in copies:
-        if row.form == Form.FILES and row.kind == ProductKind.ORIGINAL:
-            has_files[row.scan_id] += 1
-        if row.state != ReplicaState.GONE:
-            logical = row.bytes if row.form == Form.FILES else row.product_bytes
-            held[row.scan_id][(row.area, row.tier)] += _Amount(row.bytes, row.files, 0, logical)
+    for copy in copies:
+        if copy.form == Form.FILES and copy.kind == ProductKind.ORIGINAL:
+            has_files[copy.scan_id] += 1
+        if copy.state != ReplicaState.GONE:
+            logical = copy.bytes if copy.form == Form.FILES else copy.product_bytes
+            held[copy.scan_id][(copy.area, copy.tier)] += _Amount(copy.bytes, copy.files, 0, logical)
     total: dict[Key, _Amount] = defaultdict(_Amount)
     for row in scans:
         places = held[row.id]
@@ -270,8 +270,10 @@ def _added_up(scans: Iterable[Row[Any]], copies: Iterable[_Copy]) -> dict[Key, _
 #: What is counted of scans, and not their metadata, which would take most of the time.
 _SCAN_COLUMNS = tuple(
     tables.scan.c[name]
-    for name in ("id", "area", "bytes", "files", "superseded_by", "newest_mtime_ns", "first_seen_at")
-    + ("proposal", "owner", "beamline")
+    for name in (
+        *("id", "area", "bytes", "files", "superseded_by", "newest_mtime_ns", "first_seen_at"),
+        *("proposal", "owner", "beamline"),
+    )
 )
 _COPY_COLUMNS: tuple[ColumnElement[Any], ...] = (
     *(tables.replica.c[name] for name in ("scan_id", "form", "state", "tier", "bytes", "files")),

@@ -189,7 +189,7 @@ def _let_go(vault: Vault, tx: Any, facts: AreaFacts, more: int, lacking: int, no
         ],
         "going_bytes": freed,
         "would_fit_then": freed >= lacking,
-        "stays": sorted(set(room.reasons.values()))[:_REASONS],
+        "stays": sorted({f"{one.scan}: {one.reason}" for one in room.stays.values()})[:_REASONS],
         "prune": "on" if facts.prune_on else "off",
     }
 

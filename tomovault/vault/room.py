@@ -97,9 +97,9 @@ def foresee_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime, *, want
     search = _Search(vault, replace(facts, draining=True), now, wanted)
     for _ in search.steps(lambda: nullcontext(tx)):
         pass
-    room = Room(reasons=search.reasons)
+    room = Room(stays=search.stays)
     for choice in choose_for_watermark(search.choices, bytes_to_free=wanted):
-        rule, files = search.rules[choice.replica]
+        rule, files, _ = search.rules[choice.replica]
         room.going.append(Going(choice, rule, files))
     return room
 
