@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LONGEST = 500
-FAMILIES = ("actions", "engines", "formats", "tiers")
+FAMILIES = ("actions", "engines", "formats", "notify", "tiers")
 NAMELESS = {"base", "common", "helpers", "manager", "misc", "utils"}
 
 
