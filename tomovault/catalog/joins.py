@@ -286,7 +286,7 @@ def _hand_over(tx: Tx, new: str, old: str) -> None:
             tx.run(update(product).where(product.c.id == made.id).values(scan_id=old))
         else:
             tx.run(delete(product).where(product.c.id == made.id))
-    for table in (pin, tables.transfer):
+    for table in (pin, tables.transfer, tables.owner_warning):
         tx.run(update(table).where(table.c.scan_id == new).values(scan_id=old))
 
 

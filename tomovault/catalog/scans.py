@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, Select, func, or_, select, update
 
 from tomovault.catalog import tables
+from tomovault.catalog.owner_warnings import warnings_of
 from tomovault.catalog.transaction import Tx, chunks, place_hash
 from tomovault.core.errors import UserError
 from tomovault.core.known import Declared, Job, JobStatus, KnownScan, Permit, Pin, Product, RemovalPhase
+from tomovault.core.notice import OwnerWarning
 from tomovault.core.record import Processing
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, StoredFile, TierClass
 from tomovault.core.scan import Candidate, Certificate, Condition, Verdict
@@ -227,6 +229,7 @@ class _Parts(NamedTuple):
     permits: dict[str, list[Permit]]
     jobs: dict[str, list[Job]]
     transfers: dict[str, list[Transfer]]
+    warnings: dict[str, list[OwnerWarning]]
 
 
 def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
@@ -256,6 +259,7 @@ def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
         _permits(tx, batch),
         _jobs(tx, batch),
         _transfers(tx, batch),
+        warnings_of(tx, batch),
     )
     return {row.id: _scan_of(row, parts) for row in rows}
 
@@ -300,6 +304,7 @@ def _scan_of(row: Row[Any], parts: _Parts) -> KnownScan:
         permits=tuple(parts.permits[row.id]),
         jobs=tuple(parts.jobs[row.id]),
         transfers=tuple(parts.transfers[row.id]),
+        warnings=tuple(parts.warnings[row.id]),
     )
 
 

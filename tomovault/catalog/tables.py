@@ -395,6 +395,71 @@ audit = Table(
     Column("hash", _KEY, nullable=False),
 )
 
+#: Something that people are told, once: `template` says how, with the values in `facts`. Of one `key` there is one text
+#: at a time that more can be added to.
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("topic", String(16), nullable=False),
+    Column("template", String(32), nullable=False),
+    Column("key", _KEY, nullable=False, index=True),
+    Column("facts", Json, nullable=False),
+    Column("made_at", Time, nullable=False, index=True),
+)
+
+#: A notice on its way by one channel: waiting, sent, or given up. `recipient` is '' where the channel has no addresses.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", String(48), primary_key=True),
+    Column("notice_id", _ID, ForeignKey("notice.id"), nullable=False, index=True),
+    Column("channel", SafeText, nullable=False),
+    Column("recipient", SafeText, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Time, nullable=False),
+    Column("ended_at", Time),
+    Column("error", SafeText, nullable=False),
+    _index_of_few("ix_delivery_waiting", "not_before", where="state = 'waiting'"),
+    _index_of_few("ix_delivery_given_up", "not_before", where="state = 'given_up'"),
+)
+
+#: Alarms that people were told of and that are not over.
+standing_alarm = Table(
+    "standing_alarm",
+    metadata,
+    Column("name", _KEY, primary_key=True),
+    Column("area", SafeText, nullable=False),
+    Column("text", SafeText, nullable=False),
+    Column("began_at", Time, nullable=False),
+    Column("told_at", Time, nullable=False),
+)
+
+#: The last warning that a replica will go. `sent_at_s` is what `seen_time` was when it had been sent.
+owner_warning = Table(
+    "owner_warning",
+    metadata,
+    Column("replica_id", _ID, ForeignKey("replica.id"), primary_key=True),
+    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("notice_id", _ID, ForeignKey("notice.id"), nullable=False, index=True),
+    Column("rule", SafeText, nullable=False),
+    Column("warn_s", BigInteger, nullable=False),
+    Column("asked_at", Time, nullable=False),
+    Column("sent_at", Time),
+    Column("sent_at_s", BigInteger),
+)
+
+#: Seconds that leaders have seen pass, by the time that a machine has run since its `boot`, whatever its clock said.
+seen_time = Table(
+    "seen_time",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("passed_s", Double, nullable=False),
+    Column("boot", SafeText, nullable=False),
+    Column("running_s", Double, nullable=False),
+)
+
 
 def _among(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
     return column.in_([literal_column(f"'{value}'") for value in values])
@@ -405,3 +470,5 @@ def _among(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
 IS_UNFINISHED = _among(job.c.status, "todo", "doing")
 IS_OPEN = _among(permit.c.phase, "granted", "quarantined", "leaving")
 IS_SUSPECT = replica.c.state == literal_column("'suspect'")
+IS_WAITING = delivery.c.state == literal_column("'waiting'")
+IS_GIVEN_UP = delivery.c.state == literal_column("'given_up'")

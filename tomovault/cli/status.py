@@ -73,6 +73,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
             f"  {job['id']}: {job['action']} of {label(job['name'])}: {job['error']}" for job in page["waiting"][:20]
         ]
         lines.append("  Each is tried again by itself; `tomovault retry JOB` does it at once.")
+    lines += _unsent(page["outbox"])
     if page["failed"]:
         lines += ["", "failed:"]
         for job in page["failed"][:20]:
@@ -82,3 +83,14 @@ def _lines(page: dict[str, Any]) -> list[str]:
             lines.append(f"  {job['id']}: {job['action']} {what} {tried}: {job['error']}{hint}")
         lines.append("  `tomovault retry JOB` does one again.")
     return lines
+
+
+def _unsent(outbox: dict[str, Any]) -> list[str]:
+    """Messages that could not be sent so far, and those that will not be."""
+    words = {"waiting": "to be sent", "given_up": "given up: never sent"}
+    return [
+        f"  {counted(row['count'], 'message')} by {row['channel']} {words[state]}: {row['error']}"
+        for state, rows in outbox.items()
+        for row in rows
+        if row["error"]
+    ]

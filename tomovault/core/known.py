@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tomovault.core.life import Facts, Standing, Status
+from tomovault.core.notice import OwnerWarning
 from tomovault.core.record import Processing
 from tomovault.core.replica import (
     LEAST_COPIES,
@@ -162,6 +163,7 @@ class KnownScan:
     permits: tuple[Permit, ...] = ()
     jobs: tuple[Job, ...] = ()
     transfers: tuple[Transfer, ...] = ()
+    warnings: tuple[OwnerWarning, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

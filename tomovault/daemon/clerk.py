@@ -20,12 +20,14 @@ from tomovault.core.errors import Transient
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
 from tomovault.daemon.clock import WallClock, find_silence
+from tomovault.daemon.courier import Courier
 from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
 from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
 from tomovault.daemon.planner import Planner
 from tomovault.daemon.policies import PolicyWatch
 from tomovault.daemon.room_maker import RoomMaker
+from tomovault.daemon.teller import Raised, Teller
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.daemon.workers import REMOVALS, Workers
 from tomovault.vault.area_formats import formats_of
@@ -44,6 +46,9 @@ _TICK_S = 0.1
 _IDLE_PATIENCE_S = 60.0
 
 _SILENT = "its file server does not answer"
+
+#: Where an alarm is about no area alone.
+_EVERY_AREA = "every area"
 
 
 class Clerk:
@@ -76,6 +81,8 @@ class Clerk:
         self.lookout = Lookout(vault)
         self.upkeep = Upkeep(vault)
         self._policies = PolicyWatch(vault)
+        self._teller = Teller(vault)
+        self._courier = Courier(vault)
         self._lead = Lead(vault, self.holder)
         self.watches: dict[str, AreaWatch] = {}
         self._absent: dict[str, str] = {}
@@ -115,6 +122,7 @@ class Clerk:
             ending.callback(self.workers.stop)
             ending.callback(self._stop_watches)
             ending.callback(self._stop_timers)
+            ending.callback(self._courier.stop)
             ending.enter_context(self._measured())
             self._take_place()
             self._status("running")
@@ -129,6 +137,7 @@ class Clerk:
         log.info("this daemon leads" if leads else "this daemon follows", holder=self.holder)
         if leads:
             self._timers = self._timers or self.upkeep.start()
+            self._courier.start()
             self.foreman.take_up_orphans()
             self._room_due = True
         self.start_watches()
@@ -190,6 +199,8 @@ class Clerk:
         self._forget_taken_away()
         self._jumped = self._clock.look(now)
         self.brake()
+        if self._lead.leads:
+            self._teller.look(self._raised, now)
         for _ in range(len(self._steps)):
             step = self._steps[0]
             self._steps.rotate(-1)
@@ -245,6 +256,8 @@ class Clerk:
         with self.vault.catalogue.reading() as tx:
             fellows = read_fellows(self.vault, tx)
             if self.vault.shared and not fellows.all_rest_but(self.holder):
+                return False
+            if self._courier.has_untried():
                 return False
             return not has_work_before(
                 tx,
@@ -375,6 +388,22 @@ class Clerk:
         resting = self._resting_areas() | self._unseen()
         self.planner.brake(self._jumped, resting)
         self.room_maker.brake(self._jumped, resting)
+
+    def _raised(self) -> Iterator[Raised]:
+        """Everything that is wrong now and that people may have to be told of."""
+        if self._clock.problem:
+            yield Raised("clock", _EVERY_AREA, f"nothing is removed: {self._clock.problem}")
+        for area, text in {**self._absent, **dict.fromkeys(self.vault.silent, _SILENT)}.items():
+            yield Raised("absent", area, text)
+        for area, text in self.lookout.trouble.items():
+            yield Raised("trouble", area, text)
+        for area in self.vault.site.areas.keys() - self.watches.keys() - self._lead.fellows.watched.keys():
+            if area not in self._absent:
+                yield Raised("unwatched", area, "no daemon watches it and finds it well")
+        for name, alarm in self.planner.alarms.items():
+            yield Raised(name.partition(" ")[0], alarm.area, alarm.text)
+        for alarm in self.room_maker.alarms.values():
+            yield Raised("room", alarm.area, alarm.text)
 
     def _unseen(self) -> frozenset[str]:
         return frozenset(area for area in self.watches if not self.lookout.swept.get(area))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
+from tomovault.catalog.owner_warnings import Running
 from tomovault.vault.vault import Vault
 
 #: A clock that is set right by less than this does no harm: holds and re-reads are counted in days.
@@ -19,6 +23,19 @@ _ASKED_EVERY_S = 60.0
 
 def _running() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def machine_running() -> Running:
+    """For how long this machine has run, and since which boot. Where that has no name, each process is its own."""
+    return Running(_boot(), _running())
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return uuid.uuid4().hex
 
 
 def _is_synchronised() -> bool:

@@ -16,7 +16,8 @@ from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
 from tomovault.policy.decide import AreaFacts, next_look
 from tomovault.vault.following import follow_files
-from tomovault.vault.removals import regrant
+from tomovault.vault.owner_warnings import BY_WARNING, Leaving, warn_owners
+from tomovault.vault.removals import regrant, rule_of
 from tomovault.vault.vault import Vault, View
 
 log = structlog.get_logger(__name__)
@@ -140,6 +141,8 @@ class Planner:
         try:
             regrant(self._vault, tx, scan, permit, now)
         except Refused as refusal:
+            if refusal.by == BY_WARNING:
+                self._warn_of_second(tx, scan, permit, now)
             log.warning("removal stays in quarantine", scan=scan.name, permit=permit.id, reason=refusal.message)
             self.alarms[f"permit {permit.id}"] = Alarm(
                 scan.area, f"{scan.name} stays in quarantine: {refusal.message} ({refusal.by})"
@@ -159,6 +162,12 @@ class Planner:
             place=scan.area,
             host=self._vault.site.areas[scan.area].host,
         )
+
+    def _warn_of_second(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
+        """The owner will be warned of what is in quarantine by a rule that asks for warnings only now, or anew."""
+        facts = self._vault.area_facts(tx, scan.area)
+        replica = next(r for r in scan.replicas if r.id == permit.replica)
+        warn_owners(self._vault, tx, facts, [Leaving(scan, replica, rule_of(self._vault, scan, permit))], now)
 
     def _next_look(self, scan: KnownScan, area: AreaFacts, now: datetime) -> datetime | None:
         dates = []

@@ -6,20 +6,23 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from tomovault.core.errors import Refused, Transient
 from tomovault.daemon.planner import Alarm
 from tomovault.policy.decide import AreaFacts, bytes_to_free
+from tomovault.vault.owner_warnings import Leaving, warn_owners
 from tomovault.vault.removals import grant
-from tomovault.vault.room import Going, Room, look_for_room, why_not_now
+from tomovault.vault.room import Going, Room, Waiting, look_for_room, why_not_now
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.staying import Stays, why_nothing_goes
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 #: Permits that one turn grants: each is a few milliseconds of the catalogue's one writer.
 _GRANTED_AT_ONCE = 10
@@ -150,6 +153,10 @@ class RoomMaker:
             with self._vault.catalogue.writing() as tx:
                 granted += self._grant(tx, batch, room, facts)
             yield
+        for waiting in _batches([w for w in room.waiting if w.hold.ask]):
+            with self._vault.catalogue.writing() as tx:
+                self._warn(tx, waiting, room, facts)
+            yield
         self._tell(facts, room, granted)
         return granted
 
@@ -194,12 +201,24 @@ class RoomMaker:
                 room.stays[going.choice.replica] = Stays(scan.name, reason, going.choice.bytes)
         return granted
 
+    def _warn(self, tx: Any, batch: list[Waiting], room: Room, facts: AreaFacts) -> None:
+        """The owners of what would go will be told, by what is known of the scans now."""
+        rules = {w.going.choice.replica: w.going.rule for w in batch}
+        scans = self._vault.catalogue.known_many(tx, [w.going.choice.scan for w in batch])
+        leaving = [Leaving(scan, r, rules[r.id]) for scan in scans for r in scan.replicas if r.id in rules]
+        unheard = warn_owners(self._vault, tx, facts, leaving, self._now)
+        for one in leaving:
+            if reason := unheard.get(one.replica.id):
+                room.stays[one.replica.id] = Stays(one.scan.name, reason, one.replica.bytes)
+
     def _tell(self, facts: AreaFacts, room: Room, granted: int) -> None:
         over = _over(facts)
         if room.full:
             self.alarms[facts.name] = Alarm(facts.name, f"{over} and {room.full}: pruning waits for its hold")
         elif granted:
             self.alarms.pop(facts.name, None)
+        elif room.waiting:
+            self.alarms[facts.name] = Alarm(facts.name, f"{over} and nothing may go yet: {_words(room)}")
         elif not facts.quarantine_bytes:
             why = why_nothing_goes(room.stays.values())
             self.alarms[facts.name] = Alarm(facts.name, f"{over} and nothing may go: {why}")
@@ -215,6 +234,18 @@ def _over(facts: AreaFacts) -> str:
     return over + ")"
 
 
-def _batches(going: list[Going]) -> Iterator[list[Going]]:
+def _words(room: Room) -> str:
+    """What is waited for before anything goes, as few owners as scans may be concerned."""
+    count = len({w.going.choice.scan for w in room.waiting})
+    told = f"{count} {'scan waits' if count == 1 else 'scans wait'} for a warning of the owner"
+    dates = [w.hold.until for w in room.waiting if w.hold.until is not None]
+    if dates:
+        return f"{told}, the first goes not before {min(dates):%Y-%m-%d %H:%M} UTC"
+    stays = (room.stays.get(w.going.choice.replica) for w in room.waiting)
+    why = sorted({one.reason for one in stays if one is not None and "notify: warnings" in one.reason})
+    return f"{told}: {why[0]}" if why else f"{told}, which is on its way"
+
+
+def _batches(going: list[T]) -> Iterator[list[T]]:
     for start in range(0, len(going), _GRANTED_AT_ONCE):
         yield going[start : start + _GRANTED_AT_ONCE]

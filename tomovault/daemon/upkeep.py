@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Collection, Generator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from tomovault.catalog.outbox import forget_notices
 from tomovault.catalog.work import Late, asked_since, unfinished_by_place
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.vault.limits import note_exceeded
+from tomovault.vault.notices import post_digest
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -21,6 +23,9 @@ log = structlog.get_logger(__name__)
 #: Re-reads of old copies of an area that wait or run at a time; as some end, others are queued. Few, since what else
 #: is to be done there waits behind them.
 _UNFINISHED = 10
+
+#: Notices are kept so long, but for those that are on their way or that a warning rests on.
+_NOTICES_KEPT = timedelta(days=90)
 
 
 class Upkeep:
@@ -44,13 +49,16 @@ class Upkeep:
         timers.add_job(self.ask, "interval", args=["room"], minutes=1, id="room")
         timers.add_job(self.ask, "interval", args=["usage"], hours=1, id="usage")
         timers.add_job(self.ask, "cron", args=["nightly"], hour=3, id="nightly")
+        if (conf := self._vault.site.notify) is not None:
+            hour, minute = conf.digest_at
+            timers.add_job(self.ask, "cron", args=["digest"], hour=hour, minute=minute, id="digest")
         timers.start()
         self.ask("overdue")
         self.ask("usage")
         return timers
 
     def ask(self, name: str) -> None:
-        """`overdue`, `behind`, `room`, `usage` or `nightly` is due now."""
+        """`overdue`, `behind`, `room`, `usage`, `nightly` or `digest` is due now."""
         self._due.put(name)
 
     def take(self) -> tuple[int, bool]:
@@ -89,11 +97,17 @@ class Upkeep:
         if name == "usage":
             self.keep_history(datetime.now(UTC))
             return 0
+        if name == "digest":
+            with self._vault.catalogue.writing() as tx:
+                post_digest(self._vault, tx, datetime.now(UTC))
+            return 0
         if self._counting is None:
             self._counting = self._vault.catalogue.recount_in_turns()
         if self._thinning is None:
             self._thinning = self._vault.catalogue.thin_history_in_turns(datetime.now(UTC))
         self.export_head()
+        with self._vault.catalogue.writing() as tx:
+            forget_notices(tx, datetime.now(UTC) - _NOTICES_KEPT)
         return 0
 
     def queue_overdue(self, areas: Collection[str]) -> int:

@@ -42,7 +42,8 @@ class AreaFacts:
     file system counts beyond what is known: data of others, or on a disk smaller than the quota.
 
     While `draining` a prune to the low watermark is under way, and `high` reads as `low`: the rule that began it
-    holds until the low watermark is reached.
+    holds until the low watermark is reached. `warn` is how long before a removal its owner is told of it, where the
+    rule does not say.
     """
 
     name: str
@@ -60,6 +61,7 @@ class AreaFacts:
     unknown_bytes: int = 0
     #: Limits of proposals, owners, beamlines and tiers that are exceeded, wherever their data lie.
     exceeded: Exceeded = field(default_factory=Exceeded)
+    warn: timedelta = timedelta(0)
 
     @property
     def usage(self) -> float:

@@ -15,7 +15,7 @@ from tomovault.core.replica import LEAST_COPIES, Form, TierClass
 from tomovault.policy.calendar import parse_moment, show_moment
 from tomovault.policy.expression import Expression, WrongExpression, read_expression
 from tomovault.policy.quantity import show_found
-from tomovault.policy.yaml_text import Duration, Fault, Size, Strict, Whole, Word, faults, nearest, parse
+from tomovault.policy.yaml_text import Duration, Fault, Percent, Size, Strict, Whole, Word, faults, nearest, parse
 
 ActionName = Literal[
     "pack", "preview", "replicate", "archive", "reconstruct", "accept", "reduce", "export", "prune", "verify", "forbid"
@@ -44,7 +44,7 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "accept": frozenset({"preset"}),
     "reduce": frozenset({"preset"}),
     "export": frozenset({"to"}),
-    "prune": frozenset({"forms", "copies", "verified_within"}),
+    "prune": frozenset({"forms", "copies", "verified_within", "warn", "unwarned_above"}),
     "verify": frozenset({"tiers", "verified_within"}),
     "forbid": frozenset({"actions"}),
 }
@@ -87,6 +87,10 @@ class Settings(Strict):
     to: str | None = None
     form: Form = Form.PACKAGE
     path: str | None = None
+    #: How long before a removal the owner is told of it; None as the site says.
+    warn: Duration | None = None
+    #: In an area as full as that, what is to go does not wait for its warning.
+    unwarned_above: Percent | None = None
     actions: tuple[ActionName, ...] = ()
 
 

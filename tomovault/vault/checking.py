@@ -12,6 +12,11 @@ from pathlib import Path
 
 from tomovault.core.errors import TomovaultError
 from tomovault.vault.fellows import read_fellows
+from tomovault.vault.notify_checks import (
+    problems_of_channels,
+    problems_of_templates,
+    rules_that_warn_nobody,
+)
 from tomovault.vault.places import find_absence
 from tomovault.vault.vault import Vault
 
@@ -43,6 +48,7 @@ def run_doctor(folder: Path) -> list[Check]:
         checks.extend(_tiers(vault))
         checks.append(_engine(vault))
         checks.extend(_transfers(vault))
+        checks.extend(_notify(vault))
     finally:
         vault.close()
     return checks
@@ -191,3 +197,14 @@ def _transfers(vault: Vault) -> Iterator[Check]:
             hint = f"is {area.vault} really {path} in the collection? see `globus: paths:` in tomovault.yaml"
             told = f"{area.vault} is {path} of {globus.collection}"
             yield Check(what, seen, told if seen else f"{path} is not in {globus.collection}", hint, needed=False)
+
+
+def _notify(vault: Vault) -> Iterator[Check]:
+    """Channels, the site's own templates, and rules that wait for warnings which nobody would get."""
+    for name, usable, detail, hint in problems_of_channels(vault.site):
+        yield Check(f"channel {name}", usable, detail, hint)
+    for problem in problems_of_templates(Path(vault.site.folder)):
+        yield Check("template", False, problem, "until it is mended, the one that came with tomovault is used")
+    for rule in rules_that_warn_nobody(vault.site):
+        told = f"{rule} waits for warnings, and no channel brings them: nothing goes by it"
+        yield Check("warnings", False, told, "name one under `notify: warnings:` in tomovault.yaml")

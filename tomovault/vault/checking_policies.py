@@ -1,4 +1,4 @@
-"""Checking what a person wrote: policies by themselves and against the site, and the site's own file."""
+"""Checking what a person wrote: policies by themselves and against the site, templates, and the site's own file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 from tomovault.catalog.policies import RecordedPolicy
 from tomovault.core.errors import TomovaultError, UserError
+from tomovault.notify.texts import check_template
 from tomovault.policy.review import Finding, Places, review
 from tomovault.policy.yaml_text import Fault, point_out
+from tomovault.vault.notify_checks import template_files
 from tomovault.vault.policy_files import read_path, reused, reused_text
 from tomovault.vault.site import POLICIES, SITE_FILE, Site, load_site
 from tomovault.vault.vault import open_catalogue
@@ -29,6 +31,7 @@ def check_policies(folder: Path | None, files: Sequence[Path], now: datetime) ->
     recorded = _recorded(site) if site is not None else ()
     for path in sorted((folder / POLICIES).glob("*.yaml")):
         rows.append(_row(path, partial(_check_policy, path, site, recorded, now)))
+    rows += [_row(path, partial(_check_template, path)) for path in template_files(folder)]
     return _page(rows)
 
 
@@ -46,6 +49,11 @@ def places_of(site: Site, policy: str) -> Places:
 
 def _check_site(folder: Path) -> _Told:
     load_site(folder, policies=False)
+    return [], []
+
+
+def _check_template(path: Path) -> _Told:
+    check_template(path)
     return [], []
 
 

@@ -22,6 +22,7 @@ from tomovault.vault.admission import LIBRARIES_BYTES, memory_of
 from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
+from tomovault.vault.notices import post_failure
 from tomovault.vault.orders import build_order
 from tomovault.vault.requests import Moot, Request
 from tomovault.vault.vault import Vault
@@ -239,6 +240,7 @@ class Foreman:
             for job in given_up:
                 if job.action == "prune":
                     self._take_back(tx, job, now)
+                post_failure(self.vault, tx, job.id, job.place, now)
         self.failed += len(given_up)
         if claims:
             log.info("jobs of an earlier daemon taken up", jobs=len(claims), again=len(lost) - len(given_up))
@@ -306,6 +308,8 @@ class Foreman:
             )
             if claimed.action == "prune" and status is not JobStatus.TODO:
                 self._take_back(tx, claimed, now)
+            if status is JobStatus.FAILED:
+                post_failure(self.vault, tx, claimed.id, claimed.place, now)
         told = {"job": claimed.id, "action": claimed.action, "outcome": result.outcome.value}
         if result.outcome is Outcome.SUCCEEDED:
             log.info("job ended", **told, **({"note": result.error} if result.error else {}))

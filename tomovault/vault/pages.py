@@ -22,6 +22,7 @@ from tomovault.policy.decide import AreaFacts
 from tomovault.policy.document import STAGE_OF
 from tomovault.policy.expression import parse_expression
 from tomovault.vault.fellows import read_fellows
+from tomovault.vault.notices import outbox_page
 from tomovault.vault.places import absent_places
 from tomovault.vault.restored import restored_places
 from tomovault.vault.vault import Vault, View
@@ -335,6 +336,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             for j in catalogue.list_jobs(tx, JobStatus.TODO, 200)
             if _is_put_off(j)
         ],
+        "outbox": outbox_page(vault, tx),
     }
 
 
@@ -439,7 +441,13 @@ def _preview_removals(
 
     if not enabled:
         return
-    for going in choose_room(vault, tx, facts, now).going:
+    room = choose_room(vault, tx, facts, now)
+    for waiting in room.waiting:
+        row = rules.get(vault.policy_of(facts.name).cite(waiting.going.rule))
+        if row is not None:
+            told = {"scan": waiting.going.choice.scan, "told": waiting.hold.reason}
+            row.setdefault("waiting_for_warnings", []).append({**told, "not_before": _time(waiting.hold.until)})
+    for going in room.going:
         choice = going.choice
         row = rules.get(vault.policy_of(facts.name).cite(going.rule))
         if row is not None:

@@ -15,6 +15,7 @@ from tomovault.core.replica import TierClass
 from tomovault.policy.decide import AreaFacts, archiving_failed, forbidden, removal_of, still_lets_go
 from tomovault.policy.document import Policy, Rule
 from tomovault.vault.domains import domain_now
+from tomovault.vault.owner_warnings import refuse_unwarned
 from tomovault.vault.vault import Vault
 
 
@@ -31,12 +32,14 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
             by="a removal that failed is looked at by a person",
             hint=f"tomovault verify {scan.id} re-reads its copies; if they are right it is tried again",
         )
+    facts = vault.area_facts(tx, scan.area)
+    refuse_unwarned(vault, scan, replica, rule, facts, now)
     permit = vault.catalogue.grant_permit(
         tx,
         scan.id,
         replica,
         removal_enabled=area.prune,
-        copies_asked=vault.asks(scan, vault.area_facts(tx, scan.area), now).copies,
+        copies_asked=vault.asks(scan, facts, now).copies,
         within=_within(vault, scan, rule),
         rule=cited,
         hold_until=now + timedelta(seconds=vault.site.quarantine.hold_s),
@@ -92,12 +95,10 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
     facts = vault.area_facts(tx, scan.area)
     if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
         raise Refused(f"{scan.name}: {reason}", by="policy")
-    name = permit.rule.partition("@")[0]
-    rule = next((r for r in policy.rules if r.name == name and r.do == "prune"), None)
-    if rule is None:
-        raise Refused(f"{scan.name}: the policy has no rule {name!r} to prune by any more", by="policy")
+    rule = rule_of(vault, scan, permit)
     if not still_lets_go(scan, permit.replica, rule, policy, facts, now):
         raise _refusal(scan, permit.replica, rule, policy, facts, now)
+    refuse_unwarned(vault, scan, permit.replica, rule, facts, now, leaving=permit.phase is not RemovalPhase.GRANTED)
     vault.catalogue.regrant(
         tx,
         permit.id,
@@ -118,6 +119,15 @@ def _refusal(scan: KnownScan, replica: str, rule: Rule, policy: Policy, facts: A
     if reasons:
         return Refused(f"{scan.name}: " + "; ".join(reasons), by=which_says(reasons[0]))
     return Refused(f"{scan.name}: {policy.cite(rule)} does not let it go now", by="policy")
+
+
+def rule_of(vault: Vault, scan: KnownScan, permit: Permit) -> Rule:
+    """The rule of a permit, as it is now. Raises Refused where the policy has it no more."""
+    name = permit.rule.partition("@")[0]
+    rule = next((r for r in vault.policy_of(scan.area).rules if r.name == name and r.do == "prune"), None)
+    if rule is None:
+        raise Refused(f"{scan.name}: the policy has no rule {name!r} to prune by any more", by="policy")
+    return rule
 
 
 def archiving_hopeful(vault: Vault, tx: Any, scan: KnownScan, now: datetime) -> bool:

@@ -27,6 +27,7 @@ from tomovault.policy.decide import (
     removal_of,
 )
 from tomovault.policy.document import Rule
+from tomovault.policy.warning import Hold, why_unwarned
 from tomovault.vault.removals import failed_before
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.staying import Stays
@@ -50,11 +51,22 @@ class Going:
     files: int
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A replica that would go now, but that its owner is to be warned of it, or was not long enough ago."""
+
+    going: Going
+    hold: Hold
+
+
 @dataclass
 class Room:
-    """What would go now, oldest scans first; each other replica with why it stays; what stops removals altogether."""
+    """What would go now, oldest scans first; what waits for a warning; each other replica with why it stays; what stops
+    removals altogether.
+    """
 
     going: list[Going] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
     stays: dict[str, Stays] = field(default_factory=dict)
     full: str = ""
 
@@ -110,6 +122,10 @@ def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: C
     waiting = facts.quarantine_bytes
     for choice in choose_for_watermark(search.choices, bytes_to_free=search.wanted):
         rule, files, name = search.rules[choice.replica]
+        if (hold := search.holds.get(choice.replica)) is not None:
+            # It counts as room to come: what is later in the order must not go in its place.
+            room.waiting.append(Waiting(Going(choice, rule, files), hold))
+            continue
         cited = vault.policy_of(facts.name).cite(rule)
         counted = _unversioned(cited)
         if waiting >= most:
@@ -157,6 +173,7 @@ class _Search:
     choices: list[PruneChoice] = field(default_factory=list)
     stays: dict[str, Stays] = field(default_factory=dict)
     rules: dict[str, tuple[Rule, int, str]] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
 
     def steps(self, reading: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
         """The search goes on by some scans, in a transaction of their own, before each pause."""
@@ -201,7 +218,7 @@ class _Search:
 
     def _choose_from(self, scan: KnownScan) -> None:
         vault, facts, now = self.vault, self.facts, self.now
-        view = vault.view(scan, facts, now)
+        view = vault.view(scan, facts, now, warnings=False)
         for replica in scan.replicas_of(ProductKind.ORIGINAL):
             if not _is_here(replica, facts):
                 continue
@@ -214,6 +231,9 @@ class _Search:
             product = scan.product(ProductKind.ORIGINAL)
             files = product.files if product is not None and replica.form is Form.FILES else 1
             self.rules[replica.id] = (rule, files, scan.name)
+            if (hold := why_unwarned(scan, replica.id, rule, facts, now)) is not None:
+                self.holds[replica.id] = hold
+                self.stays[replica.id] = Stays(scan.name, hold.reason, replica.bytes, hold.until)
             self.choices.append(
                 PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
             )
@@ -232,7 +252,8 @@ def why_not_now(vault: Vault, scan: KnownScan, going: Going, facts: AreaFacts, n
     rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
     if rule != going.rule:
         return f"no longer by the rule {going.rule.name}"
-    return _why_it_stays(vault, vault.view(scan, facts, now), replica, rule, facts, now)
+    view = vault.view(scan, facts, now, warnings=False)  # those are asked for where the permit is granted
+    return _why_it_stays(vault, view, replica, rule, facts, now)
 
 
 def _why_it_stays(

@@ -27,6 +27,8 @@ from tomovault.policy.yaml_text import (
     parse,
 )
 from tomovault.vault.globus_section import GlobusSection
+from tomovault.vault.metrics_section import MetricsSection
+from tomovault.vault.notify_section import NotifySection
 from tomovault.vault.plugins import list_kinds, load_plugin
 from tomovault.vault.policy_files import read_policy_file
 from tomovault.vault.quota_section import QuotaSection
@@ -194,6 +196,8 @@ class SiteFile(Strict):
     executor: _Executor = _Executor()
     globus: GlobusSection | None = None
     quotas: Annotated[QuotaSection, _EMPTY] = QuotaSection()
+    notify: NotifySection | None = None
+    metrics: MetricsSection | None = None
     lease: Duration = timedelta(seconds=60)
 
 
@@ -235,6 +239,8 @@ def parse_site(text: str, file_name: str, folder: Path, *, policies: bool = True
         executor=PluginSettings(plain.executor.kind, plain.executor.options),
         globus=None if plain.globus is None else plain.globus.settings(folder),
         quotas=plain.quotas.settings(folder),
+        notify=None if plain.notify is None else plain.notify.settings(folder),
+        metrics=None if plain.metrics is None else plain.metrics.listen,
         lease_s=_seconds(plain.lease),
         policies={
             n: read_policy_file(folder, n).policy for n in sorted({a.policy for a in areas.values()}) if policies

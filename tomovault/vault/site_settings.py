@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tomovault.core.notice import Topic
 from tomovault.core.replica import TierClass
 from tomovault.policy.limits import Quotas
 
@@ -190,6 +191,46 @@ class QuotaSettings:
 
 
 @dataclass(frozen=True)
+class ChannelSettings:
+    """A way to people: the kind of plug-in, and its options with paths made absolute."""
+
+    name: str
+    kind: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RouteSettings:
+    """Who is told of a topic: by which channels and, where those have addresses, at which."""
+
+    channels: tuple[str, ...]
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExtendSettings:
+    """For how many days at most, and how often, an owner may keep a scan with `tomovault extend`."""
+
+    days: int = 30
+    times: int = 3
+
+
+@dataclass(frozen=True)
+class NotifySettings:
+    """Who is told what. `gather_s`: what follows so soon after a warning or a failure is told with it."""
+
+    site: str
+    channels: Mapping[str, ChannelSettings]
+    routes: Mapping[Topic, RouteSettings]
+    digest_at: tuple[int, int]
+    warn_s: float
+    gather_s: float
+    repeat_s: float
+    give_up_s: float
+    extend: ExtendSettings
+
+
+@dataclass(frozen=True)
 class Site:
     """Everything that `tomovault.yaml` says. `catalogue` is a database URL with an absolute path.
 
@@ -212,6 +253,9 @@ class Site:
     executor: PluginSettings
     globus: GlobusSettings | None = None
     quotas: QuotaSettings = field(default_factory=QuotaSettings)
+    notify: NotifySettings | None = None
+    #: Where the metrics are served, such as 127.0.0.1:9464.
+    metrics: str | None = None
     #: How long the claims of a daemon that tells nothing of itself are believed.
     lease_s: float = 60.0
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)

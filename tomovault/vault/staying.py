@@ -15,6 +15,8 @@ _KINDS = (
     ("needs ", "not far enough in their life", "tomovault explain SCAN says what is next"),
     ("the scan is not complete", "not complete", "tomovault scan declare SCAN, if a person knows better"),
     ("forbidden by", "kept by a rule", "change that rule"),
+    ("warned on", "whose owners were warned", "their days have to be over: tomovault policy preview"),
+    ("its owner is", "whose owners have to be warned first", "tomovault doctor says whether anybody can be"),
     ("its last removal failed", "with a removal that failed", "tomovault verify SCAN, then it is tried again"),
 )
 _BY_END = (" is not over", "being worked on", "wait for that work")

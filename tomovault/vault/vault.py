@@ -21,6 +21,7 @@ from tomovault.core.replica import ProductKind, TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
 from tomovault.policy.limits import Exceeded
+from tomovault.policy.warning import with_warning
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.vault.limits import find_exceeded
 from tomovault.vault.plugins import is_installed
@@ -271,10 +272,11 @@ class Vault:
             draining=draining,
             unknown_bytes=used - known,
             exceeded=self.exceeded(tx, datetime.now(UTC)),
+            warn=timedelta(seconds=self.site.notify.warn_s if self.site.notify is not None else 0.0),
         )
 
-    def view(self, scan: KnownScan, area: AreaFacts, now: datetime) -> View:
-        """Facts, wants and standings of one scan."""
+    def view(self, scan: KnownScan, area: AreaFacts, now: datetime, *, warnings: bool = True) -> View:
+        """Facts, wants and standings of one scan; without `warnings` as if nobody had to be warned of a removal."""
         policy = self.policy_of(scan.area)
         matches = matches_of(scan, policy, area, now)
         wants = wants_of(scan, policy, area, now, matches)
@@ -298,6 +300,8 @@ class Vault:
         wants = _without_plugin(_with_export(scan, _without_destroyed(scan, wants)))
         if Stage.RECONSTRUCTED in wants.by and (over := area.exceeded.holding(scan)):
             wants = replace(wants, held={**wants.held, Stage.RECONSTRUCTED: over})
+        if warnings:
+            wants = with_warning(wants, scan, policy, area, now)
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
         return View(scan, facts, wants, standings(facts, wants), area.exceeded.texts(scan))

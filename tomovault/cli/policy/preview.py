@@ -34,3 +34,6 @@ def command(rule: str | None, as_json: bool) -> None:
         for r in page["rules"]
     ]
     say(table(["rule", "action", "scans", "frees"], rows, right=[2]))
+    for row in page["rules"]:
+        for one in row.get("waiting_for_warnings", [])[:20]:
+            say(f"  {row['rule']}: {one['scan']}: {one['told']}")
