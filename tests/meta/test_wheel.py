@@ -87,6 +87,8 @@ def test_the_wheel_holds_the_program_and_nothing_else(wheel, repository):
     assert "tomovault/py.typed" in names
     assert {f"migrations/versions/{p.name}" for p in (repository / "migrations" / "versions").glob("*.py")} <= shipped
     assert {f"policies/{p.name}" for p in (repository / "policies").glob("*.yaml")} <= shipped
+    templates = (repository / "tomovault" / "notify" / "templates").glob("*.txt")
+    assert {f"tomovault/notify/templates/{p.name}" for p in templates} <= set(names)
     assert any(n.endswith("/licenses/LICENSE") for n in names)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import delete, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
+from tomovault.catalog.owner_warnings import drop_warnings
 from tomovault.catalog.scans import known, require_scan, touch
 from tomovault.catalog.transaction import Tx, new_id
 from tomovault.core.errors import Refused, UserError
@@ -64,7 +65,10 @@ def accept(tx: Tx, scan_id: str, by: str, reason: str, now: datetime) -> None:
 def add_pin(
     tx: Tx, scan_id: str, owner: str, reason: str, until: datetime, now: datetime, tier: str | None = None
 ) -> Pin:
-    """Hold a scan until a date. Raises UserError for a date that is over, or without a reason."""
+    """Hold a scan until a date; its owner is warned anew before anything goes afterwards.
+
+    Raises UserError for a date that is over, or without a reason.
+    """
     if until <= now:
         raise UserError(f"a pin until {until.isoformat()} is over already", hint="--until a later date")
     if not reason.strip():
@@ -72,6 +76,7 @@ def add_pin(
     require_scan(tx, scan_id)
     pin = Pin(new_id("k"), owner, reason, until, tier)
     tx.run(insert(tables.pin).values(id=pin.id, scan_id=scan_id, owner=owner, reason=reason, until=until, tier=tier))
+    drop_warnings(tx, scan_id)
     add_audit(tx, owner, "pinned", {"pin": pin}, now, scan=scan_id)
     touch(tx, scan_id, now, new_fact=True)
     return pin

@@ -79,6 +79,11 @@ def settle_warnings(tx: Tx, notice_id: str, running: Running, now: datetime, *, 
         add_audit(tx, _ACTOR, "owner warned", body, now, scan=row.scan_id)
 
 
+def drop_warnings(tx: Tx, scan_id: str) -> None:
+    """What was said of a scan's replicas counts no more, whatever the clock said then and now."""
+    tx.run(delete(tables.owner_warning).where(tables.owner_warning.c.scan_id == scan_id))
+
+
 def warnings_of(tx: Tx, scan_ids: list[str]) -> dict[str, list[OwnerWarning]]:
     """The last warning of each replica, by scan."""
     table = tables.owner_warning

@@ -10,8 +10,13 @@ from tomovault.cli import common_options, open_vault, say, say_json
 @click.command()
 @click.option("--until-idle", is_flag=True, help="Exit once nothing is due, running or settling.")
 @click.option("--quiet", is_flag=True, help="No progress on the terminal; the log goes to the run folder all the same.")
+@click.option(
+    "--metrics",
+    metavar="ADDRESS:PORT",
+    help="Serve metrics for Prometheus there, such as 127.0.0.1:9464; else where tomovault.yaml says (`metrics:`).",
+)
 @common_options
-def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
+def command(until_idle: bool, quiet: bool, metrics: str | None, as_json: bool) -> int:
     """Watch the areas and take every scan through its life, in the foreground.
 
     Ctrl-C or SIGTERM stops gracefully: running jobs are ended and queued again, nothing is left half done.
@@ -24,10 +29,11 @@ def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
     from tomovault.vault.logs import start_log
     from tomovault.vault.telling import last_told
 
+    listen = _listen(metrics)
     vault = open_vault(strict=True)
     start_log(vault.run_folder / f"{vault.daemon_name}.log")
     with open_screen(vault, quiet=quiet or as_json) as screen:
-        failed = run_daemon(vault, until_idle=until_idle, tell=screen.tell)
+        failed = run_daemon(vault, until_idle=until_idle, tell=screen.tell, metrics=listen)
     alarms = last_told(vault).get("alarms", [])
     if as_json:
         say_json({"failed_jobs": failed, "alarms": alarms})
@@ -37,3 +43,12 @@ def command(until_idle: bool, quiet: bool, as_json: bool) -> int:
     if failed:
         say(f"{failed} {'job' if failed == 1 else 'jobs'} failed; `tomovault status` says which and why.")
     return 0
+
+
+def _listen(metrics: str | None) -> str | None:
+    from tomovault.vault.metrics_section import parse_listen
+
+    try:
+        return None if metrics is None else parse_listen(metrics)
+    except ValueError as problem:
+        raise click.BadParameter(str(problem), param_hint="--metrics") from problem

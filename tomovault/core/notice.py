@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
 #: The longest single value in a message: names come from whoever wrote the scan.
-_LONGEST = 400
+_LONGEST = 2000
 
 
 class Topic(enum.StrEnum):

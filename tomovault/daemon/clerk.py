@@ -6,8 +6,8 @@ import contextlib
 import os
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,10 +24,11 @@ from tomovault.daemon.courier import Courier
 from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
 from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
-from tomovault.daemon.planner import Planner
+from tomovault.daemon.planner import Alarm, Planner
 from tomovault.daemon.policies import PolicyWatch
+from tomovault.daemon.pulse import Pulse, brakes_of
 from tomovault.daemon.room_maker import RoomMaker
-from tomovault.daemon.teller import Raised, Teller
+from tomovault.daemon.teller import Raised, Teller, list_raised
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.daemon.workers import REMOVALS, Workers
 from tomovault.vault.area_formats import formats_of
@@ -46,9 +47,6 @@ _TICK_S = 0.1
 _IDLE_PATIENCE_S = 60.0
 
 _SILENT = "its file server does not answer"
-
-#: Where an alarm is about no area alone.
-_EVERY_AREA = "every area"
 
 
 class Clerk:
@@ -83,6 +81,8 @@ class Clerk:
         self._policies = PolicyWatch(vault)
         self._teller = Teller(vault)
         self._courier = Courier(vault)
+        #: The last turn, for other threads.
+        self.pulse = Pulse()
         self._lead = Lead(vault, self.holder)
         self.watches: dict[str, AreaWatch] = {}
         self._absent: dict[str, str] = {}
@@ -199,6 +199,7 @@ class Clerk:
         self._forget_taken_away()
         self._jumped = self._clock.look(now)
         self.brake()
+        self.pulse = self._pulse()
         if self._lead.leads:
             self._teller.look(self._raised, now)
         for _ in range(len(self._steps)):
@@ -253,11 +254,13 @@ class Clerk:
         if not self._still:
             return False
         now = datetime.now(UTC)
+        if self._lead.leads:
+            self._teller.look(self._raised, now, at_once=True)
+        if self._courier.has_untried():
+            return False
         with self.vault.catalogue.reading() as tx:
             fellows = read_fellows(self.vault, tx)
             if self.vault.shared and not fellows.all_rest_but(self.holder):
-                return False
-            if self._courier.has_untried():
                 return False
             return not has_work_before(
                 tx,
@@ -389,21 +392,36 @@ class Clerk:
         self.planner.brake(self._jumped, resting)
         self.room_maker.brake(self._jumped, resting)
 
-    def _raised(self) -> Iterator[Raised]:
-        """Everything that is wrong now and that people may have to be told of."""
-        if self._clock.problem:
-            yield Raised("clock", _EVERY_AREA, f"nothing is removed: {self._clock.problem}")
-        for area, text in {**self._absent, **dict.fromkeys(self.vault.silent, _SILENT)}.items():
-            yield Raised("absent", area, text)
-        for area, text in self.lookout.trouble.items():
-            yield Raised("trouble", area, text)
-        for area in self.vault.site.areas.keys() - self.watches.keys() - self._lead.fellows.watched.keys():
-            if area not in self._absent:
-                yield Raised("unwatched", area, "no daemon watches it and finds it well")
-        for name, alarm in self.planner.alarms.items():
-            yield Raised(name.partition(" ")[0], alarm.area, alarm.text)
-        for alarm in self.room_maker.alarms.values():
-            yield Raised("room", alarm.area, alarm.text)
+    def _pulse(self) -> Pulse:
+        every = {
+            "absent": self._absent,
+            "silent": self.vault.silent,
+            "left": self._left,
+            "stopped": self.lookout.stopped,
+            "unseen": self._unseen(),
+        }
+        return Pulse(
+            leads=self._lead.leads,
+            brakes=brakes_of(self._clock.problem, every),
+            alarms={**dict.fromkeys(self.vault.site.areas, 0), **Counter(a.area for a in self._alarms().values())},
+            swept_at=dict(self.lookout.swept_at),
+            unsettled=dict(self.lookout.unsettled),
+            running=Counter(r.claimed.action for r in self.workers.running),
+        )
+
+    def _alarms(self) -> dict[str, Alarm]:
+        """Those of both who raise any, each by its kind and what it is about."""
+        return {**self.planner.alarms, **{f"room {area}": a for area, a in self.room_maker.alarms.items()}}
+
+    def _raised(self) -> Iterable[Raised]:
+        elsewhere = self.vault.site.areas.keys() - self.watches.keys() - self._lead.fellows.watched.keys()
+        return list_raised(
+            clock=self._clock.problem,
+            absent={**self._absent, **dict.fromkeys(self.vault.silent, _SILENT)},
+            trouble=self.lookout.trouble,
+            unwatched=elsewhere - self._absent.keys(),
+            alarms={name: (alarm.area, alarm.text) for name, alarm in self._alarms().items()},
+        )
 
     def _unseen(self) -> frozenset[str]:
         return frozenset(area for area in self.watches if not self.lookout.swept.get(area))
@@ -487,7 +505,7 @@ class Clerk:
                 "absent": {**self._absent, **dict.fromkeys(self.vault.silent, _SILENT)},
                 "trouble": self.lookout.trouble,
                 "unsettled": self.lookout.unsettled,
-                "alarms": [asdict(a) for told in (self.planner, self.room_maker) for a in told.alarms.values()],
+                "alarms": [asdict(alarm) for alarm in self._alarms().values()],
                 "running": [
                     {"job": r.claimed.id, "action": r.claimed.action, "scan": r.scan_name, "place": r.claimed.place}
                     for r in self.workers.running

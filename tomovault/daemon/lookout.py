@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -64,6 +65,7 @@ class Lookout:
         self.stopped: set[str] = set()
         self.to_forget: list[tuple[str, Candidate]] = []
         self.swept: dict[str, int] = {}
+        self.swept_at: dict[str, float] = {}
         self.more = False
         self._left: tuple[Sweep, list[Seen]] | None = None
 
@@ -115,6 +117,7 @@ class Lookout:
         self._left = (sweep, left) if self.more else None
         if not self.more:
             self.swept[area] = self.swept.get(area, 0) + 1
+            self.swept_at[area] = time.monotonic()
         return queued
 
     def _changed(self, sweep: Sweep) -> list[Seen]:

@@ -12,12 +12,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import structlog
 
 from tomovault.daemon.clerk import Clerk
+from tomovault.daemon.pulse import Pulse
 from tomovault.daemon.workers import LIGHT, TRANSFERS
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import guard_folder
@@ -51,6 +52,10 @@ class Daemon:
         self._failed_jobs = 0
         self._shares: dict[str, float] = {}
         self._clerk = Clerk(vault, stop=self._stop, tell=self._tell, busy=busy or (lambda: False))
+
+    def pulse(self) -> Pulse:
+        """The last turn of the loop."""
+        return self._clerk.pulse
 
     def run(self, *, until_idle: bool = False) -> int:
         """Watch and work until stopped, or until nothing is left to do; returns how many jobs failed.
@@ -125,9 +130,26 @@ def _no_long_stalls() -> Iterator[None]:
         gc.unfreeze()
 
 
-def run_daemon(vault: Vault, *, until_idle: bool, tell: Callable[[str, dict[str, Any]], None] | None) -> int:
-    """Run a daemon in the foreground; SIGTERM and SIGINT stop it gracefully. Returns how many jobs failed."""
+def run_daemon(
+    vault: Vault,
+    *,
+    until_idle: bool,
+    tell: Callable[[str, dict[str, Any]], None] | None,
+    metrics: str | None = None,
+) -> int:
+    """Run a daemon in the foreground; SIGTERM and SIGINT stop it gracefully. Returns how many jobs failed.
+
+    Its metrics are served at the address and port `metrics`, else where the site says, if it does.
+    """
     daemon = Daemon(vault, tell=tell)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, daemon.stop)
-    return daemon.run(until_idle=until_idle)
+    listen = metrics or vault.site.metrics
+    with _metrics_served(vault, daemon, listen) if listen else nullcontext():
+        return daemon.run(until_idle=until_idle)
+
+
+def _metrics_served(vault: Vault, daemon: Daemon, listen: str) -> AbstractContextManager[int]:
+    from tomovault.daemon.metrics import serve_metrics  # loads a library that few sites need
+
+    return serve_metrics(vault, daemon.pulse, listen)

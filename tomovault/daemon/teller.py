@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -35,6 +35,9 @@ _INHERITED_OVER_S = 7 * 3600.0
 #: Alarms of these kinds begin only once they have been raised for so long.
 _PATIENCE_S = {"unwatched": 120.0}
 
+#: Where an alarm is about no area alone.
+_EVERY_AREA = "every area"
+
 #: The time that passes is noted this often.
 _SEEN_EVERY_S = 60.0
 
@@ -45,6 +48,23 @@ class Raised(NamedTuple):
     kind: str
     area: str
     text: str
+
+
+def list_raised(
+    *,
+    clock: str,
+    absent: Mapping[str, str],
+    trouble: Mapping[str, str],
+    unwatched: Iterable[str],
+    alarms: Mapping[str, tuple[str, str]],
+) -> Iterator[Raised]:
+    """Everything that is wrong now. `alarms` has (area, text) by a name that begins with their kind."""
+    if clock:
+        yield Raised("clock", _EVERY_AREA, f"nothing is removed: {clock}")
+    for kind, told in (("absent", absent), ("trouble", trouble)):
+        yield from (Raised(kind, area, text) for area, text in told.items())
+    yield from (Raised("unwatched", area, "no daemon watches it and finds it well") for area in unwatched)
+    yield from (Raised(name.partition(" ")[0], area, text) for name, (area, text) in alarms.items())
 
 
 class Teller:
@@ -66,11 +86,11 @@ class Teller:
         self._last_raised: dict[str, float] = {}
         self._over_after: dict[str, float] = {}
 
-    def look(self, raised: Callable[[], Iterable[Raised]], now: datetime) -> None:
-        """What began, lasts or is over will be told; at most once in a while. Raises Transient."""
+    def look(self, raised: Callable[[], Iterable[Raised]], now: datetime, *, at_once: bool = False) -> None:
+        """What began, lasts or is over will be told; once in a while at most, but `at_once`. Raises Transient."""
         conf = self._vault.site.notify
         at = self._steady()
-        if conf is None or at - self._looked_at < _PERIOD_S:
+        if conf is None or (at - self._looked_at < _PERIOD_S and not at_once):
             return
         self._note_time(at)
         if addressees(conf, Topic.ALARMS):

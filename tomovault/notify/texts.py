@@ -52,6 +52,8 @@ PARTS = frozenset({"warning_scan", "failures_job", "digest_area"})
 #: Values that are made of parts, which are harmless already.
 _OF_PARTS = frozenset({"scans", "jobs", "areas"})
 
+_LONGEST_SUBJECT = 200
+
 #: Bytes of the longest template that is read.
 _MOST = 100_000
 
@@ -126,4 +128,6 @@ def _filled(name: str, text: str, fields: Mapping[str, str]) -> tuple[str, str]:
         return "", Template(text).substitute(fields)
     first, _, rest = text.partition("\n")
     subject = Template(first.removeprefix(_SUBJECT).strip()).substitute(fields)
+    if len(subject) > _LONGEST_SUBJECT:
+        subject = subject[: _LONGEST_SUBJECT - 3] + "..."
     return subject, Template(rest.lstrip("\n")).substitute(fields)
