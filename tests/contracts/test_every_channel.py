@@ -1,5 +1,6 @@
 """What every kind of channel promises, whatever takes the messages; each against a real one on this machine."""
 
+import base64
 import email
 import email.policy
 import hashlib
@@ -10,6 +11,8 @@ import json
 import os
 import pkgutil
 import socketserver
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -56,48 +59,57 @@ class Server:
         self.released.set()
 
 
+ANSWERS = {
+    "EHLO": "250-mail.example.org\r\n250 AUTH PLAIN",
+    "AUTH": "235 come in",
+    "MAIL": "250 well",
+    "RCPT": "250 well",
+    "DATA": "354 go on",
+    "RSET": "250 well",
+    "QUIT": "221 bye",
+}
+
+
+class MailSession(socketserver.StreamRequestHandler):
+    """As much of RFC 5321 as a client needs."""
+
+    def handle(self):
+        owner, envelope = self.server.owner, {}
+        if owner.mood == "hangs":
+            owner.released.wait(20)
+            return
+        self.say("220 mail.example.org")
+        while line := self.rfile.readline().decode("utf-8", "replace").rstrip("\r\n"):
+            verb = line.partition(" ")[0].upper()
+            if verb == "RCPT" and owner.mood == "refuses":
+                self.say("550 no such box")
+                continue
+            envelope.setdefault(verb, []).append(line)
+            self.say(ANSWERS.get(verb, "502 what"))
+            if verb == "DATA":
+                owner.taken.append(envelope | {"data": self.body()})
+                self.say("250 taken")
+
+    def body(self):
+        lines = []
+        while (line := self.rfile.readline()) != b".\r\n":
+            lines.append(line[1:] if line.startswith(b".") else line)
+        return b"".join(lines)
+
+    def say(self, text):
+        self.wfile.write(text.encode() + b"\r\n")
+
+
 class MailServer(Server):
-    """As much of RFC 5321 as a client needs, with AUTH PLAIN and LOGIN unseen: it has no TLS."""
+    """A mail server; with `tls`, from the first byte on."""
 
-    def __init__(self, _folder):
+    def __init__(self, _folder, tls=None):
         super().__init__()
-        outer = self
-
-        class Session(socketserver.StreamRequestHandler):
-            def handle(self):
-                if outer.mood == "hangs":
-                    outer.released.wait(20)
-                    return
-                self.say("220 mail.example.org")
-                envelope = {}
-                while line := self.rfile.readline().decode("utf-8", "replace").rstrip("\r\n"):
-                    verb = line.partition(" ")[0].upper()
-                    if verb == "DATA":
-                        self.say("354 go on")
-                        envelope["data"] = self.body()
-                        self.say("250 taken")
-                        outer.taken.append(envelope)
-                    elif verb == "RCPT" and outer.mood == "refuses":
-                        self.say("550 no such box")
-                    elif verb == "QUIT":
-                        self.say("221 bye")
-                        return
-                    else:
-                        if verb in ("MAIL", "RCPT"):
-                            envelope.setdefault(verb, []).append(line)
-                        self.say("250 mail.example.org")
-
-            def body(self):
-                lines = []
-                while (line := self.rfile.readline()) != b".\r\n":
-                    lines.append(line[1:] if line.startswith(b".") else line)
-                return b"".join(lines)
-
-            def say(self, text):
-                self.wfile.write(text.encode() + b"\r\n")
-
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session)
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), MailSession)
         self._server.daemon_threads = True
+        self._server.owner = self
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         _serve(self._server)
 
     def options(self, **more):
@@ -125,7 +137,7 @@ class _WebServer(http.server.ThreadingHTTPServer):
 class Hook(Server):
     """A web server that takes what is posted to it."""
 
-    def __init__(self, _folder):
+    def __init__(self, _folder, tls=None):
         super().__init__()
         outer = self
 
@@ -150,6 +162,9 @@ class Hook(Server):
 
         self._server = _WebServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         _serve(self._server)
 
     @property
@@ -157,7 +172,7 @@ class Hook(Server):
         return self._server.server_address[1]
 
     def options(self, **more):
-        return {"url": f"http://127.0.0.1:{self.port}/hook", "timeout": 1.0} | more
+        return {"url": f"{self._scheme}://127.0.0.1:{self.port}/hook", "timeout": 1.0} | more
 
     def messages(self):
         for _, headers, body in self.taken:
@@ -436,3 +451,45 @@ def test_a_secret_of_the_environment(monkeypatch):
     monkeypatch.setenv("MAIL_PASSWORD", SECRET)
     assert SECRET not in channel.health()
     assert os.environ["MAIL_PASSWORD"] == SECRET
+
+
+# --- with TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of this machine that nobody knows but who is given its file, and the key of it."""
+    folder = tmp_path_factory.mktemp("tls")
+    made, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here"]
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
+    subprocess.run([*command, *more], check=True, capture_output=True, timeout=120)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return str(made), context
+
+
+@pytest.mark.component("openssl")
+@pytest.mark.parametrize(("kind", "more"), [("smtp", {"tls": "tls"}), ("webhook", {})])
+def test_only_a_certificate_that_is_known_is_told_anything(kind, more, certificate, tmp_path):
+    made, context = certificate
+    server = SERVERS[kind](tmp_path, tls=context)
+    options = server.options(timeout=20.0, **more)
+    with pytest.raises(Transient, match=r"(?i)certificate"):
+        plugin_of(kind)("far", options).send(MESSAGE)
+    assert list(server.messages()) == []
+    plugin_of(kind)("far", options | {"ca_file": made}).send(MESSAGE)
+    assert [got["id"] for got in server.messages()] == [MESSAGE.id]
+    server.close()
+
+
+@pytest.mark.component("openssl")
+def test_a_password_goes_to_the_mail_server_it_is_for(certificate, tmp_path, monkeypatch):
+    made, context = certificate
+    server = MailServer(tmp_path, tls=context)
+    monkeypatch.setenv("MAIL_PASSWORD", SECRET)
+    login = {"user": "us", "password_variable": "MAIL_PASSWORD", "tls": "tls", "ca_file": made, "timeout": 20.0}
+    plugin_of("smtp")("mail", server.options(**login)).send(MESSAGE)
+    (got,) = server.messages()
+    assert base64.b64decode(got["envelope"]["AUTH"][0].split()[-1]).split(b"\0") == [b"", b"us", SECRET.encode()]
+    server.close()

@@ -235,7 +235,7 @@ def _over(facts: AreaFacts) -> str:
 
 
 def _words(room: Room) -> str:
-    """What is waited for before anything goes, as few owners as scans may be concerned."""
+    """What is waited for before anything goes, and until when or why in vain."""
     count = len({w.going.choice.scan for w in room.waiting})
     told = f"{count} {'scan waits' if count == 1 else 'scans wait'} for a warning of the owner"
     dates = [w.hold.until for w in room.waiting if w.hold.until is not None]

@@ -13,7 +13,7 @@ from tomovault.policy.decide import AreaFacts, prune_rule_of
 from tomovault.policy.document import Policy, Rule
 
 #: So long after its days are over a warning counts; who was told earlier than that is told anew.
-COUNTS_FOR = timedelta(days=90)
+COUNTS_FOR = timedelta(days=30)
 
 
 @dataclass(frozen=True)
