@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -10,10 +11,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from tomovault.catalog.areas import Area as RecordedArea
+from tomovault.catalog.work import list_inspected, list_inspected_in_vain
 from tomovault.core.errors import AreaAbsent
 from tomovault.core.ports import Format
 from tomovault.core.scan import Candidate
+from tomovault.vault.area_formats import formats_of
 from tomovault.vault.site import Area
+from tomovault.vault.vault import Vault
 from tomovault.watch.area import AreaIdentity, check_area
 from tomovault.watch.sweep import Sweep
 from tomovault.watch.walker import Walker
@@ -121,3 +126,23 @@ class AreaWatch:
             if waits:
                 pause = min(pause, max(min(waits) + 0.01, _LEAST_PAUSE_S))
         return max(pause, took_s)
+
+
+def open_watch(vault: Vault, area: Area, recorded: RecordedArea, looks: queue.Queue[Look]) -> AreaWatch:
+    """A watch of an area by what the catalogue recorded of it, which knows what was inspected there; not started."""
+    identity = AreaIdentity(recorded.uuid or None, recorded.simulated, recorded.fsid, recorded.mount_source, area.name)
+    with (
+        vault.catalogue.reading() as tx,
+        contextlib.closing(list_inspected(tx, area.name)) as known,
+        contextlib.closing(list_inspected_in_vain(tx, area.name)) as no_scans,
+    ):
+        return AreaWatch(
+            area,
+            identity,
+            formats_of(area),
+            known,
+            poll_s=vault.site.watch.poll_s,
+            quiet_s=vault.site.watch.quiet_s,
+            looks=looks,
+            no_scans=no_scans,
+        )

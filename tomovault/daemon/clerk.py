@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import candidate_of, has_work_before, list_inspected, list_inspected_in_vain
+from tomovault.catalog.work import candidate_of, has_work_before
 from tomovault.core.errors import Transient
 from tomovault.core.record import Result
-from tomovault.daemon.areas import AreaWatch, Look
+from tomovault.daemon.areas import AreaWatch, Look, open_watch
 from tomovault.daemon.clock import WallClock, find_silence
 from tomovault.daemon.courier import Courier
 from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
@@ -31,14 +31,12 @@ from tomovault.daemon.room_maker import RoomMaker
 from tomovault.daemon.teller import Raised, Teller, list_raised
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.daemon.workers import REMOVALS, Workers
-from tomovault.vault.area_formats import formats_of
 from tomovault.vault.asking import holder_name
 from tomovault.vault.fellows import read_fellows, rest_lease, watch_lease
 from tomovault.vault.foreman import Foreman, Running
 from tomovault.vault.site import Area
 from tomovault.vault.telling import tell
 from tomovault.vault.vault import Vault
-from tomovault.watch.area import AreaIdentity
 
 log = structlog.get_logger(__name__)
 
@@ -462,23 +460,7 @@ class Clerk:
                 log.error("area is not marked", area=name)
                 self._tell("area", {"area": name, "text": self._absent[name]})
                 continue
-            row = recorded[name]
-            identity = AreaIdentity(row.uuid or None, row.simulated, row.fsid, row.mount_source, name)
-            with (
-                catalogue.reading() as tx,
-                contextlib.closing(list_inspected(tx, name)) as known,
-                contextlib.closing(list_inspected_in_vain(tx, name)) as no_scans,
-            ):
-                watch = AreaWatch(
-                    area,
-                    identity,
-                    formats_of(area),
-                    known,
-                    poll_s=self.vault.site.watch.poll_s,
-                    quiet_s=self.vault.site.watch.quiet_s,
-                    looks=self._looks,
-                    no_scans=no_scans,
-                )
+            watch = open_watch(self.vault, area, recorded[name], self._looks)
             watch.start()
             self.watches = {**self.watches, name: watch}
 
