@@ -64,6 +64,11 @@ def find_template(folder: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def template_files(folder: Path) -> list[Path]:
+    """A site's own templates."""
+    return sorted((folder / TEMPLATES).glob("*.txt"))
+
+
 def check_template(path: Path) -> None:
     """The file is a template that can be used. Raises UserError with the line of what is wrong."""
     if path.stem not in FIELDS:

@@ -205,6 +205,6 @@ def _notify(vault: Vault) -> Iterator[Check]:
         yield Check(f"channel {name}", usable, detail, hint)
     for problem in problems_of_templates(Path(vault.site.folder)):
         yield Check("template", False, problem, "until it is mended, the one that came with tomovault is used")
-    for rule in rules_that_warn_nobody(vault.site):
+    for rule in rules_that_warn_nobody(vault):
         told = f"{rule} waits for warnings, and no channel brings them: nothing goes by it"
         yield Check("warnings", False, told, "name one under `notify: warnings:` in tomovault.yaml")

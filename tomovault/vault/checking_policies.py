@@ -11,10 +11,9 @@ from typing import Any
 
 from tomovault.catalog.policies import RecordedPolicy
 from tomovault.core.errors import TomovaultError, UserError
-from tomovault.notify.texts import check_template
+from tomovault.notify.texts import check_template, template_files
 from tomovault.policy.review import Finding, Places, review
 from tomovault.policy.yaml_text import Fault, point_out
-from tomovault.vault.notify_checks import template_files
 from tomovault.vault.policy_files import read_path, reused, reused_text
 from tomovault.vault.site import POLICIES, SITE_FILE, Site, load_site
 from tomovault.vault.vault import open_catalogue
@@ -28,10 +27,10 @@ def check_policies(folder: Path | None, files: Sequence[Path], now: datetime) ->
     if folder is None:
         return _page([_row(path, partial(_check_policy, path, None, (), now)) for path in files])
     site, rows = _site(folder), [_row(folder / SITE_FILE, partial(_check_site, folder))]
+    rows += [_row(path, partial(_check_template, path)) for path in template_files(folder)]
     recorded = _recorded(site) if site is not None else ()
     for path in sorted((folder / POLICIES).glob("*.yaml")):
         rows.append(_row(path, partial(_check_policy, path, site, recorded, now)))
-    rows += [_row(path, partial(_check_template, path)) for path in template_files(folder)]
     return _page(rows)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from tomovault.core.errors import TomovaultError, UserError
 from tomovault.core.notice import Message, Topic
 from tomovault.notify.address import OWNER, is_address
-from tomovault.notify.texts import TEMPLATES, check_template
+from tomovault.notify.texts import check_template, template_files
 from tomovault.policy.yaml_text import nearest
 from tomovault.vault.notices import message_to_test, open_channel
 from tomovault.vault.plugins import load_plugin
 from tomovault.vault.site_settings import NotifySettings, Site
+from tomovault.vault.vault import Vault
 
 
 def send_test(site: Site, channel: str, by: str, now: datetime, recipient: str | None = None) -> Message:
@@ -41,11 +42,6 @@ def _addresses(conf: NotifySettings, channel: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(to for route in routes for to in route.to if OWNER not in to))
 
 
-def template_files(folder: Path) -> list[Path]:
-    """The site's own templates."""
-    return sorted((folder / TEMPLATES).glob("*.txt"))
-
-
 def problems_of_templates(folder: Path) -> list[str]:
     """What is wrong with each of the site's own templates that is wrong."""
     found = []
@@ -66,14 +62,15 @@ def problems_of_channels(site: Site) -> Iterator[tuple[str, bool, str, str]]:
             yield name, False, problem.message, problem.hint
 
 
-def rules_that_warn_nobody(site: Site) -> list[str]:
+def rules_that_warn_nobody(vault: Vault) -> list[str]:
     """Prune rules that ask for warnings where no channel brings them: nothing would ever go by those."""
-    if site.notify is not None and Topic.WARNINGS in site.notify.routes:
+    conf = vault.site.notify
+    if conf is not None and Topic.WARNINGS in conf.routes:
         return []
-    policies = {area.policy for area in site.areas.values()}
+    policies = {area.policy: vault.policy_of(name) for name, area in vault.site.areas.items()}
     return [
-        site.policies[name].cite(rule)
-        for name in sorted(policies)
-        for rule in site.policies[name].rules
+        policy.cite(rule)
+        for _, policy in sorted(policies.items())
+        for rule in policy.rules
         if rule.do == "prune" and rule.settings.warn
     ]
