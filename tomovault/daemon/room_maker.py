@@ -13,9 +13,10 @@ import structlog
 from tomovault.core.errors import Refused, Transient
 from tomovault.daemon.planner import Alarm
 from tomovault.policy.decide import AreaFacts, bytes_to_free
+from tomovault.policy.room import Going, Waiting
 from tomovault.vault.owner_warnings import Leaving, warn_owners
 from tomovault.vault.removals import grant
-from tomovault.vault.room import Going, Room, Waiting, look_for_room, why_not_now
+from tomovault.vault.room import Room, look_for_room, why_not_now
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.staying import Stays, why_nothing_goes
 from tomovault.vault.vault import Vault

@@ -13,23 +13,21 @@ import structlog
 
 from tomovault.catalog.work import list_granted, list_removable
 from tomovault.core.errors import Transient
-from tomovault.core.known import JobStatus, KnownScan
-from tomovault.core.life import Stage, Status, may_go
+from tomovault.core.known import KnownScan
+from tomovault.core.life import Stage
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.policy.decide import (
     AreaFacts,
     PruneChoice,
     bytes_to_free,
     choose_for_watermark,
-    forbidden,
     next_look,
     prune_rule_of,
-    removal_of,
 )
 from tomovault.policy.document import Rule
+from tomovault.policy.room import Going, Waiting, unversioned, why_it_stays, within_brakes
 from tomovault.policy.warning import Hold, why_unwarned
 from tomovault.vault.removals import failed_before
-from tomovault.vault.sizes import show_bytes
 from tomovault.vault.staying import Stays
 from tomovault.vault.vault import Vault, View
 
@@ -37,26 +35,6 @@ log = structlog.get_logger(__name__)
 
 #: Scans that are looked at together: what is known of them is in memory.
 _AT_ONCE = 50
-
-#: What reads or makes a scan's copies: nothing of a scan goes while one of these is to do or being done.
-_NEED_COPIES = frozenset({"pack", "archive", "replicate", "preview", "reconstruct", "verify", "restore"})
-
-
-@dataclass(frozen=True)
-class Going:
-    """A replica that would go now, and the rule that lets it."""
-
-    choice: PruneChoice
-    rule: Rule
-    files: int
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A replica that would go now, but that its owner is to be warned of it, or was not long enough ago."""
-
-    going: Going
-    hold: Hold
 
 
 @dataclass
@@ -117,46 +95,28 @@ def foresee_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime, *, want
 
 
 def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: Counter[tuple[str, str]]) -> Room:
-    room = Room(stays=search.stays)
-    most = vault.site.quarantine.limit_of(facts.quota_bytes)
-    waiting = facts.quarantine_bytes
-    for choice in choose_for_watermark(search.choices, bytes_to_free=search.wanted):
-        rule, files, name = search.rules[choice.replica]
-        if (hold := search.holds.get(choice.replica)) is not None:
-            # It counts as room to come: what is later in the order must not go in its place.
-            room.waiting.append(Waiting(Going(choice, rule, files), hold))
-            continue
-        cited = vault.policy_of(facts.name).cite(rule)
-        counted = _unversioned(cited)
-        if waiting >= most:
-            room.full = f"the quarantine is full ({show_bytes(waiting)} of {show_bytes(most)})"
-            room.stays[choice.replica] = Stays(name, room.full, choice.bytes)
-            break
-        size, count = under_way[counted, "bytes"] + choice.bytes, under_way[counted, "files"] + files
-        if choice.bytes > (rule.limits.bytes or choice.bytes) or files > (rule.limits.files or files):
-            room.stays[choice.replica] = Stays(name, f"alone more than the limits of {cited}", choice.bytes)
-            continue
-        if size > (rule.limits.bytes or size) or count > (rule.limits.files or count):
-            room.stays[choice.replica] = Stays(name, f"the limits of {cited} are reached", choice.bytes)
-            break  # what is later in the order must not go in its place
-        under_way[counted, "bytes"], under_way[counted, "files"] = size, count
-        waiting += choice.bytes
-        room.going.append(Going(choice, rule, files))
-    return room
+    braked = within_brakes(
+        search.choices,
+        {replica: (rule, files) for replica, (rule, files, _) in search.rules.items()},
+        search.holds,
+        bytes_to_free=search.wanted,
+        policy=vault.policy_of(facts.name),
+        quarantine_bytes=facts.quarantine_bytes,
+        quarantine_limit=vault.site.quarantine.limit_of(facts.quota_bytes),
+        under_way=under_way,
+    )
+    sizes = {choice.replica: choice.bytes for choice in search.choices}
+    stopped = {r: Stays(search.rules[r][2], reason, sizes[r]) for r, reason in braked.stopped.items()}
+    return Room(braked.going, braked.waiting, {**search.stays, **stopped}, braked.full)
 
 
 def _under_way(tx: Any, area: str) -> Counter[tuple[str, str]]:
     """Bytes and files that are on their way into quarantine, by the rule of their permit, whatever its version."""
     count: Counter[tuple[str, str]] = Counter()
     for rule, size, files in list_granted(tx, area):
-        count[_unversioned(rule), "bytes"] += size
-        count[_unversioned(rule), "files"] += files
+        count[unversioned(rule), "bytes"] += size
+        count[unversioned(rule), "files"] += files
     return count
-
-
-def _unversioned(cited: str) -> str:
-    """NAME@POLICY: an edit of the policy does not double what a rule may do."""
-    return cited.rpartition(":")[0]
 
 
 @dataclass
@@ -261,20 +221,5 @@ def _why_it_stays(
 ) -> str:
     """'' if LIFE, the policy and law 4 all let the replica go, as far as can be said without the rows locked."""
     scan, policy = view.scan, vault.policy_of(facts.name)
-    standing = view.standings[Stage.PRUNED]
-    if scan.is_elsewhere(replica):
-        return f"no rule removes the copy in {replica.location}: it was restored or found there"
-    if replica.form is Form.FILES and standing.status is not Status.DUE:
-        return standing.reason or str(standing.status)
-    if rule is None:
-        return f"no rule lets its {replica.form} go"
-    if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
-        return reason
-    if reason := view.wants.held.get(Stage.PRUNED, ""):
-        return reason
-    if reasons := may_go(removal_of(scan, replica, policy, facts, now)):
-        return "; ".join(reasons)
-    at_work = [j.action for j in scan.jobs if j.status in (JobStatus.TODO, JobStatus.DOING)]
-    if needed := sorted(_NEED_COPIES.intersection(at_work)):
-        return f"{needed[0]} is not over"
-    return failed_before(scan, replica.id)
+    stays = why_it_stays(scan, replica, rule, view.standings[Stage.PRUNED], view.wants, policy, facts, now)
+    return stays or failed_before(scan, replica.id)
