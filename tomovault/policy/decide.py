@@ -234,9 +234,14 @@ def wants_of(
     return Wants(by=by, held=held, later=later)
 
 
-def forbidden(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> Mapping[Stage, str]:
-    """The stages of one scan that a 'forbid' rule forbids now, wanted or not, each with the rule."""
-    return _forbidden(matches_of(scan, policy, area, now), policy)
+def forbidden(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
+) -> Mapping[Stage, str]:
+    """The stages of one scan that a 'forbid' rule forbids now, wanted or not, each with the rule.
+
+    `matches`, here and below: as `matches_of` says, where the caller has asked already.
+    """
+    return _forbidden(matches_of(scan, policy, area, now) if matches is None else matches, policy)
 
 
 def still_lets_go(scan: KnownScan, replica: str, rule: Rule, policy: Policy, area: AreaFacts, now: datetime) -> bool:
@@ -252,22 +257,40 @@ def still_lets_go(scan: KnownScan, replica: str, rule: Rule, policy: Policy, are
     return holds_for_some_usage(rule.condition, values_of(before, area, now, copies=copies))
 
 
-def prune_rule_of(scan: KnownScan, form: Form, policy: Policy, area: AreaFacts, now: datetime) -> Rule | None:
+def prune_rule_of(
+    scan: KnownScan,
+    form: Form,
+    policy: Policy,
+    area: AreaFacts,
+    now: datetime,
+    matches: Sequence[Match] | None = None,
+) -> Rule | None:
     """The first rule that lets a form of this scan's original go now, if there is one."""
-    held = (m for m in matches_of(scan, policy, area, now) if m.verdict.value and m.rule.do == "prune")
+    matches = matches_of(scan, policy, area, now) if matches is None else matches
+    held = (m for m in matches if m.verdict.value and m.rule.do == "prune")
     return next((m.rule for m in held if form in m.rule.settings.forms), None)
 
 
-def removal_of(scan: KnownScan, replica: Replica, policy: Policy, area: AreaFacts, now: datetime) -> Removal:
+def removal_of(
+    scan: KnownScan,
+    replica: Replica,
+    policy: Policy,
+    area: AreaFacts,
+    now: datetime,
+    matches: Sequence[Match] | None = None,
+) -> Removal:
     """What law 4 asks about one replica of the scan that is to go from the area."""
-    return _removal(scan, replica, policy, area, now, matches_of(scan, policy, area, now))
+    matches = matches_of(scan, policy, area, now) if matches is None else matches
+    return _removal(scan, replica, policy, area, now, matches)
 
 
 def overdue(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Replica, ...]:
     """Good packages that were re-read too long ago (or in the future) to be counted on when something is removed,
     or longer ago than a `verify` rule that holds for the scan asks. A fast area relies on files in other areas, too.
     """
-    rules = [m.rule for m in matches_of(scan, policy, area, now) if m.rule.do == "verify" and m.verdict.value]
+    asks_more = any(rule.do == "verify" for rule in policy.rules)
+    matches = matches_of(scan, policy, area, now) if asks_more else ()
+    rules = [m.rule for m in matches if m.rule.do == "verify" and m.verdict.value]
     return tuple(
         r
         for r in scan.replicas

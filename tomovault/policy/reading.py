@@ -123,27 +123,47 @@ def _join(answers: list[bool | None], *, decided_by: bool) -> bool | None:
 
 
 def _look(leaf: Leaf, values: Mapping[str, Any]) -> Term:
+    return Term(leaf.text, _found(leaf, values), _holds(leaf, values))
+
+
+def _holds(leaf: Leaf, values: Mapping[str, Any]) -> bool | None:
     if isinstance(leaf, Always):
-        return Term(leaf.text, "", True)
+        return True
     if isinstance(leaf, Replicas):
-        count = values["replicas"](leaf.tier, leaf.within)
-        return Term(leaf.text, str(count), SIGNS[leaf.sign](count, leaf.value))
+        return SIGNS[leaf.sign](values["replicas"](leaf.tier, leaf.within), leaf.value)
     found = values.get(leaf.term)
     if found is None:
-        return Term(leaf.text, "not known", None)
+        return None
     if isinstance(leaf, Flag):
-        return Term(leaf.text, "yes" if found else "no", bool(found))
+        return bool(found)
     if isinstance(leaf, Listed):
-        return Term(leaf.text, str(found), (found in leaf.values) is not leaf.negated)
+        return (found in leaf.values) is not leaf.negated
     wanted = leaf.value
-    shown = _shown(leaf.term, found)
     if isinstance(wanted, Months):
         # What is as old as six months began when it was six months earlier.
-        return Term(leaf.text, shown, SIGNS[leaf.sign](months_before(values["now"], wanted), values["start"]))
-    if TERMS[leaf.term] is Kind.USAGE and isinstance(wanted, str):
-        shown = f"{shown}, {wanted} is {_shown(leaf.term, values[wanted])}"
+        return SIGNS[leaf.sign](months_before(values["now"], wanted), values["start"])
+    if isinstance(wanted, str) and TERMS[leaf.term] is Kind.USAGE:
         wanted = values[wanted]
-    return Term(leaf.text, shown, SIGNS[leaf.sign](found, wanted))
+    return SIGNS[leaf.sign](found, wanted)
+
+
+def _found(leaf: Leaf, values: Mapping[str, Any]) -> str:
+    """What was found for a term, as a person reads it."""
+    if isinstance(leaf, Always):
+        return ""
+    if isinstance(leaf, Replicas):
+        return str(values["replicas"](leaf.tier, leaf.within))
+    found = values.get(leaf.term)
+    if found is None:
+        return "not known"
+    if isinstance(leaf, Flag):
+        return "yes" if found else "no"
+    if isinstance(leaf, Listed):
+        return str(found)
+    shown = _shown(leaf.term, found)
+    if isinstance(leaf.value, str) and TERMS[leaf.term] is Kind.USAGE:
+        return f"{shown}, {leaf.value} is {_shown(leaf.term, values[leaf.value])}"
+    return shown
 
 
 def _shown(term: str, found: Any) -> str:
@@ -168,12 +188,8 @@ def _outlook(tree: Expression, values: Mapping[str, Any], others: _Others) -> fr
             other = _outlook(part, values, others)
             reached = frozenset(_join([a, b], decided_by=decided_by) for a in reached for b in other)
         return reached
-    now = _look(tree, values).holds
-    return frozenset({now, *others(tree, now)})
-
-
-def _by_usage(leaf: Leaf, _now: bool | None) -> tuple[bool, ...]:
-    return (True, False) if isinstance(leaf, Compare) and leaf.term == "usage" else ()
+    now = _holds(tree, values)
+    return frozenset({now, *_later(tree, now)})
 
 
 def _later(leaf: Leaf, now: bool | None) -> tuple[bool, ...]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.life import Stage, Standing, Status, Wants, may_go
 from tomovault.core.replica import Form, Replica
-from tomovault.policy.decide import AreaFacts, PruneChoice, choose_for_watermark, forbidden, removal_of
+from tomovault.policy.decide import AreaFacts, Match, PruneChoice, choose_for_watermark, forbidden, removal_of
 from tomovault.policy.document import Policy, Rule
 from tomovault.policy.quantity import show_size
 from tomovault.policy.warning import Hold
@@ -55,10 +55,12 @@ def why_it_stays(
     policy: Policy,
     facts: AreaFacts,
     now: datetime,
+    matches: Sequence[Match] | None = None,
 ) -> str:
     """'' if LIFE, the policy and law 4 all let the replica go, as far as can be said of what is known of the scan.
 
-    `standing` is where its pruning stands, by the same facts and `wants`.
+    `standing` is where its pruning stands, by the same facts and `wants`; `matches` as `matches_of` says, where the
+    caller has asked already.
     """
     if scan.is_elsewhere(replica):
         return f"no rule removes the copy in {replica.location}: it was restored or found there"
@@ -66,11 +68,11 @@ def why_it_stays(
         return standing.reason or str(standing.status)
     if rule is None:
         return f"no rule lets its {replica.form} go"
-    if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
+    if reason := forbidden(scan, policy, facts, now, matches).get(Stage.PRUNED):
         return reason
     if reason := wants.held.get(Stage.PRUNED, ""):
         return reason
-    if reasons := may_go(removal_of(scan, replica, policy, facts, now)):
+    if reasons := may_go(removal_of(scan, replica, policy, facts, now, matches)):
         return "; ".join(reasons)
     at_work = [j.action for j in scan.jobs if j.status in (JobStatus.TODO, JobStatus.DOING)]
     needed = sorted(NEED_COPIES.intersection(at_work))
