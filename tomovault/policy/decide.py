@@ -9,15 +9,7 @@ from typing import Any
 
 from tomovault.core.known import JobStatus, KnownScan, files_lost, frames_lacking
 from tomovault.core.life import Removal, Stage, Wants, may_go
-from tomovault.core.replica import (
-    LEAST_COPIES,
-    Form,
-    ProductKind,
-    Replica,
-    ReplicaState,
-    TierClass,
-    good_domains,
-)
+from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, Replica, ReplicaState, TierClass, good_domains
 from tomovault.core.scan import Verdict as ScanVerdict
 from tomovault.core.scan import has_slices
 from tomovault.core.weighing import weigh_removal
@@ -258,12 +250,7 @@ def still_lets_go(scan: KnownScan, replica: str, rule: Rule, policy: Policy, are
 
 
 def prune_rule_of(
-    scan: KnownScan,
-    form: Form,
-    policy: Policy,
-    area: AreaFacts,
-    now: datetime,
-    matches: Sequence[Match] | None = None,
+    scan: KnownScan, form: Form, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
 ) -> Rule | None:
     """The first rule that lets a form of this scan's original go now, if there is one."""
     matches = matches_of(scan, policy, area, now) if matches is None else matches
@@ -281,7 +268,22 @@ def removal_of(
 ) -> Removal:
     """What law 4 asks about one replica of the scan that is to go from the area."""
     matches = matches_of(scan, policy, area, now) if matches is None else matches
-    return _removal(scan, replica, policy, area, now, matches)
+    rule = _first(m for m in matches if m.rule.do == "prune" and replica.form in m.rule.settings.forms)
+    asked = rule.rule.settings.verified_within if rule is not None else None
+
+    def period(tier_class: TierClass) -> timedelta:
+        usual = policy.recency.of(tier_class)
+        return usual if asked is None else min(usual, asked)
+
+    return weigh_removal(
+        scan,
+        replica,
+        enabled=area.prune_on,
+        copies_asked=_copies(matches),
+        period=period,
+        archiving_hopeful=bool(_wanted(matches, "archive")) and not archiving_failed(scan, now),
+        now=now,
+    ).removal
 
 
 def overdue(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Replica, ...]:
@@ -467,31 +469,10 @@ def _law_reasons(
 ) -> tuple[str, ...]:
     files = [r for r in scan.replicas_of(ProductKind.ORIGINAL, Form.FILES) if r.tier == area.name]
     for replica in files:
-        reasons = may_go(_removal(scan, replica, policy, area, now, matches))
+        reasons = may_go(removal_of(scan, replica, policy, area, now, matches))
         if reasons:
             return reasons
     return ()
-
-
-def _removal(
-    scan: KnownScan, replica: Replica, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match]
-) -> Removal:
-    rule = _first(m for m in matches if m.rule.do == "prune" and replica.form in m.rule.settings.forms)
-    asked = rule.rule.settings.verified_within if rule is not None else None
-
-    def period(tier_class: TierClass) -> timedelta:
-        usual = policy.recency.of(tier_class)
-        return usual if asked is None else min(usual, asked)
-
-    return weigh_removal(
-        scan,
-        replica,
-        enabled=area.prune_on,
-        copies_asked=_copies(matches),
-        period=period,
-        archiving_hopeful=bool(_wanted(matches, "archive")) and not archiving_failed(scan, now),
-        now=now,
-    ).removal
 
 
 def archiving_failed(scan: KnownScan, now: datetime) -> bool:

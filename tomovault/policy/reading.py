@@ -189,7 +189,11 @@ def _outlook(tree: Expression, values: Mapping[str, Any], others: _Others) -> fr
             reached = frozenset(_join([a, b], decided_by=decided_by) for a in reached for b in other)
         return reached
     now = _holds(tree, values)
-    return frozenset({now, *_later(tree, now)})
+    return frozenset({now, *others(tree, now)})
+
+
+def _by_usage(leaf: Leaf, _now: bool | None) -> tuple[bool, ...]:
+    return (True, False) if isinstance(leaf, Compare) and leaf.term == "usage" else ()
 
 
 def _later(leaf: Leaf, now: bool | None) -> tuple[bool, ...]:
