@@ -86,7 +86,8 @@ def test_the_wheel_holds_the_program_and_nothing_else(wheel, repository):
     assert tops == {"tomovault", next(t for t in tops if t.endswith(".dist-info"))}
     assert "tomovault/py.typed" in names
     assert {f"migrations/versions/{p.name}" for p in (repository / "migrations" / "versions").glob("*.py")} <= shipped
-    assert {f"policies/{p.name}" for p in (repository / "policies").glob("*.yaml")} <= shipped
+    policies = {p.relative_to(repository).as_posix() for p in (repository / "policies").rglob("*.yaml")}
+    assert {"policies/standard.yaml", "policies/models/esrf-id19.yaml"} <= policies <= shipped
     templates = (repository / "tomovault" / "notify" / "templates").glob("*.txt")
     assert {f"tomovault/notify/templates/{p.name}" for p in templates} <= set(names)
     assert any(n.endswith("/licenses/LICENSE") for n in names)
