@@ -55,7 +55,7 @@ def prepare(wish: Wish, vault: Vault | None) -> Prepared:
                 hint="name a site with --site DIR, or a model that has areas with --arrivals FILE",
             )
         scenario = _of_model(model, policy, wish)
-        told = (f"areas, arrivals and machines of the model {model_path}",)
+        told: tuple[str, ...] = (f"areas, arrivals and machines of the model {model_path}",)
     else:
         scenario = replace(_of_site(vault, model, policy), days=wish.days, seed=wish.seed)
         told = (f"areas and tiers of the site {folder}", f"arrivals and machines of {model_path or 'the usual model'}")
