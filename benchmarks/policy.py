@@ -255,7 +255,7 @@ def show(found: dict[str, Any]) -> None:
         print(f"   {scans['median']:.2f} plain scans ({scans['least']:.2f} to {scans['most']:.2f})")
         print(f"  an idle cycle{taken['idle'] * 1e3:19.3f} ms  1/{1 / idle['median']:,.0f} of an evaluation")
         memory = told["memory"]
-        print(f"  memory{memory['before'] / 1e6:26.1f} MB before, {memory['most'] / 1e6:.1f} MB at most")
+        print(f"  memory of who asks{memory['before'] / 1e6:14.1f} MB before, {memory['most'] / 1e6:.1f} MB at most")
         print("  holds for " + ", ".join(f"{count:,} {rule}" for rule, count in told["holds"].items()))
         verdict = "reached" if told["reached"] else "MISSED"
         print(f"  at most {MOST_PLAIN_SCANS:.0f} plain scans, an idle cycle under 1/1,000: {verdict}")
