@@ -93,11 +93,13 @@ def test_a_wrong_edit_keeps_the_rules_before_it_and_status_names_its_first_error
     assert ask("status")["areas"][0]["alarms"] == []
 
 
-def test_a_file_that_is_gone_changes_nothing_until_it_is_there_again(edited):
-    edited.town.change(areas={"inhouse": {"policy": "standard"}})
-    edited.path.rename(edited.path.with_suffix(".bak"))
-    before = edited.town.vault.policy_of("inhouse")
-    assert not edited.take_up() or edited.town.vault.policy_of("inhouse") == before
+def test_without_a_file_of_its_own_a_site_goes_by_the_one_that_comes_with_us(edited):
+    edited.write("version: 1", "version: 2")
+    assert edited.take_up()
+    edited.path.unlink()
+    assert edited.take_up()
+    assert edited.town.vault.policy_of("inhouse").version == 1
+    assert [one.version for one in edited.recorded] == [1, 2, 1]
 
 
 def test_another_text_under_the_same_version_is_told(edited, ask):
