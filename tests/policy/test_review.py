@@ -1,5 +1,6 @@
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +147,10 @@ def test_classes_of_tiers_and_areas_hold_copies(rule):
 
 def test_any_beamline_may_be_where_areas_have_none():
     assert told("{name: a, do: pack, when: beamline = BM05}", places=Places(("a",), ("a",), ())) == []
+
+
+def test_nothing_is_to_be_said_of_the_policies_that_come_with_us():
+    files = sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))
+    assert len(files) >= 2
+    found = {path.name: review(parse_policy(path.read_text("utf-8"), path.name), NOW) for path in files}
+    assert {name: told for name, told in found.items() if told} == {}
