@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Row, and_, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, and_, bindparam, case, func, insert, select, true, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
@@ -96,21 +96,17 @@ def totals(tx: Tx, by: str) -> list[UsageRow]:
         raise UserError(f"usage is not kept by {by!r}", hint="one of " + ", ".join(GROUPINGS))
     table = tables.usage
     column: Column[Any] = table.c[by]
-    scans_where = {
-        "area": and_(table.c.tier.is_(None), table.c.area.is_not(None)),
-        "tier": table.c.tier.is_not(None),
-    }.get(by, and_(table.c.tier.is_(None), table.c.area.is_(None)))
-    bytes_where: ColumnElement[bool] = table.c.tier.is_not(None)
-    if by == "area":
-        bytes_where = and_(bytes_where, table.c.area.is_not(None))
+    # A scan counts once in each row of what is asked for; only rows with a tier have bytes.
+    rows_where, scans_where = {
+        "area": (table.c.area.is_not(None), table.c.tier.is_(None)),
+        "tier": (table.c.tier.is_not(None), true()),
+    }.get(by, (true(), and_(table.c.tier.is_(None), table.c.area.is_(None))))
     counted = ("bytes", "files", "logical", "written")
-    found: dict[str | None, dict[str, int]] = defaultdict(lambda: dict.fromkeys((*counted, "scans"), 0))
     sums = [func.sum(table.c[name]).label(f"{name}_sum") for name in counted]
-    for row in tx.rows(select(column.label("value"), *sums).where(bytes_where).group_by(column)):
-        found[row.value] |= {name: int(getattr(row, f"{name}_sum")) for name in counted}
-    scans = select(column.label("value"), func.sum(table.c.scans).label("n")).where(scans_where).group_by(column)
-    for row in tx.rows(scans):
-        found[row.value]["scans"] = int(row.n)
+    scans = func.sum(case((scans_where, table.c.scans), else_=0)).label("scans_sum")
+    found: dict[str | None, dict[str, int]] = defaultdict(lambda: dict.fromkeys((*counted, "scans"), 0))
+    for row in tx.rows(select(column.label("value"), *sums, scans).where(rows_where).group_by(column)):
+        found[row.value] = {name: int(getattr(row, f"{name}_sum")) for name in (*counted, "scans")}
     for name in _all_names(tx, by):
         found[name]  # a name that holds nothing has a row of its own, too
     return [UsageRow(by, value, **counts) for value, counts in found.items()]
