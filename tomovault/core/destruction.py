@@ -13,7 +13,7 @@ from tomovault.core.life import Stage
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 
 #: What reads or makes copies: nothing of a scan goes while one of these is being done.
-NEED_COPIES = frozenset({"pack", "archive", "replicate", "preview", "reconstruct", "verify", "restore", "export"})
+NEED_COPIES = frozenset({"pack", "archive", "replicate", "preview", "reconstruct", "verify", "restore"})
 
 _CAN_GO = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
 

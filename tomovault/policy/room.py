@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tomovault.core.destruction import NEED_COPIES
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.life import Stage, Standing, Status, Wants, may_go
 from tomovault.core.replica import Form, Replica
@@ -14,9 +15,6 @@ from tomovault.policy.decide import AreaFacts, Match, PruneChoice, choose_for_wa
 from tomovault.policy.document import Policy, Rule
 from tomovault.policy.quantity import show_size
 from tomovault.policy.warning import Hold
-
-#: What reads or makes a scan's copies: nothing of a scan goes while one of these is to do or being done.
-NEED_COPIES = frozenset({"pack", "archive", "replicate", "preview", "reconstruct", "verify", "restore"})
 
 
 @dataclass(frozen=True)
