@@ -83,9 +83,17 @@ def test_a_rule_with_dates_says_not_all_of_one_without():
     [
         ("do: archive, with: {copies: 2}", "do: archive, with: {copies: 3}", False),
         ("do: archive, with: {copies: 3}", "do: archive, with: {copies: 3}", True),
-        ("do: prune, with: {forms: [files]}", "do: prune, with: {forms: [package]}", False),
-        ("do: prune, with: {forms: [files, package]}", "do: prune, with: {forms: [package]}", True),
-        ("do: prune", "do: prune, with: {copies: 3}", False),
+        (
+            "do: prune, when: usage > high, with: {forms: [files]}",
+            "do: prune, when: usage > high, with: {forms: [package]}",
+            False,
+        ),
+        (
+            "do: prune, when: usage > high, with: {forms: [files, package]}",
+            "do: prune, when: usage > high, with: {forms: [package]}",
+            True,
+        ),
+        ("do: prune, when: usage > high", "do: prune, when: usage > high, with: {copies: 3}", False),
         ("do: forbid, with: {actions: [prune, reduce]}", "do: forbid, with: {actions: [prune]}", True),
         ("do: forbid, with: {actions: [prune]}", "do: forbid, with: {actions: [prune, reduce]}", False),
         ("do: replicate, with: {tiers: [a]}", "do: replicate, with: {tiers: [b]}", False),
@@ -97,10 +105,15 @@ def test_settings_that_add_something(first, later, shadowed):
 
 def test_what_is_always_forbidden():
     keep = "{name: keep, do: forbid, when: 'proposal in (a, b)', with: {actions: [prune]}}"
-    (found,) = told("{name: room, do: prune, when: proposal = a}", keep)
+    (found,) = told("{name: room, do: prune, when: proposal = a and usage > high}", keep)
     assert found == ("4:room", "whenever this rule holds, 'keep' forbids to prune", False)
-    assert told("{name: room, do: prune, when: archived}", keep) == []
-    assert told("{name: room, do: prune, when: proposal = a}", keep.replace("}}", "}, until: 2031-01-01}")) == []
+    assert told("{name: room, do: prune, when: archived and usage > high}", keep) == []
+    assert (
+        told(
+            "{name: room, do: prune, when: proposal = a and usage > high}", keep.replace("}}", "}, until: 2031-01-01}")
+        )
+        == []
+    )
 
 
 def test_a_rule_that_had_its_time_gets_a_warning():
@@ -154,3 +167,11 @@ def test_nothing_is_to_be_said_of_the_policies_that_come_with_us():
     assert len(files) >= 2
     found = {path.name: review(parse_policy(path.read_text("utf-8"), path.name), NOW) for path in files}
     assert {name: told for name, told in found.items() if told} == {}
+
+
+def test_a_prune_that_does_not_speak_of_room_is_told_that_it_waits_for_need_of_it():
+    (found,) = told("{name: old, do: prune, when: archived and age > 30d}")
+    assert found[0] == "4:old"
+    assert found[1].startswith("nothing goes while the area is below its high mark")
+    assert found[2] is False
+    assert told("{name: old, do: prune, when: archived and age > 30d and usage > low}") == []

@@ -56,7 +56,7 @@ def review(policy: Policy, now: datetime, places: Places | None = None) -> list[
         clash = list(_impossible(at, rule, places))
         found += [*clash, *_of_dates(at, rule, now), *_of_units(at, rule)]
         if not any(one.is_error for one in clash):
-            found += [*_of_others(at, rule, policy)]
+            found += [*_of_room(at, rule), *_of_others(at, rule, policy)]
         if places is not None:
             found += [*_unknown_names(at, rule, places), *_unknown_places(at, rule, places)]
     return found
@@ -84,6 +84,15 @@ def _of_units(at: int, rule: Rule) -> Iterator[Finding]:
             told = f"an age without a unit is in seconds: write {bare[1]}d for days, or {bare[1]}s"
             if bare[1].strip("0."):
                 yield Finding(_in_sentence(at, rule, leaf, told))
+
+
+def _of_room(at: int, rule: Rule) -> Iterator[Finding]:
+    """Removals make room in an area that is too full, and there is no other reason for one."""
+    if rule.do == "prune" and not any(
+        isinstance(leaf, Compare) and leaf.term == "usage" for leaf in leaves(rule.condition)
+    ):
+        told = "nothing goes while the area is below its high mark, whatever the sentence says; add: and usage > high"
+        yield Finding(Fault(told, ("rules", at, "name")))
 
 
 def _of_others(at: int, rule: Rule, policy: Policy) -> Iterator[Finding]:
