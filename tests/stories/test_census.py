@@ -9,6 +9,12 @@ import time
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def own_priority(monkeypatch):
+    """The commands of these tests run in the tests' own process, which is to keep its priority."""
+    monkeypatch.setattr("tomovault.daemon.census.give_way", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def full(new_site, digests):
     """A server on which scans and other things stand for long, and no daemon ever ran."""
@@ -31,6 +37,9 @@ def test_a_census_that_was_stopped_goes_on(full, digests):
     while not (site.folder / "run" / "census.log").exists():
         time.sleep(0.05)
         assert process.poll() is None
+    while os.getpriority(os.PRIO_PROCESS, process.pid) <= os.getpriority(os.PRIO_PROCESS, 0):
+        time.sleep(0.05)
+        assert process.poll() is None, "it gives way to everybody else"
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130

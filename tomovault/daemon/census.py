@@ -117,7 +117,7 @@ def take_census(vault: Vault, area: str, told: Told, stop: threading.Event) -> N
         return
     if why := vault.unwatched(area):
         raise Transient(why, hint="take the census on that machine")
-    _give_way()
+    give_way()
     clerk = CensusClerk(vault, area, stop=stop, told=told)
     clerk.run(until_idle=True)
     if absent := clerk.absence():
@@ -143,7 +143,7 @@ def _watch_the_daemon(vault: Vault, area: str, told: Told, stop: threading.Event
             return
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """This process, and those that it starts, read only when nobody else does, where the system can see to it."""
     with contextlib.suppress(OSError):
         os.nice(10)
