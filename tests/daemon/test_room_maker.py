@@ -1,9 +1,12 @@
 """Room is made in short turns, none of which holds the catalogue for long."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import func, select
 
+from tomovault.catalog import tables
 from tomovault.core.errors import Transient
 from tomovault.core.replica import Form
 from tomovault.daemon import room_maker
@@ -188,3 +191,19 @@ def test_after_a_long_look_in_vain_the_area_rests(town, crowd, monkeypatch):
     assert not maker.over, "it is not forgotten"
     maker._rests_until.clear()
     assert turns(maker, town.now) > 0
+
+
+def test_room_that_came_in_another_way_meanwhile_is_not_made_again(town, crowd, monkeypatch):
+    """Facts are measured before each batch: never more goes than the target and one scan."""
+    scans, maker = crowd(30)
+    maker.ask()
+    real = town.vault.area_facts
+
+    def area_facts(tx, area, **how):
+        facts = real(tx, area, **how)
+        permits = tx.value(select(func.count()).select_from(tables.permit))
+        return facts if permits < 10 else replace(facts, used_bytes=facts.quarantine_bytes)
+
+    monkeypatch.setattr(town.vault, "area_facts", area_facts)
+    turns(maker, town.now)
+    assert len(granted(town, scans)) == 10, "one batch"

@@ -8,7 +8,7 @@ import pytest
 from tomovault.core.errors import Refused, Transient, UserError
 from tomovault.core.known import RemovalPhase
 from tomovault.core.life import Stage, Status
-from tomovault.core.record import Outcome, Removed, Result
+from tomovault.core.record import Checked, Outcome, Removed, Result
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.daemon.planner import Planner
 from tomovault.vault.destroying import order_destruction, plan_destruction, require_operator
@@ -97,9 +97,9 @@ def test_an_order_that_was_taken_back_withdraws_nothing(town, scan):
 def test_one_that_is_at_its_end_is_not_taken_back(town, scan):
     (permit, *_) = order(town, scan, "tape")
     plan(town, town.now + timedelta(days=15))
-    leaving = next(p for p in town.known(scan).permits if p.id == permit.id)
     with town.vault.catalogue.writing() as tx, pytest.raises(Refused, match="right now"):
-        take_back_order(town.vault, tx, town.known(scan), leaving, town.now)
+        take_back_order(town.vault, tx, town.known(scan), permit, town.now)  # as the command has read it before
+    assert states(town, scan)["package", "tape"] is ReplicaState.LEAVING
 
 
 def test_in_the_area_files_and_package_move_into_quarantine(town, scan):
@@ -144,6 +144,42 @@ def test_work_on_the_copies_comes_first(town, scan):
         catalogue.claim_job(tx, "somebody", now=town.now, actions=["verify"])
     with pytest.raises(Transient, match="verify is under way"):
         order(town, scan, "tape")
+
+
+def _spoil(town, scan, tier):
+    bad = [r.id for r in town.known(scan).replicas if r.tier == tier]
+    with town.vault.catalogue.writing() as tx:
+        records = [Checked(replica, ok=False, at=town.now, reason="another digest") for replica in bad]
+        town.vault.catalogue.apply_records(tx, records, town.now)
+
+
+def test_what_was_to_stay_must_be_good_when_the_rest_goes_for_good(town, scan):
+    order(town, scan, "inhouse")
+    for _ in range(2):
+        town.quarantine(scan)
+    _spoil(town, scan, "tape")
+    planner = plan(town, town.now + timedelta(days=15))
+    assert town.jobs(scan, "empty_quarantine") == []
+    assert {p.phase for p in town.known(scan).permits} == {RemovalPhase.QUARANTINED}
+    assert any("none of the copies that were to stay" in a.text for a in planner.alarms.values())
+
+
+def test_what_was_to_stay_must_be_good_when_it_is_ordered(town, scan):
+    planned = plan_destruction(town.vault, town.known(scan), ORIGINAL, "inhouse", town.now)
+    assert not planned.last
+    _spoil(town, scan, "tape")
+    with pytest.raises(Refused, match="none of the copies that were to stay"):
+        order_destruction(town.vault, planned, by="olga", reason="test data", now=town.now)
+    assert town.known(scan).permits == ()
+
+
+def test_the_last_goes_where_the_person_knew(town):
+    scan = town.scan("lonely", copies=0)
+    order(town, scan, "inhouse")
+    for _ in range(2):
+        town.quarantine(scan)
+    plan(town, town.now + timedelta(days=15))
+    assert len(town.jobs(scan, "empty_quarantine")) == 2
 
 
 def test_it_needs_something_to_destroy_there(town, scan):

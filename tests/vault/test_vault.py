@@ -134,3 +134,27 @@ def test_without_figures_of_the_disk_the_catalogue_is_believed(town):
     with town.vault.catalogue.reading() as tx:
         facts = town.vault.area_facts(tx, "inhouse")
         assert (facts.quota_bytes, facts.used_bytes) == (10**9, area_bytes(tx, "inhouse")[0])
+
+
+def test_what_leaves_another_area_of_the_disk_is_room_to_come_for_this_one(town, say):
+    """Else each of them would make room for both."""
+    from tomovault.policy.decide import bytes_to_free
+    from tomovault.vault.removals import grant
+    from tomovault.vault.room import choose_room
+
+    scan = town.scan("one", size=1000)
+    town.room(quota="10kB", high="50%", low="20%")
+    (town.base / "other").mkdir()
+    assert say("area", "add", f"other={town.base / 'other'}").code == 0
+    town.change(
+        areas={"inhouse": {"prune": "on"}, "other": {"prune": "on", "quota": "10kB", "high": "50%", "low": "20%"}}
+    )
+    town.vault.space_of = lambda _area: Space(10_000, 4500)
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        before = bytes_to_free(town.vault.area_facts(tx, "other"))
+        assert before == 10_000 - 4500 - 2000
+        (going, *_) = choose_room(town.vault, tx, town.vault.area_facts(tx, "inhouse"), town.now).going
+        grant(town.vault, tx, catalogue.known(tx, scan), going.choice.replica, rule=going.rule, now=town.now)
+        assert bytes_to_free(town.vault.area_facts(tx, "other")) == 0, "it stands below its mark with that"
+        assert town.vault.area_facts(tx, "other").used_bytes == 10_000 - 4500 - going.choice.bytes

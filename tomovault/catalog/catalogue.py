@@ -18,6 +18,7 @@ from tomovault.catalog import (
     areas,
     audit,
     candidates,
+    census,
     destructions,
     engine,
     holding,
@@ -138,6 +139,10 @@ class Catalogue:
     def manifest_path(self, digest: str) -> str:
         """Where the manifest text of a digest is, or would be."""
         return manifests.manifest_path(self._manifests, digest)
+
+    def files_of(self, digest: str) -> frozenset[str] | None:
+        """The files that the manifest of a digest lists, None where there is none, or a damaged one."""
+        return census.files_of(self._manifests, digest)
 
     def read_manifest(self, digest: str) -> str | None:
         """The manifest text of a digest, or None."""

@@ -97,9 +97,9 @@ def walk_closures(tx: Tx, area: str) -> Iterator[Closure]:
         yield Closure(row.location, digest=row.digest)
 
 
-def files_of(tx: Tx, digest: str) -> frozenset[str] | None:
-    """The files of an original below its root, None where its manifest is not there or damaged."""
-    entries = legible_files(tx.manifests, digest)
+def files_of(manifests: str, digest: str) -> frozenset[str] | None:
+    """The files of an original below its root, None where its manifest is not in the folder, or damaged."""
+    entries = legible_files(manifests, digest)
     return None if entries is None else frozenset(entry_path(entry) for entry in entries)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Row, and_, delete, func, insert, select, update
 
 from tomovault.catalog import tables
+from tomovault.catalog.engine import BUSY_TIMEOUT_S
 from tomovault.catalog.owner_warnings import Running, settle_warnings
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 
@@ -87,6 +88,11 @@ def post_notice(
     return notice_id
 
 
+#: Nothing joins a message so shortly before it goes: who adds may have waited for the database since its `now`, and the
+#: channel may have read the message meanwhile.
+_CLOSED_BEFORE = timedelta(seconds=BUSY_TIMEOUT_S + 5)
+
+
 def add_to_notice(
     tx: Tx, key: str, entries: str, new: Sequence[Mapping[str, Any]], now: datetime, *, made_since: datetime
 ) -> str | None:
@@ -105,7 +111,7 @@ def add_to_notice(
     if row is None or len(row.facts[entries]) + len(new) > _MOST_ENTRIES:
         return None
     states = tx.rows(select(delivery).where(delivery.c.notice_id == row.id))
-    if not states or any(d.state != _WAITING or d.attempts or d.not_before <= now for d in states):
+    if not states or any(d.state != _WAITING or d.attempts or d.not_before <= now + _CLOSED_BEFORE for d in states):
         return None
     facts = {**row.facts, entries: [*row.facts[entries], *new]}
     tx.run(update(notice).where(notice.c.id == row.id).values(facts=facts))

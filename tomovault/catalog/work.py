@@ -130,9 +130,22 @@ def has_work_before(
 
 def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
     """(bytes of everything live in an area, quarantine included; bytes of it that are leaving)."""
-    usage, replica, tier = tables.usage, tables.replica, tables.tier
+    usage = tables.usage
     used = tx.value(select(func.sum(usage.c.bytes)).where(usage.c.area == area, usage.c.tier.is_not(None)))
-    permit = tables.permit
+    return int(used or 0), leaving_bytes(tx).get(area, 0)
+
+
+def leaving_beside(tx: Tx, area: str) -> int:
+    """Bytes that are leaving other areas on the same file system: room to come for all, and counted by none twice."""
+    table = tables.area
+    mine = select(table.c.fsid).where(table.c.name == area).scalar_subquery()
+    beside = {row.name for row in tx.rows(select(table.c.name).where(table.c.fsid == mine, table.c.name != area))}
+    return sum(size for name, size in leaving_bytes(tx).items() if name in beside) if beside else 0
+
+
+def leaving_bytes(tx: Tx) -> dict[str | None, int]:
+    """Bytes that are leaving, quarantine included, by area."""
+    replica, tier, permit = tables.replica, tables.tier, tables.permit
     # Not of this area alone: then a database would start from all that stands there.
     leaving = (
         select(tier.c.area, func.sum(permit.c.bytes).label("bytes"))
@@ -141,7 +154,7 @@ def area_bytes(tx: Tx, area: str) -> tuple[int, int]:
         .where(tables.IS_OPEN)
         .group_by(tier.c.area)
     )
-    return int(used or 0), sum(int(row.bytes) for row in tx.rows(leaving) if row.area == area)
+    return {row.area: int(row.bytes) for row in tx.rows(leaving)}
 
 
 def list_inspected(tx: Tx, area: str) -> Generator[tuple[Candidate, str], None, None]:

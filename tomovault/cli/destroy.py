@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tomovault.cli import common_options, counted, label, open_vault, say, say_json, site_folder, who
+from tomovault.cli import common_options, label, open_vault, say, say_json, site_folder, who
 
 if TYPE_CHECKING:
     from tomovault.vault.destroying import Destruction
@@ -42,11 +43,13 @@ def command(scan: str, product: str, tier: str, reason: str, confirm: str | None
         raise UserError("an order to destroy needs a reason", hint="--reason 'why it is not needed any more'")
     vault = open_vault()
     require_operator(site_folder())
-    now = datetime.now(UTC)
+    asked_at = datetime.now(UTC)
     with vault.catalogue.reading() as tx:
         known = find_scan(vault, tx, scan)
-    planned = plan_destruction(vault, known, ProductKind(product), tier, now)
+    planned = plan_destruction(vault, known, ProductKind(product), tier, asked_at)
     _confirm(planned, confirm, quiet=as_json)
+    now = datetime.now(UTC)  # the hold begins when the name was typed
+    planned = dataclasses.replace(planned, hold_until=planned.hold_until + (now - asked_at))
     permits = order_destruction(vault, planned, by=who(), reason=reason, now=now)
     if as_json:
         say_json(_page(planned, permits))
@@ -78,8 +81,9 @@ def _show(planned: Destruction) -> None:
     from tomovault.vault.sizes import show_bytes
 
     size = show_bytes(sum(victim.bytes for victim in planned.victims))
-    count = counted(len(planned.victims), "copy").replace("copys", "copies")
-    say(f"{planned.product} of {label(planned.scan.name)} on {planned.tier}: {count}, {size}")
+    count = len(planned.victims)
+    copies = "1 copy" if count == 1 else f"{count} copies"
+    say(f"{planned.product} of {label(planned.scan.name)} on {planned.tier}: {copies}, {size}")
     for victim in planned.victims:
         say(f"  goes:  {victim.form} {label(victim.location)}")
     for stays in planned.left:

@@ -19,13 +19,18 @@ from tomovault.catalog.census import Progress, census_progress
 from tomovault.core.errors import Transient
 from tomovault.daemon.clerk import Clerk
 from tomovault.daemon.lookout import Lookout
+from tomovault.daemon.teller import Teller
 from tomovault.vault.fellows import read_fellows
+from tomovault.vault.plugins import list_kinds
 from tomovault.vault.site import Area
 from tomovault.vault.telling import last_told
 from tomovault.vault.vault import Vault
 
 #: How often the progress is told, and a daemon's work looked at.
 _TOLD_EVERY_S, _LOOKED_EVERY_S = 1.0, 0.5
+
+#: Counting takes at most one part in so many of the time.
+_SHARE = 20.0
 
 #: What has not settled after this, and twice the quiet time, is being written.
 _LEAST_PATIENCE_S = 10.0
@@ -40,6 +45,7 @@ class CensusClerk(Clerk):
     def __init__(self, vault: Vault, area: str, *, stop: threading.Event, told: Told) -> None:
         super().__init__(vault, stop=stop, tell=lambda _what, _facts: None, busy=lambda: False)
         self.lookout = Lookout(vault, only_settled=True)
+        self._teller = _Silence(vault)
         self._area = area
         self._ends = _End(vault, told)
         self._steps.clear()
@@ -58,7 +64,7 @@ class CensusClerk(Clerk):
         others = frozenset(self.vault.site.areas) - {self._area}
         absent = frozenset(self._absent) | self._left | others
         stopped = frozenset(self.lookout.stopped)
-        return self.workers.launch(now, absent=absent, stopped=stopped, without=_EVERYTHING_ELSE)
+        return self.workers.launch(now, absent=absent, stopped=stopped, without=_everything_else())
 
     def absence(self) -> str:
         """Why the area could not be swept; '' if it was."""
@@ -73,23 +79,32 @@ class CensusClerk(Clerk):
         return area.name == self._area
 
 
+class _Silence(Teller):
+    """A census is no daemon: it neither raises alarms nor takes back those that a daemon has raised."""
+
+    def look(self, *_of: Any, **_how: Any) -> None:
+        """Nothing is told."""
+
+
 class _End:
     """Tells how far a census is, and knows when it is over."""
 
     def __init__(self, vault: Vault, told: Told) -> None:
         self._vault = vault
         self._told = told
-        self._told_at = 0.0
+        self._not_before = 0.0
         self._at_rest_since: float | None = None
 
     def reached(self, area: str, swept: bool, unsettled: int) -> bool:
         """Whether everything was looked into. What does not settle for long is being written, and not waited for."""
+        began = time.monotonic()
+        if began < self._not_before:
+            return False
         with self._vault.catalogue.reading() as tx:
             progress = census_progress(tx, area)
         now = time.monotonic()
-        if now - self._told_at >= _TOLD_EVERY_S:
-            self._told_at = now
-            self._told(progress, swept)
+        self._not_before = now + max(_TOLD_EVERY_S, _SHARE * (now - began))
+        self._told(progress, swept)
         if not swept or progress.at_work:
             self._at_rest_since = None
             return False
@@ -98,10 +113,9 @@ class _End:
         return unsettled == 0 or now - self._at_rest_since > max(2 * watch.quiet_s + watch.poll_s, _LEAST_PATIENCE_S)
 
 
-#: A census does nothing but look.
-_EVERYTHING_ELSE = frozenset(
-    "pack preview replicate archive reconstruct verify restore export prune empty_quarantine undo_prune destroy".split()
-)
+def _everything_else() -> frozenset[str]:
+    """A census does nothing but look."""
+    return frozenset(list_kinds("actions")) - {"inspect"}
 
 
 def take_census(vault: Vault, area: str, told: Told, stop: threading.Event) -> None:

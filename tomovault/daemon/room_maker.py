@@ -150,9 +150,13 @@ class RoomMaker:
             return 0
         room = yield from look_for_room(self._vault, self._vault.catalogue.reading, facts, now)
         granted = 0
+        to_come = sum(waiting.going.choice.bytes for waiting in room.waiting)
         for batch in _batches(room.going):
             with self._vault.catalogue.writing() as tx:
-                granted += self._grant(tx, batch, room, facts)
+                facts = self._vault.area_facts(tx, area, draining=True)
+                if bytes_to_free(facts) <= to_come:
+                    break  # room came in another way meanwhile
+                granted += self._grant(tx, batch, room, facts, bytes_to_free(facts) - to_come)
             yield
         for waiting in _batches([w for w in room.waiting if w.hold.ask]):
             with self._vault.catalogue.writing() as tx:
@@ -185,10 +189,12 @@ class RoomMaker:
             return True
         return False
 
-    def _grant(self, tx: Any, batch: list[Going], room: Room, facts: AreaFacts) -> int:
-        """Permits were given, each on what is known of its scan now; returns how many."""
+    def _grant(self, tx: Any, batch: list[Going], room: Room, facts: AreaFacts, wanted: int) -> int:
+        """Permits were given, each on what is known of its scan now, until so many bytes go; returns how many."""
         granted = 0
         for going in batch:
+            if wanted <= 0:
+                break
             scan = self._vault.catalogue.known(tx, going.choice.scan)
             reason = why_not_now(self._vault, scan, going, facts, self._now)
             if not reason:
@@ -198,6 +204,7 @@ class RoomMaker:
                     reason = refusal.message.removeprefix(f"{scan.name}: ")
                 else:
                     granted += 1
+                    wanted -= going.choice.bytes
             if reason:
                 room.stays[going.choice.replica] = Stays(scan.name, reason, going.choice.bytes)
         return granted

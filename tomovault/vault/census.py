@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tomovault.catalog.census import Closure, census_found, failed_looks, files_of, walk_closures
+from tomovault.catalog.census import Closure, census_found, failed_looks, walk_closures
 from tomovault.core.scan import FileState
 from tomovault.vault.job_folder import write_json
 from tomovault.vault.pages import name_of
@@ -25,20 +25,21 @@ LEVELS = 3
 #: After so long somebody should have said what unexplained data is; nothing happens to it by itself.
 EXPLAIN_WITHIN = timedelta(days=90)
 
-#: Manifests that are kept in memory at a time: a walk goes through the folder of one scan after the other.
-_KEPT = 8
+#: Manifests that are kept in memory at a time: a walk goes through the folder of one scan after the other, and in one
+#: folder may be that many scans.
+_KEPT = 256
 
 
 @dataclass
 class Explained:
     """Says of a file whether a scan explains it. Few manifests are in memory at a time."""
 
-    tx: Any
+    read_files: Callable[[str], frozenset[str] | None]
     root: str
     places: dict[str, list[Closure]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._files = lru_cache(maxsize=_KEPT)(lambda digest: files_of(self.tx, digest))
+        self._files = lru_cache(maxsize=_KEPT)(self.read_files)
         self._above = lru_cache(maxsize=1)(lambda folder: tuple(self._places_above(folder)))
 
     def __call__(self, folder: str, state: FileState) -> bool:
@@ -71,14 +72,20 @@ def find_remainder(vault: Vault, area: str, progress: Callable[[int, int], None]
     root = str(vault.area(area).path)
     walked = Walked()
     total = _files_on(root)
+    explained = Explained(vault.catalogue.files_of, root)
     with vault.catalogue.reading() as tx:
-        explained = Explained(tx, root)
         for closure in walk_closures(tx, area):
             explained.places.setdefault(closure.root, []).append(closure)
-        found = []
-        for one in walk_remainder(root, explained, explained.is_in_a_scan, levels=LEVELS, walked=walked):
-            found.append(one)
-            progress(walked.files, max(total, walked.files))
+    found = list(
+        walk_remainder(
+            root,
+            explained,
+            explained.is_in_a_scan,
+            levels=LEVELS,
+            walked=walked,
+            progress=lambda: progress(walked.files, max(total, walked.files)),
+        )
+    )
     return sorted(_joined(found), key=lambda one: (-one.bytes, one.folder)), walked
 
 

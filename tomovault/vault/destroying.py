@@ -68,7 +68,8 @@ def plan_destruction(vault: Vault, scan: KnownScan, product: ProductKind, tier: 
 def order_destruction(vault: Vault, planned: Destruction, *, by: str, reason: str, now: datetime) -> list[Permit]:
     """The permits are written, and what has to move into quarantine is queued.
 
-    Raises Refused where a pin stands against it, and Transient while work that needs the copies is under way.
+    Raises Refused where a pin stands against it or what was to stay does not any more, and Transient while work that
+    needs the copies is under way.
     """
     scan, in_area = planned.scan, planned.tier in vault.site.areas
     with vault.catalogue.writing() as tx:
@@ -79,6 +80,7 @@ def order_destruction(vault: Vault, planned: Destruction, *, by: str, reason: st
             by=by,
             reason=reason,
             hold_until=planned.hold_until,
+            last=planned.last,
             moves=in_area,
             now=now,
         )

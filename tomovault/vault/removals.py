@@ -148,6 +148,8 @@ def take_back_order(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now:
 
     Raises Refused where the copy is being destroyed already.
     """
-    if permit.phase is not RemovalPhase.QUARANTINED:
+    # As it is in this transaction: since the command read it the second look may have been taken.
+    fresh = next(p for p in vault.catalogue.known(tx, scan.id).permits if p.id == permit.id)
+    if fresh.phase is not RemovalPhase.QUARANTINED:
         raise Refused(f"{scan.name} is being destroyed right now", by="law 5")
     vault.catalogue.record_put_back(tx, PutBack(permit.id, permit.files, permit.bytes), now)

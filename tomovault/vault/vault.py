@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.catalogue import Catalogue
-from tomovault.catalog.work import Late, area_bytes, list_overdue
+from tomovault.catalog.work import Late, area_bytes, leaving_beside, list_overdue
 from tomovault.core.destruction import withdrawn
 from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.known import KnownScan, export_standing, facts_of
@@ -256,7 +256,7 @@ class Vault:
         """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
         conf = self.area(area)
         known, quarantine = area_bytes(tx, area)
-        quota, used = _believed(conf.quota, self.space_of(conf), known)
+        quota, used = _believed(conf.quota, self.space_of(conf), known, leaving_beside(tx, area))
         return AreaFacts(
             name=area,
             tier_class=TierClass(conf.tier_class),
@@ -413,11 +413,12 @@ def _measured_space(area: Area) -> Space | None:
     return disk_space(area.path)
 
 
-def _believed(quota: int | None, space: Space | None, known: int) -> tuple[int, int]:
+def _believed(quota: int | None, space: Space | None, known: int, beside: int) -> tuple[int, int]:
     """(limit, bytes used of it), where the smaller free space is believed: by the catalogue, or by the file system, on
-    which others may write, too. Without a quota the file system is the limit; (0, known) where nothing is known of it.
+    which others may write, too; what is leaving `beside`, from other areas there, is room to come. Without a quota the
+    file system is the limit; (0, known) where nothing is known of it.
     """
     if space is None:
         return quota or 0, known
     limit = space.total if quota is None else quota
-    return limit, max(known, limit - space.free)
+    return limit, max(known, limit - space.free - beside)

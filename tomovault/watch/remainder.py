@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tomovault.core.scan import FileState
 from tomovault.watch.listing import Descent, read_folder
@@ -33,7 +33,7 @@ class Walked:
     folders: int = 0
     files: int = 0
     bytes: int = 0
-    unreadable: tuple[tuple[str, str], ...] = ()
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
 #: Whether a file, by its folder and state, belongs to a scan.
@@ -41,10 +41,17 @@ Explains = Callable[[str, FileState], bool]
 
 
 def walk_remainder(
-    root: str, explains: Explains, holds_scans: Callable[[str], bool], *, levels: int, walked: Walked
+    root: str,
+    explains: Explains,
+    holds_scans: Callable[[str], bool],
+    *,
+    levels: int,
+    walked: Walked,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[Remainder]:
     """Yield what is not explained, folder by folder of at most so many `levels` below the root, in the order of a walk
-    depth first. What is deeper is added to its folder at that level. `walked` is kept up to date on the way.
+    depth first. What is deeper is added to its folder at that level. `walked` is kept up to date on the way, and
+    `progress` is called before each folder: what it raises ends the walk.
 
     Links are counted and not followed, other mounts not entered. Raises OSError where the root cannot be read.
     """
@@ -53,6 +60,7 @@ def walk_remainder(
     with Descent(root) as descent:
         todo = [""]
         while todo:
+            progress()
             relative = todo.pop()
             folder = f"{root}/{relative}" if relative else root
             parts = relative.split("/") if relative else []
@@ -65,7 +73,7 @@ def walk_remainder(
             except OSError as problem:
                 if not relative:
                     raise
-                walked.unreadable += ((folder, problem.strerror or str(problem)),)
+                walked.unreadable.append((folder, problem.strerror or str(problem)))
                 continue
             walked.folders += 1
             for state in listing.files.values():
