@@ -159,6 +159,7 @@ def test_a_channel_that_hangs_keeps_no_other_and_not_the_end(town, far):
     sending.stop()
     assert time.monotonic() - began < 10
     far.released.set()
+    _wait(lambda: not any(thread.name.startswith("channel-") for thread in threading.enumerate()))
 
 
 def test_a_job_that_fails_for_good_is_told_with_others(town, far, postman):

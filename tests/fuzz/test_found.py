@@ -111,7 +111,7 @@ def test_a_stream_that_claims_to_be_longer_than_its_file_is_not_followed():
     raw = zeiss_bytes(np.ones((2, 64, 64), np.uint16))
     with olefile.OleFileIO(raw) as ole:
         reader = zeiss_file._Reader(ole, len(raw))
-        followed = [reader._place("ImageData1/Image1", length)[1] for length in (8192, len(raw), 2**32 - 1)]
-        assert followed == [True, False, False]
+        followed = [reader._runs("ImageData1/Image1", length) for length in (8192, len(raw), 2**32 - 1)]
+        assert followed == [[(0, 16)], None, None]
         ole.fat = None
-        assert reader._place("ImageData1/Image1", 2**32 - 1) == (None, False)
+        assert reader._runs("ImageData1/Image1", 2**32 - 1) is None

@@ -180,7 +180,7 @@ def test_the_second_phase_is_refused_where_a_rule_asks_for_warnings_by_then(town
     town.policy(WARN)
     later = town.now + 2 * DAY
     known = town.known(scan)
-    with catalogue.writing() as tx, pytest.raises(Refused) as refusal:
+    with town.vault.catalogue.writing() as tx, pytest.raises(Refused) as refusal:
         regrant(town.vault, tx, known, known.permits[0], later)
     assert refusal.value.by == "warning"
     assert town.known(scan).permits[0].id == permit
