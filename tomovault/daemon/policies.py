@@ -6,6 +6,7 @@ A file that is wrong changes nothing: the rules before the edit go on, and `tomo
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 
@@ -20,6 +21,10 @@ log = structlog.get_logger(__name__)
 
 #: By what it is seen that a file is another one now: its path, time, size and inode. None: it is not there.
 _Look = tuple[str, int, int, int] | None
+
+
+#: An edited file is read so many seconds after it was last written.
+_SETTLED_S = 2.0
 
 
 class PolicyWatch:
@@ -37,7 +42,7 @@ class PolicyWatch:
         A daemon that leads records them, and every scan that they decide about is due to be looked at. Raises
         Transient where the catalogue is busy; then nothing has changed, and the next call tries again.
         """
-        looks = {name: _look(self._vault, name) for name in self._names}
+        looks = {name: self._settled(name) for name in self._names}
         if looks == self._looks and (self._compared or not leads):
             return False
         files = {**self._files, **dict(self._read(name for name in looks if looks[name] != self._looks.get(name, ())))}
@@ -45,6 +50,15 @@ class PolicyWatch:
         self._vault.policies = {**self._vault.policies, **{name: file.policy for name, file in files.items()}}
         self._looks, self._files, self._compared = looks, files, leads
         return changed
+
+    def _settled(self, name: str) -> _Look:
+        """How the file of a policy looks; one that was written just now as it looked before, since an editor may be in
+        the middle of it, and the half of a policy may well be a policy.
+        """
+        look = _look(self._vault, name)
+        if look is None or look == self._looks.get(name) or name not in self._looks:
+            return look
+        return self._looks[name] if 0 <= time.time() - look[1] / 1e9 < _SETTLED_S else look
 
     @property
     def _names(self) -> list[str]:
