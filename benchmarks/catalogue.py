@@ -190,8 +190,8 @@ def questions(site: Path) -> dict[str, Callable[[], object]]:
     return {
         "what is due": read(lambda tx, now: list_due(tx, now, 20)),
         "is there work": read(lambda tx, now: has_work_before(tx, now, now, hosts={vault.host})),
-        "how full is the area": read(lambda tx, _now: vault.area_facts(tx, "area")),
-        "what may go": read(lambda tx, now: choose_room(vault, tx, vault.area_facts(tx, "area"), now)),
+        "how full is the area": read(lambda tx, now: vault.area_facts(tx, "area", now)),
+        "what may go": read(lambda tx, now: choose_room(vault, tx, vault.area_facts(tx, "area", now), now)),
         "what is to be re-read": read(lambda tx, now: vault.overdue(tx, "area", now, limit=20)),
         "what was looked at (start)": read(lambda tx, _now: list(list_inspected(tx, "area"))),
         "status": read(lambda tx, now: status_page(vault, tx, {}, now)),

@@ -188,7 +188,7 @@ def measure(url: str) -> dict[str, Any]:
 
     from tomovault.catalog import tables
     from tomovault.catalog.catalogue import Catalogue
-    from tomovault.policy.decide import AreaFacts
+    from tomovault.policy.area_facts import AreaFacts
     from tomovault.policy.document import parse_policy
 
     catalogue = Catalogue.open(url, manifests="/nowhere")

@@ -17,10 +17,12 @@ from tomovault.catalog.sentence import holds, may_hold, over_scans, rule_conditi
 from tomovault.catalog.terms import Moment
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Condition, Verdict
-from tomovault.policy.decide import AreaFacts, matches_of, values_of
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import parse_policy
 from tomovault.policy.expression import read_expression
+from tomovault.policy.matching import matches_of
 from tomovault.policy.reading import evaluate, may_come
+from tomovault.policy.values import values_of
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)

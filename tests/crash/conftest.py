@@ -340,7 +340,7 @@ class Life:
             for name in SCANS:
                 ((scan_id, *_),) = vault.catalogue.find_scans(tx, name)
                 scan = vault.catalogue.known(tx, scan_id)
-                page = scan_page(vault.view(scan, vault.area_facts(tx, scan.area), now), now)
+                page = scan_page(vault.view(scan, vault.area_facts(tx, scan.area, now), now), now)
                 facts[name] = self._plain(scan, page)
         facts["files"] = self.listing()
         return json.loads(json.dumps(facts))

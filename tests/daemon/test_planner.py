@@ -70,7 +70,7 @@ def test_a_preview_that_failed_is_not_tried_again_for_a_copy_on_tape(town):
     planner.plan_scans(town.now)
     assert [j.status for j in town.jobs(scan, "preview")] == [JobStatus.FAILED]
     with town.vault.catalogue.reading() as tx:
-        view = town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse"), town.now)
+        view = town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse", town.now), town.now)
     (told,) = [line for line in explain_page(view)["stages"] if line["stage"] == "previewed"]
     assert told["status"] == scan_line(view)["stages"]["previewed"] == "held"
     assert "there is one projection" in told["reason"]
@@ -85,7 +85,7 @@ def test_a_step_whose_job_found_nothing_to_do_is_held_with_the_reason_and_not_du
     planner.plan_scans(town.now)
     assert [j.status for j in town.jobs(scan, "preview")] == [JobStatus.SUCCEEDED]
     with town.vault.catalogue.reading() as tx:
-        view = town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse"), town.now)
+        view = town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse", town.now), town.now)
     (told,) = [line for line in explain_page(view)["stages"] if line["stage"] == "previewed"]
     assert told["status"] == scan_line(view)["stages"]["previewed"] == "held"
     assert told["reason"] == "no projection in its files can be read as a frame"

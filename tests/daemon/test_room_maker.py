@@ -199,8 +199,8 @@ def test_room_that_came_in_another_way_meanwhile_is_not_made_again(town, crowd, 
     maker.ask()
     real = town.vault.area_facts
 
-    def area_facts(tx, area, **how):
-        facts = real(tx, area, **how)
+    def area_facts(tx, area, now, **how):
+        facts = real(tx, area, now, **how)
         permits = tx.value(select(func.count()).select_from(tables.permit))
         return facts if permits < 10 else replace(facts, used_bytes=facts.quarantine_bytes)
 

@@ -10,9 +10,11 @@ from tomovault.core.known import KnownScan, Product, facts_of
 from tomovault.core.life import Stage, standings
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Verdict
-from tomovault.policy.decide import AreaFacts, asks_of, wants_of
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.decide import wants_of
 from tomovault.policy.document import SETTINGS_OF, parse_policy
 from tomovault.policy.expression import TERMS
+from tomovault.policy.matching import asks_of
 from tomovault.policy.review import review
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ import pytest
 from tomovault.core.known import KnownScan, Product
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Condition, Verdict
-from tomovault.policy.decide import AreaFacts
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import parse_policy
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)

@@ -10,9 +10,13 @@ from tomovault.core.known import KnownScan
 from tomovault.core.life import Stage
 from tomovault.core.replica import Form
 from tomovault.core.scan import Certificate, Verdict
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.calendar import Months, later_by, months_before
-from tomovault.policy.decide import AreaFacts, asks_of, forbidden, matches_of, next_look, prune_rule_of, wants_of
+from tomovault.policy.decide import forbidden, wants_of
 from tomovault.policy.document import parse_policy
+from tomovault.policy.due import next_look
+from tomovault.policy.matching import asks_of, matches_of
+from tomovault.policy.removing import prune_rule_of
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)

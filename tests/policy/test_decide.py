@@ -10,19 +10,12 @@ from tomovault.core.known import Job, JobStatus, Permit, Pin, RemovalPhase, fact
 from tomovault.core.life import Facts, Stage, Status, may_go, standings
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Condition, Verdict
-from tomovault.policy.decide import (
-    AreaFacts,
-    PruneChoice,
-    asks_of,
-    bytes_to_free,
-    choose_for_watermark,
-    matches_of,
-    next_look,
-    overdue,
-    removal_of,
-    values_of,
-    wants_of,
-)
+from tomovault.policy.area_facts import AreaFacts, bytes_to_free
+from tomovault.policy.decide import wants_of
+from tomovault.policy.due import next_look, overdue
+from tomovault.policy.matching import asks_of, matches_of
+from tomovault.policy.removing import PruneChoice, choose_for_watermark, removal_of
+from tomovault.policy.values import values_of
 
 DAY = timedelta(days=1)
 PRUNE = "{name: room, do: prune, when: archived and usage > high}"

@@ -48,7 +48,7 @@ def order(town, scan):
 
 def view(town, scan):
     with town.vault.catalogue.reading() as tx:
-        area = town.vault.area_facts(tx, "inhouse")
+        area = town.vault.area_facts(tx, "inhouse", town.now)
     return town.vault.view(town.known(scan), area, town.now)
 
 
@@ -206,7 +206,7 @@ def emptied(moving):
 
 def follow(town, scan):
     with town.vault.catalogue.writing() as tx:
-        area = town.vault.area_facts(tx, town.vault.catalogue.known(tx, scan).area)
+        area = town.vault.area_facts(tx, town.vault.catalogue.known(tx, scan).area, town.now)
         seen = town.vault.view(town.vault.catalogue.known(tx, scan), area, town.now)
         return follow_files(town.vault, tx, seen, area, town.now)
 
@@ -218,7 +218,7 @@ def test_a_scan_belongs_to_the_server_when_nothing_of_it_is_left_on_the_fast_dis
     assert (known.area, known.root) == ("server", str(moving.server / "one"))
     assert known.candidate == Candidate("edf", str(moving.server / "one"), "")
     with moving.vault.catalogue.reading() as tx:
-        seen = moving.vault.view(known, moving.vault.area_facts(tx, "server"), moving.now)
+        seen = moving.vault.view(known, moving.vault.area_facts(tx, "server", moving.now), moving.now)
         assert seen.standings[Stage.PRUNED].status is not Status.DONE
         assert [e.op for e in moving.vault.catalogue.list_audit(tx, limit=9)].count("scan moved") == 1
     assert not follow(moving, scan)

@@ -44,7 +44,7 @@ def _put(town, scan, tier):
 
 def _standing(town, scan, stage=Stage.ARCHIVED):
     with town.vault.catalogue.reading() as tx:
-        area = town.vault.area_facts(tx, "inhouse")
+        area = town.vault.area_facts(tx, "inhouse", town.now)
     return town.vault.view(town.known(scan), area, town.now).standings[stage].status
 
 

@@ -53,7 +53,7 @@ def own(town, scan, owner):
 def room_of(town):
     catalogue = town.vault.catalogue
     with catalogue.reading() as tx:
-        facts = town.vault.area_facts(tx, "inhouse")
+        facts = town.vault.area_facts(tx, "inhouse", town.now)
         return facts, choose_room(town.vault, tx, facts, town.now)
 
 
@@ -237,7 +237,7 @@ class World:
     def step(self):
         with self.town.vault.catalogue.writing() as tx:
             self.tx = tx
-            self.facts = self.town.vault.area_facts(tx, "inhouse")
+            self.facts = self.town.vault.area_facts(tx, "inhouse", self.town.now)
             self.scan = self.town.vault.catalogue.known(tx, self.scan_id)
             self.files = next(r for r in self.scan.replicas if r.form is Form.FILES)
             self.choose.choice(STEPS)(self)

@@ -5,9 +5,9 @@ import pytest
 from tomovault.core.life import Stage, Status
 from tomovault.core.replica import Form
 from tomovault.core.scan import Certificate, FrameCounts, Verdict
-from tomovault.policy.decide import values_of
 from tomovault.policy.expression import parse_expression
 from tomovault.policy.reading import evaluate
+from tomovault.policy.values import values_of
 from tomovault.vault.pages import preview_page, views_of
 
 UNFINISHED = {"certificate": Certificate(Verdict.ACQUIRING, FrameCounts(2, 1, 1), FrameCounts(1, 1, 1))}
@@ -49,7 +49,7 @@ def _due_by(view):
 def test_scans_are_listed_that_a_sentence_holds_for(town, scans):
     vault, now = town.vault, town.now
     with vault.catalogue.reading() as tx:
-        facts = vault.area_facts(tx, "inhouse")
+        facts = vault.area_facts(tx, "inhouse", now)
         every = list(views_of(vault, tx, now))
         assert len(every) == len(scans)
         for sentence in ("archived", "size > 1kB or not complete", "replicas(tape) = 1", "not packed"):

@@ -328,11 +328,12 @@ def test_a_failed_archiving_gives_no_hope(town, going):
     scan, _ = going
     catalogue = town.vault.catalogue
     with catalogue.writing() as tx:
-        assert archiving_hopeful(town.vault, tx, catalogue.known(tx, scan), town.now)
+        facts = town.vault.area_facts(tx, "inhouse", town.now)
+        assert archiving_hopeful(town.vault, catalogue.known(tx, scan), facts, town.now)
         catalogue.queue_job(tx, "archive", scan, {}, dedup_key="a", rule="r", now=town.now, place="inhouse")
     assert town.finish("archive", Result(Outcome.FAILED, error="no drive")) is JobStatus.FAILED
     with catalogue.writing() as tx:
-        assert not archiving_hopeful(town.vault, tx, catalogue.known(tx, scan), town.now)
+        assert not archiving_hopeful(town.vault, catalogue.known(tx, scan), facts, town.now)
 
 
 @pytest.mark.parametrize(("domain", "together"), [(None, True), ("far", False)])

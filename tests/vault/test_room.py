@@ -12,7 +12,7 @@ from tomovault.vault.room import choose_room
 def _choose(town, *, draining=False):
     catalogue = town.vault.catalogue
     with catalogue.reading() as tx:
-        return choose_room(town.vault, tx, town.vault.area_facts(tx, "inhouse", draining=draining), town.now)
+        return choose_room(town.vault, tx, town.vault.area_facts(tx, "inhouse", town.now, draining=draining), town.now)
 
 
 def _grant(town, going):
@@ -103,11 +103,11 @@ def test_the_quarantine_counts_once_and_only_what_is_in_it(town):
     town.change(quarantine={"limit": "1GB"})
     _grant(town, _choose(town).going[0])
     with town.vault.catalogue.reading() as tx:
-        facts = town.vault.area_facts(tx, "inhouse")
+        facts = town.vault.area_facts(tx, "inhouse", town.now)
     assert (facts.used_bytes, facts.quarantine_bytes) == (600, 400)
     town.quarantine(scan)
     with town.vault.catalogue.reading() as tx:
-        assert town.vault.area_facts(tx, "inhouse").quarantine_bytes == 400
+        assert town.vault.area_facts(tx, "inhouse", town.now).quarantine_bytes == 400
 
 
 @pytest.mark.parametrize("limits", ["{bytes: 500B}", "{files: 1}"])

@@ -142,7 +142,7 @@ def tell(town, scan, *records):
 
 def view(town, scan):
     with town.vault.catalogue.reading() as tx:
-        return town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse"), town.now)
+        return town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse", town.now), town.now)
 
 
 def test_what_is_asked_is_queued_with_its_wish_on_record(town, port):

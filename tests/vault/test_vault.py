@@ -72,7 +72,7 @@ def _see(town, root, identity):
 
 def _held(town, scan):
     with town.vault.catalogue.reading() as tx:
-        area = town.vault.area_facts(tx, "inhouse")
+        area = town.vault.area_facts(tx, "inhouse", town.now)
     return {town.vault.view(town.known(scan), area, town.now).wants.held[stage] for stage in Stage}
 
 
@@ -98,7 +98,7 @@ def test_a_reduction_that_nothing_carries_out_is_held_with_its_reason(town):
     town.change(areas={"inhouse": {"reduce": "on"}})
     scan = town.scan("one")
     with town.vault.catalogue.reading() as tx:
-        area = town.vault.area_facts(tx, "inhouse")
+        area = town.vault.area_facts(tx, "inhouse", town.now)
     view = town.vault.view(town.known(scan), area, town.now)
     assert "nothing is installed" in view.wants.held[Stage.REDUCED]
 
@@ -122,7 +122,7 @@ def test_the_smaller_free_space_is_believed(town, quota, free, limit, used):
     with town.vault.catalogue.reading() as tx:
         known = area_bytes(tx, "inhouse")[0]
         town.vault.space_of = lambda _area: Space(8000, free)
-        facts = town.vault.area_facts(tx, "inhouse")
+        facts = town.vault.area_facts(tx, "inhouse", town.now)
     used = known if used is None else used
     assert (facts.quota_bytes, facts.used_bytes, facts.unknown_bytes) == (limit, used, used - known)
 
@@ -132,13 +132,13 @@ def test_without_figures_of_the_disk_the_catalogue_is_believed(town):
     town.room(quota="1GB")
     town.vault.space_of = lambda _area: None
     with town.vault.catalogue.reading() as tx:
-        facts = town.vault.area_facts(tx, "inhouse")
+        facts = town.vault.area_facts(tx, "inhouse", town.now)
         assert (facts.quota_bytes, facts.used_bytes) == (10**9, area_bytes(tx, "inhouse")[0])
 
 
 def test_what_leaves_another_area_of_the_disk_is_room_to_come_for_this_one(town, say):
     """Else each of them would make room for both."""
-    from tomovault.policy.decide import bytes_to_free
+    from tomovault.policy.area_facts import bytes_to_free
     from tomovault.vault.removals import grant
     from tomovault.vault.room import choose_room
 
@@ -152,9 +152,9 @@ def test_what_leaves_another_area_of_the_disk_is_room_to_come_for_this_one(town,
     town.vault.space_of = lambda _area: Space(10_000, 4500)
     catalogue = town.vault.catalogue
     with catalogue.writing() as tx:
-        before = bytes_to_free(town.vault.area_facts(tx, "other"))
+        before = bytes_to_free(town.vault.area_facts(tx, "other", town.now))
         assert before == 10_000 - 4500 - 2000
-        (going, *_) = choose_room(town.vault, tx, town.vault.area_facts(tx, "inhouse"), town.now).going
+        (going, *_) = choose_room(town.vault, tx, town.vault.area_facts(tx, "inhouse", town.now), town.now).going
         grant(town.vault, tx, catalogue.known(tx, scan), going.choice.replica, rule=going.rule, now=town.now)
-        assert bytes_to_free(town.vault.area_facts(tx, "other")) == 0, "it stands below its mark with that"
-        assert town.vault.area_facts(tx, "other").used_bytes == 10_000 - 4500 - going.choice.bytes
+        assert bytes_to_free(town.vault.area_facts(tx, "other", town.now)) == 0, "it stands below its mark with that"
+        assert town.vault.area_facts(tx, "other", town.now).used_bytes == 10_000 - 4500 - going.choice.bytes

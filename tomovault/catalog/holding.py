@@ -14,7 +14,7 @@ from tomovault.catalog.sentence import asks_about_copies, holds, over_scans, rul
 from tomovault.catalog.terms import Condition, Moment
 from tomovault.catalog.transaction import Tx
 from tomovault.core.known import KnownScan
-from tomovault.policy.decide import AreaFacts
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Policy
 from tomovault.policy.expression import And, Expression
 

@@ -2,7 +2,7 @@
 scans in one pass.
 
 It has the three answers of the first reading (`tomovault.policy.reading`), and each term means what
-`tomovault.policy.decide.values_of` says. A term about copies adds them up for each scan, so it stands in a query that
+`tomovault.policy.values.values_of` says. A term about copies adds them up for each scan, so it stands in a query that
 `over_scans` makes.
 """
 

@@ -1,4 +1,4 @@
-"""What each term of a rule's sentence asks of the catalogue's rows, as `tomovault.policy.decide.values_of` says it.
+"""What each term of a rule's sentence asks of the catalogue's rows, as `tomovault.policy.values.values_of` says it.
 
 A term about copies adds up those of one scan: it stands where `PRODUCT` and `COPY` are joined to each scan.
 """
@@ -31,8 +31,8 @@ from sqlalchemy import (
 from tomovault.catalog import tables
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Verdict
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.calendar import Months, months_before
-from tomovault.policy.decide import MOST_COUNTED, AreaFacts
 from tomovault.policy.expression import (
     TERMS,
     VOLUME_ACCEPTED,
@@ -43,6 +43,7 @@ from tomovault.policy.expression import (
     Listed,
     Replicas,
 )
+from tomovault.policy.values import MOST_COUNTED
 
 Condition = ColumnElement[bool]
 

@@ -21,7 +21,7 @@ def command(scan: str, as_json: bool) -> None:
     vault = open_vault()
     with vault.catalogue.reading() as tx:
         known = find_scan(vault, tx, scan)
-        page = explain_page(vault.view(known, vault.area_facts(tx, known.area), datetime.now(UTC)))
+        page = explain_page(vault.view(known, vault.area_facts(tx, known.area, datetime.now(UTC)), datetime.now(UTC)))
     if as_json:
         say_json(page)
         return

@@ -29,6 +29,10 @@ class Stage(enum.StrEnum):
     PRUNED = "pruned"
 
 
+#: Actions that take bytes away from where somebody may look for them.
+REMOVALS = frozenset({"prune", "empty_quarantine", "destroy"})
+
+
 class Status(enum.StrEnum):
     """Where a stage stands for one scan."""
 

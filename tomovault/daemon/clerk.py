@@ -17,6 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from tomovault.catalog.work import candidate_of, has_work_before
 from tomovault.core.errors import Transient
+from tomovault.core.life import REMOVALS
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look, open_watch
 from tomovault.daemon.clock import WallClock, find_silence
@@ -30,7 +31,7 @@ from tomovault.daemon.pulse import Pulse, brakes_of
 from tomovault.daemon.room_maker import RoomMaker
 from tomovault.daemon.teller import Raised, Teller, list_raised
 from tomovault.daemon.upkeep import Upkeep
-from tomovault.daemon.workers import REMOVALS, Workers
+from tomovault.daemon.workers import Workers
 from tomovault.vault.asking import holder_name
 from tomovault.vault.fellows import read_fellows, rest_lease, watch_lease
 from tomovault.vault.foreman import Foreman, Running

@@ -26,7 +26,7 @@ from tomovault.catalog.owner_warnings import count_warnings
 from tomovault.catalog.usage import UsageRow
 from tomovault.core.errors import TomovaultError, UserError
 from tomovault.daemon.pulse import Pulse
-from tomovault.policy.decide import AreaFacts
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.vault.metrics_section import split_listen
 from tomovault.vault.vault import Vault
 
@@ -92,7 +92,7 @@ def read_figures(vault: Vault, now: datetime) -> Figures:
     with vault.catalogue.reading() as tx:
         return Figures(
             at=now,
-            areas=tuple(vault.area_facts(tx, name) for name in vault.site.areas),
+            areas=tuple(vault.area_facts(tx, name, now) for name in vault.site.areas),
             by_area=tuple(vault.catalogue.usage(tx, "area")),
             by_tier=tuple(row for row in vault.catalogue.usage(tx, "tier") if row.value in vault.site.tiers),
             queues=tuple(list_queues(tx)),

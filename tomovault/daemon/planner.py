@@ -14,7 +14,8 @@ from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
-from tomovault.policy.decide import AreaFacts, next_look
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.due import next_look
 from tomovault.vault.following import follow_files
 from tomovault.vault.owner_warnings import BY_WARNING, Leaving, warn_owners
 from tomovault.vault.removals import regrant, rule_of
@@ -94,7 +95,7 @@ class Planner:
             self._vault.catalogue.set_next_due(tx, scan_id, None)
             return
         if scan.area not in areas:
-            areas[scan.area] = self._vault.area_facts(tx, scan.area)
+            areas[scan.area] = self._vault.area_facts(tx, scan.area, now)
         self._plan_scan(tx, self._vault.view(scan, areas[scan.area], now), areas[scan.area], now)
 
     def _put_off(self, tx: Any, scan_id: str, problem: Exception, now: datetime) -> None:
@@ -165,7 +166,7 @@ class Planner:
 
     def _warn_of_second(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
         """The owner will be warned of what is in quarantine by a rule that asks for warnings only now, or anew."""
-        facts = self._vault.area_facts(tx, scan.area)
+        facts = self._vault.area_facts(tx, scan.area, now)
         replica = next(r for r in scan.replicas if r.id == permit.replica)
         warn_owners(self._vault, tx, facts, [Leaving(scan, replica, rule_of(self._vault, scan, permit))], now)
 

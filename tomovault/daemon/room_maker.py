@@ -12,7 +12,7 @@ import structlog
 
 from tomovault.core.errors import Refused, Transient
 from tomovault.daemon.planner import Alarm
-from tomovault.policy.decide import AreaFacts, bytes_to_free
+from tomovault.policy.area_facts import AreaFacts, bytes_to_free
 from tomovault.policy.room import Going, Waiting
 from tomovault.vault.owner_warnings import Leaving, warn_owners
 from tomovault.vault.removals import grant
@@ -153,7 +153,7 @@ class RoomMaker:
         to_come = sum(waiting.going.choice.bytes for waiting in room.waiting)
         for batch in _batches(room.going):
             with self._vault.catalogue.writing() as tx:
-                facts = self._vault.area_facts(tx, area, draining=True)
+                facts = self._vault.area_facts(tx, area, self._now, draining=True)
                 if bytes_to_free(facts) <= to_come:
                     break  # room came in another way meanwhile
                 granted += self._grant(tx, batch, room, facts, bytes_to_free(facts) - to_come)
@@ -168,7 +168,7 @@ class RoomMaker:
     def _over_its_mark(self, area: str) -> AreaFacts | None:
         """The facts of an area over its mark; None for one with room enough."""
         with self._vault.catalogue.reading() as tx:
-            facts = self._vault.area_facts(tx, area, draining=area in self._draining)
+            facts = self._vault.area_facts(tx, area, self._now, draining=area in self._draining)
         if bytes_to_free(facts) > 0:
             return facts
         self._draining.discard(area)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
+from tomovault.core.life import REMOVALS
 from tomovault.core.record import Result
 from tomovault.vault.foreman import Foreman, Running
 from tomovault.vault.site import Site
@@ -15,9 +16,6 @@ LIGHT = frozenset({"inspect"})
 
 #: Reconstruction uses a whole core and much memory for long; it has a limit of its own.
 RECONSTRUCTION = frozenset({"preview", "reconstruct"})
-
-#: What takes bytes away from where a user may look for them.
-REMOVALS = frozenset({"prune", "empty_quarantine", "destroy"})
 
 #: What gives data back or looks at it, and takes nothing away.
 ASKED = frozenset({"restore", "undo_prune", "verify", "export"})

@@ -11,9 +11,12 @@ from tomovault.core.destruction import NEED_COPIES
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.life import Stage, Standing, Status, Wants, may_go
 from tomovault.core.replica import Form, Replica
-from tomovault.policy.decide import AreaFacts, Match, PruneChoice, choose_for_watermark, forbidden, removal_of
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Policy, Rule
+from tomovault.policy.matching import Match
 from tomovault.policy.quantity import show_size
+from tomovault.policy.removing import PruneChoice, choose_for_watermark, removal_of
 from tomovault.policy.warning import Hold
 
 

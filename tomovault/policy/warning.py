@@ -9,8 +9,9 @@ from tomovault.core.known import KnownScan
 from tomovault.core.life import Stage, Wants
 from tomovault.core.notice import OwnerWarning
 from tomovault.core.replica import Form, ProductKind
-from tomovault.policy.decide import AreaFacts, prune_rule_of
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Policy, Rule
+from tomovault.policy.removing import prune_rule_of
 
 #: So long after its days are over a warning counts; who was told earlier than that is told anew.
 COUNTS_FOR = timedelta(days=30)

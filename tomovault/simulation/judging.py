@@ -9,20 +9,14 @@ from datetime import datetime
 from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Stage, Standing, Status, Wants, standings
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
-from tomovault.policy.decide import (
-    AreaFacts,
-    Asks,
-    Match,
-    PruneChoice,
-    asks_of,
-    matches_of,
-    next_look,
-    prune_rule_of,
-    wants_of,
-)
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.decide import wants_of
 from tomovault.policy.document import Policy, Rule
+from tomovault.policy.due import next_look
 from tomovault.policy.expression import Compare
+from tomovault.policy.matching import Asks, Match, asks_of, matches_of
 from tomovault.policy.reading import evaluate, leaves
+from tomovault.policy.removing import PruneChoice, prune_rule_of
 from tomovault.policy.room import why_it_stays
 from tomovault.simulation.scenario import Scenario, TapePlan
 from tomovault.simulation.world import World

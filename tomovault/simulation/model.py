@@ -12,7 +12,7 @@ from random import Random
 from tomovault.core.known import KnownScan, Pin, RemovalPhase
 from tomovault.core.life import Stage
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
-from tomovault.policy.decide import next_look, overdue
+from tomovault.policy.due import next_look, overdue
 from tomovault.simulation.agenda import Agenda
 from tomovault.simulation.arrivals import BeamTime, Written, beam_times, known_scan, scans_before, scans_written
 from tomovault.simulation.judging import Judge, Stood, files_are_home

@@ -11,8 +11,10 @@ from tomovault.core.errors import IntegrityError
 from tomovault.core.known import KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, may_go
 from tomovault.core.replica import LEAST_COPIES, Form, Replica, ReplicaState, TierClass
-from tomovault.policy.decide import AreaFacts, PruneChoice, bytes_to_free, forbidden, removal_of, still_lets_go
+from tomovault.policy.area_facts import AreaFacts, bytes_to_free
+from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Rule
+from tomovault.policy.removing import PruneChoice, removal_of, still_lets_go
 from tomovault.policy.room import Going, within_brakes
 from tomovault.simulation.agenda import Agenda
 from tomovault.simulation.judging import Judge, copies_left

@@ -118,7 +118,9 @@ def _files_on(root: str) -> int:
     return max(0, space.f_files - space.f_ffree)
 
 
-def census_page(vault: Vault, tx: Any, area: str, found: list[Remainder], walked: Walked, now: datetime) -> Any:
+def census_page(
+    vault: Vault, tx: Any, area: str, found: list[Remainder], walked: Walked, now: datetime
+) -> dict[str, Any]:
     """What the census found; kept in `run/census` of the site, so that the next one knows since when it is there."""
     since = {row["folder"]: row["since"] for row in last_census(vault, area).get("unexplained", [])}
     scans = [

@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from tomovault.core.destruction import copies_left, victims_of
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import KnownScan, Permit
 from tomovault.core.replica import ProductKind, Replica
 from tomovault.policy.yaml_text import nearest
+from tomovault.vault.removals import queue_removal
 from tomovault.vault.vault import Vault
 
 
@@ -85,19 +85,5 @@ def order_destruction(vault: Vault, planned: Destruction, *, by: str, reason: st
             now=now,
         )
         for permit in permits if in_area else ():
-            _queue_prune(vault, tx, scan, permit, now)
+            queue_removal(vault, tx, scan, permit, now)
     return permits
-
-
-def _queue_prune(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
-    vault.catalogue.queue_job(
-        tx,
-        "prune",
-        scan.id,
-        {"permit": permit.id},
-        dedup_key=f"prune:{permit.id}",
-        rule=permit.rule,
-        now=now,
-        place=scan.area,
-        host=vault.site.areas[scan.area].host,
-    )

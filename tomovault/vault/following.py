@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from tomovault.core.replica import Form, ProductKind, ReplicaState
-from tomovault.policy.decide import AreaFacts
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.vault.vault import Vault, View
 
 

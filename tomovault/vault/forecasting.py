@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from tomovault.core.errors import UserError
-from tomovault.policy.decide import AreaFacts
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.forecast import HISTORY_DAYS, HORIZON_DAYS, BeamTime, Growth, forecast_full, plan, weigh_addition
 from tomovault.vault.room import foresee_room
 from tomovault.vault.schedule import parse_day, read_schedule
@@ -82,7 +82,7 @@ def forecast_page(
 ) -> dict[str, Any]:
     """When each area or limited proposal, or one of them, is full, and whether an addition fits. Raises UserError."""
     outlook = Outlook(vault, tx, by, now)
-    subjects = _areas(vault, tx) if by == "area" else _proposals(vault, tx)
+    subjects = _areas(vault, tx, now) if by == "area" else _proposals(vault, tx)
     if only is not None:
         subjects = [s for s in subjects if s.name == only]
         if not subjects:
@@ -101,8 +101,8 @@ def forecast_page(
     }
 
 
-def _areas(vault: Vault, tx: Any) -> list[_Subject]:
-    facts = [vault.area_facts(tx, name) for name in vault.site.areas]
+def _areas(vault: Vault, tx: Any, now: datetime) -> list[_Subject]:
+    facts = [vault.area_facts(tx, name, now) for name in vault.site.areas]
     return [_Subject(one.name, one.used_bytes, one.quota_bytes, one) for one in facts]
 
 

@@ -15,6 +15,7 @@ import structlog
 from tomovault.catalog.work import Claim, last_attempts, list_claims
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.known import JobStatus, KnownScan, RemovalPhase
+from tomovault.core.life import REMOVALS
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
@@ -38,9 +39,6 @@ _READY_MADE = frozenset({"inspect"})
 #: A job whose daemon dies with it is given up after so many times the attempts of a site: the daemon may have been
 #: killed by a person, or by another job, and that a few times in a row.
 _DEATHS = 5
-
-#: Actions whose order is an intent to remove: what it relies on is recorded in the transaction that it is made in.
-_REMOVALS = frozenset({"prune", "empty_quarantine", "destroy"})
 
 
 @dataclass
@@ -174,7 +172,7 @@ class Foreman:
         if claimed.action in _READY_MADE:
             return dict(claimed.order), claimed.place
         catalogue = self.vault.catalogue
-        with catalogue.writing() if claimed.action in _REMOVALS else catalogue.reading() as tx:
+        with catalogue.writing() if claimed.action in REMOVALS else catalogue.reading() as tx:
             if claimed.scan is None:
                 raise Moot("it belongs to no scan")
             scan = catalogue.known(tx, claimed.scan)

@@ -10,7 +10,7 @@ from tomovault.core.errors import NoRoomYet, Refused, UserError
 from tomovault.core.known import JobStatus
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.core.wire import to_plain
-from tomovault.policy.decide import Move
+from tomovault.policy.matching import Move
 from tomovault.tiers.arrival import ARRIVING
 from tomovault.tiers.ground import OWN_FOLDER
 from tomovault.vault.requests import Moot, Request
@@ -76,7 +76,7 @@ def _area(request: Request, area: Area) -> dict[str, Any]:
 
 def _require_room(request: Request, area: Area, source: Replica) -> None:
     """Raises NoRoomYet where the copy would bring the area above its high mark; what is in quarantine is there yet."""
-    facts = request.vault.area_facts(request.tx, area.name)
+    facts = request.vault.area_facts(request.tx, area.name, request.now)
     after = facts.used_bytes + source.bytes
     if facts.quota_bytes and after > facts.high * facts.quota_bytes:
         raise NoRoomYet(

@@ -103,7 +103,7 @@ def post_digest(vault: Vault, tx: Any, now: datetime) -> None:
     scans = {row.value: row.scans for row in vault.catalogue.usage(tx, "area")}
     areas = []
     for name in vault.site.areas:
-        facts = vault.area_facts(tx, name)
+        facts = vault.area_facts(tx, name, now)
         areas.append(
             {
                 "area": name,

@@ -14,7 +14,7 @@ from typing import Any
 from tomovault.catalog.joins import list_twins
 from tomovault.core.errors import Refused, Transient, UserError
 from tomovault.core.known import CODED_FRAMES, KnownScan, frames_lacking
-from tomovault.core.life import Stage, Status
+from tomovault.core.life import REMOVALS, Stage, Status
 from tomovault.core.ports import Parcel, Placed
 from tomovault.core.replica import (
     LEAST_COPIES,
@@ -27,7 +27,7 @@ from tomovault.core.replica import (
 )
 from tomovault.core.scan import has_slices
 from tomovault.core.wire import to_plain
-from tomovault.policy.decide import Asks
+from tomovault.policy.matching import Asks
 from tomovault.vault.domains import domain_now
 from tomovault.vault.move_orders import order_move
 from tomovault.vault.places import find_absence, place_of, require_place
@@ -44,7 +44,7 @@ from tomovault.vault.stems import own_locations, stem_of
 from tomovault.vault.transfer_orders import order_export
 
 #: Actions under a permit.
-_REMOVALS = frozenset({"prune", "empty_quarantine", "undo_prune", "destroy"})
+_BY_PERMIT = REMOVALS | {"undo_prune"}
 
 
 def build_order(action: str, request: Request) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def build_order(action: str, request: Request) -> dict[str, Any]:
     if "stage" in request.wish:
         _require_due(Stage(request.wish["stage"]), request)
     try:
-        if action in _REMOVALS:
+        if action in _BY_PERMIT:
             _require_place_of_removal(request)
         return _BUILDERS[action](request)
     except OSError as problem:
@@ -64,7 +64,7 @@ def build_order(action: str, request: Request) -> dict[str, Any]:
 def _require_due(stage: Stage, request: Request) -> None:
     """A step that a rule asked for is looked at once more: facts may have changed since it was queued."""
     vault = request.vault
-    view = vault.view(request.scan, vault.area_facts(request.tx, request.scan.area), request.now)
+    view = vault.view(request.scan, vault.area_facts(request.tx, request.scan.area, request.now), request.now)
     standing = view.standings[stage]
     if standing.status is not Status.DUE:
         raise Moot(f"{stage} is {standing.status} now: {standing.reason}".rstrip(": "))
@@ -206,7 +206,7 @@ def _reconstruct(request: Request) -> dict[str, Any]:
 
 
 def _asks(request: Request) -> Asks:
-    area = request.vault.area_facts(request.tx, request.scan.area)
+    area = request.vault.area_facts(request.tx, request.scan.area, request.now)
     return request.vault.asks(request.scan, area, request.now)
 
 
@@ -222,7 +222,7 @@ def _archive(request: Request) -> dict[str, Any]:
     vault, scan = request.vault, request.scan
     package = disk_package(vault, scan) or _archived_package(request)
     require_place(vault, request.tx, package.tier)
-    facts = vault.area_facts(request.tx, scan.area)
+    facts = vault.area_facts(request.tx, scan.area, request.now)
     tiers = vault.archive_tiers(vault.asks(scan, facts, request.now).archive_tiers)
     if not tiers:
         raise Refused(

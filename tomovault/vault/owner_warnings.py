@@ -14,7 +14,7 @@ from tomovault.core.errors import Refused
 from tomovault.core.known import KnownScan, Pin, RemovalPhase
 from tomovault.core.notice import Topic
 from tomovault.core.replica import ProductKind, Replica
-from tomovault.policy.decide import AreaFacts
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Rule
 from tomovault.policy.warning import days_of, why_unwarned
 from tomovault.vault.notices import gather

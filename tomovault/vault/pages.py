@@ -18,7 +18,7 @@ from tomovault.core.life import Stage, Standing, Status, step_of
 from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
 from tomovault.core.transfer import Transfer
 from tomovault.core.wire import to_plain
-from tomovault.policy.decide import AreaFacts
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import STAGE_OF
 from tomovault.policy.expression import parse_expression
 from tomovault.vault.fellows import read_fellows
@@ -255,7 +255,7 @@ def views_of(vault: Vault, tx: Any, now: datetime, *, area: str | None = None, s
 
     Raises UserError, with a caret, for a sentence that is none.
     """
-    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas if area in (None, name)}
+    areas = {name: vault.area_facts(tx, name, now) for name in vault.site.areas if area in (None, name)}
     if sentence:
         scans = vault.catalogue.walk_holding(tx, parse_expression(sentence), areas, now, newest_first=True)
     else:
@@ -284,7 +284,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
     areas = []
     wrong = vault.policy_troubles(tx)
     for name, area in vault.site.areas.items():
-        facts = vault.area_facts(tx, name)
+        facts = vault.area_facts(tx, name, now)
         areas.append(
             {
                 "area": name,
@@ -347,7 +347,7 @@ def _alarms_of(told: Mapping[str, Any], area: str) -> list[str]:
 
 def _suspects(vault: Vault, tx: Any, now: datetime) -> Iterator[Suspect]:
     """Those that somebody should look at, and not those that nothing needs any more."""
-    areas = {name: vault.area_facts(tx, name) for name in vault.site.areas}
+    areas = {name: vault.area_facts(tx, name, now) for name in vault.site.areas}
     start = 0
     while batch := list_suspects(tx, _SUSPECTS, start):
         start += len(batch)
@@ -415,7 +415,7 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
     if rule is not None and rule not in names:
         raise UserError(f"there is no rule {rule!r}", hint="the rules are: " + ", ".join(sorted(names)))
     for area, conf in vault.site.areas.items():
-        facts = vault.area_facts(tx, area)
+        facts = vault.area_facts(tx, area, now)
         policy = vault.policy_of(area)
         for one in policy.ordered():
             if rule in (None, one.name):

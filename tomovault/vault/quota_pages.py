@@ -23,7 +23,7 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
     for row in vault.catalogue.usage(tx, by):
         key = row.value
         of_area = key is not None and by in ("area", "tier") and key in vault.site.areas
-        facts = vault.area_facts(tx, key) if of_area and key is not None else None
+        facts = vault.area_facts(tx, key, now) if of_area and key is not None else None
         limit = vault.site.quotas.quotas.of(by, key)
         most = limit.bytes if limit and limit.bytes is not None else (facts.quota_bytes or None if facts else None)
         share = row.bytes / most if most else None

@@ -12,8 +12,10 @@ from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, may_go
 from tomovault.core.record import PutBack
 from tomovault.core.replica import TierClass
-from tomovault.policy.decide import AreaFacts, archiving_failed, forbidden, removal_of, still_lets_go
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Policy, Rule
+from tomovault.policy.removing import archiving_failed, removal_of, still_lets_go
 from tomovault.vault.domains import domain_now
 from tomovault.vault.owner_warnings import refuse_unwarned
 from tomovault.vault.vault import Vault
@@ -32,7 +34,7 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
             by="a removal that failed is looked at by a person",
             hint=f"tomovault verify {scan.id} re-reads its copies; if they are right it is tried again",
         )
-    facts = vault.area_facts(tx, scan.area)
+    facts = vault.area_facts(tx, scan.area, now)
     refuse_unwarned(vault, scan, replica, rule, facts, now)
     permit = vault.catalogue.grant_permit(
         tx,
@@ -43,22 +45,27 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
         within=_within(vault, scan, rule),
         rule=cited,
         hold_until=now + timedelta(seconds=vault.site.quarantine.hold_s),
-        archiving_hopeful=archiving_hopeful(vault, tx, scan, now),
+        archiving_hopeful=archiving_hopeful(vault, scan, facts, now),
         domain_now=partial(domain_now, vault, tx),
         now=now,
     )
+    queue_removal(vault, tx, scan, permit, now)
+    return permit
+
+
+def queue_removal(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
+    """The first phase of a removal is queued, once for each permit."""
     vault.catalogue.queue_job(
         tx,
         "prune",
         scan.id,
         {"permit": permit.id},
         dedup_key=f"prune:{permit.id}",
-        rule=cited,
+        rule=permit.rule,
         now=now,
         place=scan.area,
-        host=area.host,
+        host=vault.site.areas[scan.area].host,
     )
-    return permit
 
 
 def _within(vault: Vault, scan: KnownScan, rule: Rule) -> dict[TierClass, timedelta]:
@@ -92,7 +99,7 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
         vault.catalogue.regrant_destruction(tx, permit.id, now=now)
         return
     policy = vault.policy_of(scan.area)
-    facts = vault.area_facts(tx, scan.area)
+    facts = vault.area_facts(tx, scan.area, now)
     if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
         raise Refused(f"{scan.name}: {reason}", by="policy")
     rule = rule_of(vault, scan, permit)
@@ -106,7 +113,7 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
         removal_enabled=vault.site.areas[scan.area].prune,
         copies_asked=vault.asks(scan, facts, now).copies,
         within=_within(vault, scan, rule),
-        archiving_hopeful=archiving_hopeful(vault, tx, scan, now),
+        archiving_hopeful=archiving_hopeful(vault, scan, facts, now),
         domain_now=partial(domain_now, vault, tx),
         now=now,
     )
@@ -130,9 +137,9 @@ def rule_of(vault: Vault, scan: KnownScan, permit: Permit) -> Rule:
     return rule
 
 
-def archiving_hopeful(vault: Vault, tx: Any, scan: KnownScan, now: datetime) -> bool:
+def archiving_hopeful(vault: Vault, scan: KnownScan, facts: AreaFacts, now: datetime) -> bool:
     """Whether the scan's archiving is wanted and has not failed (law 4, fast tiers)."""
-    view = vault.view(scan, vault.area_facts(tx, scan.area), now)
+    view = vault.view(scan, facts, now)
     wanted = Stage.ARCHIVED in view.wants.by and Stage.ARCHIVED not in view.wants.held
     return wanted and not archiving_failed(scan, now)
 

@@ -16,15 +16,10 @@ from tomovault.core.errors import Transient
 from tomovault.core.known import KnownScan
 from tomovault.core.life import Stage
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
-from tomovault.policy.decide import (
-    AreaFacts,
-    PruneChoice,
-    bytes_to_free,
-    choose_for_watermark,
-    next_look,
-    prune_rule_of,
-)
+from tomovault.policy.area_facts import AreaFacts, bytes_to_free
 from tomovault.policy.document import Rule
+from tomovault.policy.due import next_look
+from tomovault.policy.removing import PruneChoice, choose_for_watermark, prune_rule_of
 from tomovault.policy.room import Going, Waiting, unversioned, why_it_stays, within_brakes
 from tomovault.policy.warning import Hold, why_unwarned
 from tomovault.vault.removals import failed_before

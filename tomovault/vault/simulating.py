@@ -105,10 +105,10 @@ def _of_model(model: Model, policy: Policy, wish: Wish) -> Scenario:
 
 
 def _of_site(vault: Vault, model: Model, policy: Policy) -> Scenario:
-    site = vault.site
+    site, now = vault.site, datetime.now(UTC)
     scenario = replace(
         _with_model(Scenario({}), model),
-        start=datetime.now(UTC),
+        start=now,
         tapes=tuple(_tapes(site, model)),
         machines=_machines(site, model.machines),
         hold=timedelta(seconds=site.quarantine.hold_s),
@@ -119,13 +119,13 @@ def _of_site(vault: Vault, model: Model, policy: Policy) -> Scenario:
         keep_after=timedelta(seconds=site.watch.keep_after_s),
     )
     with vault.catalogue.reading() as tx:
-        areas = {name: _area(vault, tx, name, model, policy) for name in site.areas}
+        areas = {name: _area(vault, tx, name, model, policy, now) for name in site.areas}
         scans = tuple(walk_scans(tx, list(areas)))
     return replace(scenario, areas=areas, scans=scans, make_up_scans=False)
 
 
-def _area(vault: Vault, tx: object, name: str, model: Model, policy: Policy) -> AreaPlan:
-    facts, conf = vault.area_facts(tx, name), vault.site.areas[name]
+def _area(vault: Vault, tx: object, name: str, model: Model, policy: Policy, now: datetime) -> AreaPlan:
+    facts, conf = vault.area_facts(tx, name, now), vault.site.areas[name]
     return AreaPlan(
         name=name,
         quota=facts.quota_bytes,

@@ -119,7 +119,7 @@ def order_export(request: Request) -> dict[str, Any]:
 def _require_allowed(request: Request) -> None:
     """Raises Refused where a rule forbids that anything of the scan is sent. What is under way is seen through."""
     vault, scan = request.vault, request.scan
-    area = vault.area_facts(request.tx, scan.area)
+    area = vault.area_facts(request.tx, scan.area, request.now)
     if reason := forbidden(scan, vault.policy_of(scan.area), area, request.now).get(Stage.EXPORTED):
         raise Refused(f"{scan.name} may not be sent", by=reason)
 

@@ -19,8 +19,11 @@ from tomovault.core.known import KnownScan, export_standing, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
 from tomovault.core.replica import ProductKind, TierClass
 from tomovault.core.scan import ScanReport
-from tomovault.policy.decide import AreaFacts, Asks, asks_of, matches_of, overdue, wants_of
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.decide import wants_of
+from tomovault.policy.due import overdue
 from tomovault.policy.limits import Exceeded
+from tomovault.policy.matching import Asks, asks_of, matches_of
 from tomovault.policy.warning import with_warning
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.vault.limits import find_exceeded
@@ -252,7 +255,7 @@ class Vault:
         """The limits of the section `quotas` that are exceeded now."""
         return find_exceeded(self.catalogue, tx, self.site.quotas.quotas, now)
 
-    def area_facts(self, tx: Any, area: str, *, draining: bool = False) -> AreaFacts:
+    def area_facts(self, tx: Any, area: str, now: datetime, *, draining: bool = False) -> AreaFacts:
         """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
         conf = self.area(area)
         known, quarantine = area_bytes(tx, area)
@@ -271,7 +274,7 @@ class Vault:
             simulated=self.site.simulated,
             draining=draining,
             unknown_bytes=used - known,
-            exceeded=self.exceeded(tx, datetime.now(UTC)),
+            exceeded=self.exceeded(tx, now),
             warn=timedelta(seconds=self.site.notify.warn_s if self.site.notify is not None else 0.0),
         )
 
@@ -341,7 +344,7 @@ class Vault:
             return found, (found[-1] if len(found) == limit else None)
         tightest = {kind: min(period, *sooner) for kind, period in within.items()}
         suspects = list_overdue(tx, area, tightest, now, limit=_LOOKED_AT, skip=skip, after=after)
-        facts = self.area_facts(tx, area)
+        facts = self.area_facts(tx, area, now)
         found = []
         for start in range(0, len(suspects), _AT_A_TIME):
             batch = suspects[start : start + _AT_A_TIME]

@@ -118,4 +118,4 @@ def _replaced(vault: Vault, tx: Any, scan: KnownScan) -> frozenset[str]:
     if scan.area not in vault.site.areas:
         return frozenset()
     now = datetime.now(UTC)
-    return replaced(scan, vault.view(scan, vault.area_facts(tx, scan.area), now).facts)
+    return replaced(scan, vault.view(scan, vault.area_facts(tx, scan.area, now), now).facts)

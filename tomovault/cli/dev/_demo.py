@@ -152,7 +152,7 @@ def _shrink_quota(site: Path, area: str) -> None:
     vault = Vault.open(site)
     try:
         with vault.catalogue.reading() as tx:
-            facts = vault.area_facts(tx, area)
+            facts = vault.area_facts(tx, area, datetime.now(UTC))
             scans = [s for s in vault.catalogue.list_scans(tx, area) if s.superseded_by is None]
         scans.sort(key=lambda s: s.acquired_at or s.first_seen_at)
         files = sum(r.bytes for s in scans for r in s.replicas_of(ProductKind.ORIGINAL, Form.FILES))

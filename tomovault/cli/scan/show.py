@@ -22,7 +22,7 @@ def command(scan: str, as_json: bool) -> None:
     now = datetime.now(UTC)
     with vault.catalogue.reading() as tx:
         known = find_scan(vault, tx, scan)
-        page = scan_page(vault.view(known, vault.area_facts(tx, known.area), now), now)
+        page = scan_page(vault.view(known, vault.area_facts(tx, known.area, now), now), now)
     if as_json:
         say_json(page)
         return

@@ -1,0 +1,109 @@
+"""What a policy and the laws let go of one scan, and in which order it goes when an area is too full. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from tomovault.core.known import JobStatus, KnownScan
+from tomovault.core.life import Removal
+from tomovault.core.replica import Form, Replica, ReplicaState, TierClass
+from tomovault.core.weighing import weigh_removal
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.document import Policy, Rule
+from tomovault.policy.matching import Match, asks_of, copies_of, first_of, matches_of, wanted_of
+from tomovault.policy.reading import holds_for_some_usage
+from tomovault.policy.values import values_of
+
+#: An archiving that has waited in vain for so long is not counted on.
+_HOPED_FOR = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class PruneChoice:
+    """A replica that a rule and the laws let go."""
+
+    scan: str
+    replica: str
+    form: Form
+    bytes: int
+    acquired_at: datetime
+
+
+def prune_rule_of(
+    scan: KnownScan, form: Form, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
+) -> Rule | None:
+    """The first rule that lets a form of this scan's original go now, if there is one."""
+    matches = matches_of(scan, policy, area, now) if matches is None else matches
+    held = (m for m in matches if m.verdict.value and m.rule.do == "prune")
+    return next((m.rule for m in held if form in m.rule.settings.forms), None)
+
+
+def still_lets_go(scan: KnownScan, replica: str, rule: Rule, policy: Policy, area: AreaFacts, now: datetime) -> bool:
+    """Whether a rule lets go what left for the quarantine by it, if it stood where it was: its form, its dates and its
+    sentence are asked again, and all but the watermark, since what is in quarantine counts as freed.
+    """
+    there = {r.id: r for r in scan.replicas}
+    if replica not in there or there[replica].form not in rule.settings.forms or not rule.is_in_force(now):
+        return False
+    stood = replace(there[replica], state=ReplicaState.VERIFIED)
+    before = replace(scan, replicas=tuple(stood if r.id == replica else r for r in scan.replicas))
+    copies = asks_of(before, policy, area, now).copies
+    return holds_for_some_usage(rule.condition, values_of(before, area, now, copies=copies))
+
+
+def removal_of(
+    scan: KnownScan,
+    replica: Replica,
+    policy: Policy,
+    area: AreaFacts,
+    now: datetime,
+    matches: Sequence[Match] | None = None,
+) -> Removal:
+    """What law 4 asks about one replica of the scan that is to go from the area."""
+    matches = matches_of(scan, policy, area, now) if matches is None else matches
+    rule = first_of(m for m in matches if m.rule.do == "prune" and replica.form in m.rule.settings.forms)
+    asked = rule.rule.settings.verified_within if rule is not None else None
+
+    def period(tier_class: TierClass) -> timedelta:
+        usual = policy.recency.of(tier_class)
+        return usual if asked is None else min(usual, asked)
+
+    return weigh_removal(
+        scan,
+        replica,
+        enabled=area.prune_on,
+        copies_asked=copies_of(matches),
+        period=period,
+        archiving_hopeful=bool(wanted_of(matches, "archive")) and not archiving_failed(scan, now),
+        now=now,
+    ).removal
+
+
+def archiving_failed(scan: KnownScan, now: datetime) -> bool:
+    """The last job that was to archive the scan failed or was cancelled, or has waited for longer than a day for
+    what it lacks, such as room: nothing may go in the hope of it.
+    """
+    last = max((j for j in scan.jobs if j.action == "archive"), key=lambda j: j.queued_at, default=None)
+    if last is None or last.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        return last is not None
+    return last.status is JobStatus.TODO and bool(last.error) and now - last.queued_at > _HOPED_FOR
+
+
+def choose_for_watermark(candidates: Sequence[PruneChoice], *, bytes_to_free: int) -> Sequence[PruneChoice]:
+    """The replicas to prune so that at least that much room comes, and none beyond it.
+
+    Originals' files go before packages, and within a form the oldest scan first; a replica named twice counts once.
+    """
+    order = {Form.FILES: 0, Form.PACKAGE: 1}
+    chosen: dict[str, PruneChoice] = {}
+    freed = 0
+    for choice in sorted(candidates, key=lambda c: (order[c.form], c.acquired_at, c.scan, c.replica)):
+        if freed >= bytes_to_free:
+            break
+        if choice.replica in chosen or choice.bytes <= 0:
+            continue
+        chosen[choice.replica] = choice
+        freed += choice.bytes
+    return tuple(chosen.values())
