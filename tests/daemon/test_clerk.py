@@ -37,7 +37,7 @@ def test_an_area_that_left_the_sites_file_rests(town, employ):
         catalogue.queue_job(tx, "verify", scan, {}, dedup_key="v", rule="r", now=town.now, place="inhouse")
     clerk, _ = employ(Vault(replace(town.vault.site, areas={}), catalogue))
     clerk._lead.join()
-    clerk.start_watches()
+    clerk.presence.start(lambda _area: True)
     clerk.brake()
     now = datetime.now(UTC)
     assert clerk.plan_scans(now) == 0
@@ -108,7 +108,7 @@ class TestFollower:
         town.change(areas={"inhouse": {"host": "two"}})
         yield make
         for clerk in made:
-            clerk._stop_watches()
+            clerk.presence.stop()
             clerk._lead.drop()
 
     def queue(self, town, scan, host):
@@ -130,7 +130,7 @@ class TestFollower:
     def test_an_area_that_its_daemon_does_not_find_well_rests(self, town, machine):
         scan = town.scan("one", copies=0)
         leader, follower = machine("one"), machine("two")
-        leader.start_watches()
+        leader.presence.start(lambda _area: True)
         leader._look_round()
         leader.brake()
         assert leader.watches == {}

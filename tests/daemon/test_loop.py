@@ -77,16 +77,16 @@ def test_our_traffic_shrinks_while_the_catalogue_hangs(town, run, hanging):
     daemon, _, _ = run()
     share = share_path(str(guard_folder(town.vault.site)), "inhouse")
 
-    daemon._clerk.watches = {"inhouse": Watched(False)}
+    daemon._clerk.presence.watches = {"inhouse": Watched(False)}
     wait_for(lambda: Path(share).exists() and read_share(share) is None)
-    daemon._clerk.watches = {"inhouse": Watched(True)}
+    daemon._clerk.presence.watches = {"inhouse": Watched(True)}
     wait_for(lambda: read_share(share) == town.vault.site.guard.shrunk_bps)
 
 
 def test_a_scan_written_in_one_area_shrinks_our_traffic_on_its_server(town, run, hanging):
     daemon, _, _ = run()
     folder = str(guard_folder(town.vault.site))
-    daemon._clerk.watches = {
+    daemon._clerk.presence.watches = {
         "a": Watched(True, "server:/a"),
         "b": Watched(False, "server:/b"),
         "c": Watched(False, "other:/c"),

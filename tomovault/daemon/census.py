@@ -19,10 +19,10 @@ from tomovault.catalog.census import Progress, census_progress
 from tomovault.core.errors import Transient
 from tomovault.daemon.clerk import Clerk
 from tomovault.daemon.lookout import Lookout
+from tomovault.daemon.presence import Presence
 from tomovault.daemon.teller import Teller
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.plugins import list_kinds
-from tomovault.vault.site import Area
 from tomovault.vault.telling import last_told
 from tomovault.vault.vault import Vault
 
@@ -45,6 +45,7 @@ class CensusClerk(Clerk):
     def __init__(self, vault: Vault, area: str, *, stop: threading.Event, told: Told) -> None:
         super().__init__(vault, stop=stop, tell=lambda _what, _facts: None, busy=lambda: False)
         self.lookout = Lookout(vault, only_settled=True)
+        self.presence = Presence(vault, self._lead, self.lookout, tell=lambda _what, _facts: None)
         self._teller = _Silence(vault)
         self._area = area
         self._ends = _End(vault, told)
@@ -53,30 +54,27 @@ class CensusClerk(Clerk):
 
     def is_idle(self) -> bool:
         """The area was swept, and all in it looked into, but for what is still being written."""
-        if self._area in self._absent:
+        if self.absence():
             return True
-        looks = self._unfinished is not None or not self._looks.empty()
+        looks = self._unfinished is not None or not self.presence.looks.empty()
         swept = bool(self.lookout.swept.get(self._area)) and not looks
         return self._ends.reached(self._area, swept, self.lookout.unsettled.get(self._area, 0))
 
     def launch(self, now: datetime) -> int:
         """One more look is under way, if one waits."""
         others = frozenset(self.vault.site.areas) - {self._area}
-        absent = frozenset(self._absent) | self._left | others
+        absent = self.presence.gone() | others
         stopped = frozenset(self.lookout.stopped)
         return self.workers.launch(now, absent=absent, stopped=stopped, without=_everything_else())
 
     def absence(self) -> str:
         """Why the area could not be swept; '' if it was."""
-        return self._absent.get(self._area, "")
+        return self.presence.absence(self._area)
 
     def _take_place(self) -> None:
         self.foreman.take_up_orphans()
-        self.start_watches()
+        self.presence.start(lambda area: area.name == self._area)
         self.foreman.leads = True
-
-    def _is_mine(self, area: Area) -> bool:
-        return area.name == self._area
 
 
 class _Silence(Teller):

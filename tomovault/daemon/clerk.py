@@ -19,7 +19,7 @@ from tomovault.catalog.work import candidate_of, has_work_before
 from tomovault.core.errors import Transient
 from tomovault.core.life import REMOVALS
 from tomovault.core.record import Result
-from tomovault.daemon.areas import AreaWatch, Look, open_watch
+from tomovault.daemon.areas import AreaWatch, Look
 from tomovault.daemon.clock import WallClock, find_silence
 from tomovault.daemon.courier import Courier
 from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
@@ -27,6 +27,7 @@ from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
 from tomovault.daemon.planner import Alarm, Planner
 from tomovault.daemon.policies import PolicyWatch
+from tomovault.daemon.presence import Presence
 from tomovault.daemon.pulse import Pulse, brakes_of
 from tomovault.daemon.room_maker import RoomMaker
 from tomovault.daemon.teller import Raised, Teller, list_raised
@@ -35,7 +36,6 @@ from tomovault.daemon.workers import Workers
 from tomovault.vault.asking import holder_name
 from tomovault.vault.fellows import read_fellows, rest_lease, watch_lease
 from tomovault.vault.foreman import Foreman, Running
-from tomovault.vault.site import Area
 from tomovault.vault.telling import tell
 from tomovault.vault.vault import Vault
 
@@ -44,8 +44,6 @@ log = structlog.get_logger(__name__)
 _TICK_S = 0.1
 #: A job that waits longer than this before its next try does not keep `--until-idle` (contract).
 _IDLE_PATIENCE_S = 60.0
-
-_SILENT = "its file server does not answer"
 
 
 class Clerk:
@@ -68,7 +66,6 @@ class Clerk:
         self._busy = busy
         self._tell = tell
         self._stop = stop
-        self._looks: queue.Queue[Look] = queue.Queue()
         self._unfinished: Look | None = None
         self.foreman = Foreman(vault, self.holder)
         self.workers = Workers(self.foreman, vault.site)
@@ -83,9 +80,7 @@ class Clerk:
         #: The last turn, for other threads.
         self.pulse = Pulse()
         self._lead = Lead(vault, self.holder)
-        self.watches: dict[str, AreaWatch] = {}
-        self._absent: dict[str, str] = {}
-        self._left: frozenset[str] = frozenset()
+        self.presence = Presence(vault, self._lead, self.lookout, tell=tell)
         self._room_due = True
         self._taken_away: list[str] = []
         self._jumped = ""
@@ -119,7 +114,7 @@ class Clerk:
             ending.callback(self._lead.drop)
             ending.callback(self._export_head)
             ending.callback(self.workers.stop)
-            ending.callback(self._stop_watches)
+            ending.callback(self.presence.stop)
             ending.callback(self._stop_timers)
             ending.callback(self._courier.stop)
             ending.enter_context(self._measured())
@@ -139,7 +134,7 @@ class Clerk:
             self._courier.start()
             self.foreman.take_up_orphans()
             self._room_due = True
-        self.start_watches()
+        self.presence.start(lambda area: area.host is not None or leads or self.foreman.leads)
         self.foreman.leads = leads
 
     @contextlib.contextmanager
@@ -219,22 +214,16 @@ class Clerk:
             self._room_due = True
 
     def _listen(self) -> None:
-        """Areas whose file servers do not answer rest until they do."""
-        silent = self._gauges.silent(SILENT_S)
-        if silent == self.vault.silent:
-            return
-        for area in sorted(silent - self.vault.silent):
-            log.error("area is silent", area=area, reason=_SILENT)
-        self._room_due = True
-        self.vault.silent = silent
-        self._status("running")
+        if self.presence.listen(self._gauges.silent(SILENT_S)):
+            self._room_due = True
+            self._status("running")
 
     def _look_round(self) -> None:
         """The other daemons know how this one is, and this one how they are; a leader that is gone is replaced, and
         what others left undone is taken up.
         """
         before = self._lead.fellows.watched.keys()
-        well = (watch_lease(area) for area in self.watches.keys() - self._resting_here() - self._unseen())
+        well = (watch_lease(area) for area in self.presence.well())
         rest = [rest_lease(self.vault.host)] if self._still else []
         if not self._lead.look_round(frozenset((*well, *rest))):
             return
@@ -266,7 +255,7 @@ class Clerk:
                 now + timedelta(seconds=_IDLE_PATIENCE_S),
                 now,
                 hosts={self.vault.host, *fellows.daemons},
-                skip_places=self._resting_areas(),
+                skip_places=self.presence.resting(),
                 skip_actions=self._braked_actions(),
             )
 
@@ -275,20 +264,25 @@ class Clerk:
         if self._busy():
             self._at_rest_since = dict(self.lookout.swept)
             return False
-        looks = self._unfinished is not None or not self._looks.empty()
-        if self.workers.running or looks or not all(map(self._is_at_rest, self.watches)):
+        looks = self._unfinished is not None or not self.presence.looks.empty()
+        if self.workers.running or looks or not all(map(self._is_at_rest, self.presence.watches)):
             return False
         return not self._lead.leads or (self.room_maker.over and not self._room_due)
 
     def _is_at_rest(self, area: str) -> bool:
         """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""
-        if area in self._absent or area in self.vault.silent or area in self.lookout.stopped:
+        if self.presence.is_missing(area):
             return True
         if self.lookout.swept.get(area, 0) > self._at_rest_since.get(area, 0):
             return self.lookout.unsettled.get(area, 0) == 0
         return False
 
     # --- what other threads may read -----------------------------------------------------------------
+
+    @property
+    def watches(self) -> dict[str, AreaWatch]:
+        """The watches of the areas that are swept from here."""
+        return self.presence.watches
 
     @property
     def unsettled(self) -> dict[str, int]:
@@ -325,7 +319,7 @@ class Clerk:
 
     def launch(self, now: datetime) -> int:
         """One more job runs, if one may."""
-        absent = frozenset(self._absent) | self._left | self._gauges.silent(SLOW_S)
+        absent = self.presence.gone() | self._gauges.silent(SLOW_S)
         stopped = frozenset(self.lookout.stopped)
         before = len(self.workers.running)
         claimed = self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
@@ -337,18 +331,15 @@ class Clerk:
         """Looks were noted, up to the first that queued something or was long; returns how much was done."""
         while True:
             try:
-                look = self._unfinished or self._looks.get_nowait()
+                look = self._unfinished or self.presence.looks.get_nowait()
             except queue.Empty:
                 return 0
             self._unfinished = None
             if look.sweep is None:
-                if self._absent.get(look.area) != look.absent:
-                    log.error("area is absent", area=look.area, reason=look.absent)
-                    self._tell("area", {"area": look.area, "text": look.absent})
-                    self._absent[look.area] = look.absent
+                if self.presence.miss(look.area, look.absent):
                     self._status("running")
                 continue
-            told = (self._absent.pop(look.area, ""), self.lookout.trouble.get(look.area, ""))
+            told = (self.presence.find(look.area), self.lookout.trouble.get(look.area, ""))
             first = not self.lookout.swept.get(look.area)
             acted = self.lookout.take(look.area, look.sweep, now)
             trouble = self.lookout.trouble.get(look.area, "")
@@ -358,7 +349,7 @@ class Clerk:
             self._room_due = self._room_due or first
             while self.lookout.to_forget:
                 area, candidate = self.lookout.to_forget.pop()
-                self.watches[area].forget([candidate])
+                self.presence.watches[area].forget([candidate])
             if self.lookout.more:
                 self._unfinished = look
                 return max(1, acted)
@@ -387,21 +378,14 @@ class Clerk:
 
     def brake(self) -> None:
         """Nothing is permitted to go after a jump of the clock, nor from an area that rests or was not seen."""
-        resting = self._resting_areas() | self._unseen()
+        resting = self.presence.resting() | self.presence.unseen()
         self.planner.brake(self._jumped, resting)
         self.room_maker.brake(self._jumped, resting)
 
     def _pulse(self) -> Pulse:
-        every = {
-            "absent": self._absent,
-            "silent": self.vault.silent,
-            "left": self._left,
-            "stopped": self.lookout.stopped,
-            "unseen": self._unseen(),
-        }
         return Pulse(
             leads=self._lead.leads,
-            brakes=brakes_of(self._clock.problem, every),
+            brakes=brakes_of(self._clock.problem, self.presence.reasons()),
             alarms={**dict.fromkeys(self.vault.site.areas, 0), **Counter(a.area for a in self._alarms().values())},
             swept_at=dict(self.lookout.swept_at),
             unsettled=dict(self.lookout.unsettled),
@@ -413,65 +397,16 @@ class Clerk:
         return {**self.planner.alarms, **{f"room {area}": a for area, a in self.room_maker.alarms.items()}}
 
     def _raised(self) -> Iterable[Raised]:
-        elsewhere = self.vault.site.areas.keys() - self.watches.keys() - self._lead.fellows.watched.keys()
         return list_raised(
             clock=self._clock.problem,
-            absent={**self._absent, **dict.fromkeys(self.vault.silent, _SILENT)},
+            absent=self.presence.absences(),
             trouble=self.lookout.trouble,
-            unwatched=elsewhere - self._absent.keys(),
+            unwatched=self.presence.unwatched(),
             alarms={name: (alarm.area, alarm.text) for name, alarm in self._alarms().items()},
         )
 
-    def _unseen(self) -> frozenset[str]:
-        return frozenset(area for area in self.watches if not self.lookout.swept.get(area))
-
-    def _resting_areas(self) -> frozenset[str]:
-        """Areas where nothing is done now: those that rest here, and those that no daemon watches and found well."""
-        elsewhere = self.vault.site.areas.keys() - self.watches.keys() - self._lead.fellows.watched.keys()
-        return self._resting_here() | elsewhere
-
-    def _resting_here(self) -> frozenset[str]:
-        """Areas that are absent or silent, not in the site's file any more, or with too much missing."""
-        return frozenset(self._absent) | self.vault.silent | self._left | frozenset(self.lookout.stopped)
-
     def _braked_actions(self) -> frozenset[str]:
         return REMOVALS if self._clock.problem else frozenset()
-
-    # --- areas ---------------------------------------------------------------------------------------
-
-    def start_watches(self) -> None:
-        """Every marked area of this host and, where this daemon leads, of none is swept from now on; why another is
-        not is told.
-        """
-        catalogue = self.vault.catalogue
-        with catalogue.reading() as tx:
-            recorded = {a.name: a for a in catalogue.list_areas(tx)}
-            self._left = self.vault.left_areas(tx)
-        for name in sorted(self._left):
-            log.warning("area is in the catalogue but not in tomovault.yaml; its jobs wait", area=name)
-        for name, area in self.vault.site.areas.items():
-            if name in self.watches or not self._is_mine(area):
-                continue
-            if why := self.vault.unwatched(name):
-                log.warning("area is not watched from here", area=name, reason=why)
-                self._tell("area", {"area": name, "text": why})
-                continue
-            if name not in recorded:
-                self._absent[name] = f"it was never marked: run `tomovault area add {name}={area.path}`"
-                log.error("area is not marked", area=name)
-                self._tell("area", {"area": name, "text": self._absent[name]})
-                continue
-            watch = open_watch(self.vault, area, recorded[name], self._looks)
-            watch.start()
-            self.watches = {**self.watches, name: watch}
-
-    def _is_mine(self, area: Area) -> bool:
-        """Whether this daemon may watch an area, as far as its machine lets it."""
-        return area.host is not None or self._lead.leads or self.foreman.leads
-
-    def _stop_watches(self) -> None:
-        for watch in self.watches.values():
-            watch.stop()
 
     # --- what others see -----------------------------------------------------------------------------
 
@@ -485,7 +420,7 @@ class Clerk:
                 "leads": self._lead.leads,
                 "pid": os.getpid(),
                 "at": datetime.now(UTC).isoformat(),
-                "absent": {**self._absent, **dict.fromkeys(self.vault.silent, _SILENT)},
+                "absent": self.presence.absences(),
                 "trouble": self.lookout.trouble,
                 "unsettled": self.lookout.unsettled,
                 "alarms": [asdict(alarm) for alarm in self._alarms().values()],
