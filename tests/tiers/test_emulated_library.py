@@ -98,7 +98,7 @@ def test_verify_unmounts_and_mounts_again(library, put, parcel, shelf, bucket):
     assert events(shelf, "mount", "unmount")[before:] == [("unmount", "A00001L9"), ("mount", "A00001L9")]
 
 
-def test_a_batch_is_ordered_by_cartridge_and_tape_file(library, put, parcel, shelf, tmp_path, bucket):
+def test_a_batch_is_read_cartridge_by_cartridge_from_where_the_heads_are(library, put, parcel, shelf, tmp_path, bucket):
     tier = library(drives=1)
     placed = {}
     for n in range(6):
@@ -106,7 +106,9 @@ def test_a_batch_is_ordered_by_cartridge_and_tape_file(library, put, parcel, she
         placed[item.location] = item
     arrival = [list(placed)[n] for n in (5, 0, 3, 1, 4, 2)]
     order = list(library().poll(tier.stage(arrival)))
-    assert order == sorted(placed)
+    cartridges = [location.partition("#")[0] for location in order]
+    assert sorted(order) == sorted(placed)
+    assert cartridges == [c for c in dict.fromkeys(cartridges) for _ in range(cartridges.count(c))]
     before = len(events(shelf, "mount"))
     (tmp_path / "back").mkdir()
     for location in order:

@@ -42,14 +42,16 @@ from tomovault.tiers.bundle import (
     write_bundle,
 )
 from tomovault.tiers.cartridge import RECORD, EndOfMedium, create_cartridge, medium_bytes
-from tomovault.tiers.drive import Drive, Robot, timing_of
+from tomovault.tiers.drive import Drive, Robot
 from tomovault.tiers.faults import Faults
 from tomovault.tiers.folders import free_on
 from tomovault.tiers.label import write_label
 from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, mark_suspect
 from tomovault.tiers.options import count_option, folder_option, number_option, place_option, size_option, text_option
 from tomovault.tiers.place import check_place
+from tomovault.tiers.reading_order import reading_order
 from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
+from tomovault.tiers.timing import timing_of
 
 _CAPACITY = 18 * 10**12
 
@@ -61,7 +63,7 @@ _FOLDERS = ("cartridges", "stage", "drives", "locks")
 
 class EmulatedLibrary:
     """The tier of kind `emulated_library`. Options: path, copies, capacity, slots, drives, generation, wait_s, and
-    the coefficients of `drive.Timing`. `faults` may be replaced by a test.
+    the coefficients of `timing.Timing`. `faults` may be replaced by a test.
     """
 
     OPTIONS: ClassVar[frozenset[str]] = frozenset(
@@ -236,7 +238,7 @@ class EmulatedLibrary:
                 self._shelf.edit(barcode, lambda c: replace(c, state=CartridgeState.FULL))
                 return None
             checkpoint("archive.synced")
-            state, held = state_of(drive), held_bundle(plan, number)
+            state, held = state_of(drive), held_bundle(drive, plan, number)
             self._shelf.edit(barcode, lambda c: replace(c, files=number + 1, bundles=(*c.bundles, held), state=state))
             return number
 
@@ -315,14 +317,15 @@ class EmulatedLibrary:
             yield drive
 
     def stage(self, locations: Sequence[str]) -> str:
-        """The ticket of a list ordered by cartridge and tape file; `poll` and fetches follow that order.
+        """The ticket of a list in the cheapest order of reading; `poll` and fetches follow that order.
 
         The same list has the same ticket, so that who asks again after a crash leaves nothing behind.
         """
         self._usable()
         places = sorted({read_place(location) for location in locations})
-        plain = {"locations": [str(place) for place in places], "at": self._now().isoformat()}
-        ticket = hashlib.sha256("\n".join(plain["locations"]).encode()).hexdigest()[:32]
+        ticket = hashlib.sha256("\n".join(map(str, places)).encode()).hexdigest()[:32]
+        order = reading_order(places, self._stock(), self._robot.heads(), self._robot.timing, self._capacity)
+        plain = {"locations": [str(place) for place in order], "at": self._now().isoformat()}
         with translating("the stage list"):
             replace_file(self._ticket_path(ticket), json.dumps(plain).encode("ascii"))
         return ticket

@@ -29,7 +29,8 @@ class CartridgeState(enum.StrEnum):
 @dataclass(frozen=True)
 class HeldBundle:
     """A finished bundle on a cartridge. `packages` are the keys of its packages in order (see `package_key`);
-    `removed` are the numbers (from 1) of packages that were removed, whose bytes stay on the tape.
+    `removed` are the numbers (from 1) of packages that were removed, whose bytes stay on the tape. `span`: the bytes
+    of the medium at which it begins and ends; empty where nobody noted them.
     """
 
     file: int
@@ -37,6 +38,7 @@ class HeldBundle:
     job: str
     packages: tuple[str, ...]
     removed: tuple[int, ...] = ()
+    span: tuple[int, ...] = ()
 
     def has(self, key: str) -> bool:
         """Whether a package of that key is here and not removed."""

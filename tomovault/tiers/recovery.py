@@ -23,9 +23,10 @@ class NoThrottle:
 FREE = NoThrottle()
 
 
-def held_bundle(bundle: Bundle, number: int) -> HeldBundle:
-    """What the library's state keeps of a finished bundle."""
-    return HeldBundle(number, bundle.bundle, bundle.job, tuple(package_key(p) for p in bundle.packages))
+def held_bundle(drive: Drive, bundle: Bundle, number: int) -> HeldBundle:
+    """What the library's state keeps of a finished bundle, which is a tape file of the mounted cartridge."""
+    keys = tuple(package_key(package) for package in bundle.packages)
+    return HeldBundle(number, bundle.bundle, bundle.job, keys, span=drive.cartridge.spans[number])
 
 
 def state_of(drive: Drive) -> CartridgeState:
@@ -52,7 +53,7 @@ def catch_up(drive: Drive, shelved: Shelved) -> Shelved:
     if files == shelved.files:
         return shelved
     found = ((number, finished_bundle(drive, number)) for number in range(max(shelved.files, 1), files))
-    added = tuple(held_bundle(bundle, number) for number, bundle in found if bundle is not None)
+    added = tuple(held_bundle(drive, bundle, number) for number, bundle in found if bundle is not None)
     return replace(shelved, files=files, bundles=(*shelved.bundles, *added), state=state_of(drive))
 
 
