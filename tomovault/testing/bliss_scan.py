@@ -15,11 +15,11 @@ from tomovault.core.scan import Verdict
 from tomovault.testing.acquisition import Acquisition
 from tomovault.testing.bliss_writer import BlissWriter
 from tomovault.testing.clock import EPOCH, Clock
-from tomovault.testing.edf_scan import log_verdict, with_digests
 from tomovault.testing.locked_hdf5 import open_locked
 from tomovault.testing.timeline import Steps, Timeline
-from tomovault.testing.truth import ScanTruth, TruthLog, Written, opened_log
+from tomovault.testing.truth import ScanTruth, TruthLog, Written, log_verdict
 from tomovault.testing.variants import Variant, named_variant
+from tomovault.testing.writing import write_to_the_end
 
 
 class BlissScan:
@@ -135,12 +135,12 @@ def write_bliss_scan(
         started_at=started_at,
         fast=fast,
     )
-    timeline = Timeline(speed=speed, clock=clock, sleep=sleep, stop=stop)
-    with opened_log(log, clock) as used:
-        before = used.errno11
-        scan = BlissScan(folder_parent, acquisition, chosen, timeline, used)
-        timeline.start(scan.steps())
-        timeline.run()
-        errno11 = used.errno11 - before
-    truths = tuple(with_digests(t) for t in scan.truths) if digests else tuple(scan.truths)
-    return Written(truths, errno11)
+    return write_to_the_end(
+        lambda timeline, used: BlissScan(folder_parent, acquisition, chosen, timeline, used),
+        speed=speed,
+        clock=clock,
+        sleep=sleep,
+        stop=stop,
+        log=log,
+        digests=digests,
+    )

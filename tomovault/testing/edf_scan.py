@@ -20,8 +20,9 @@ from tomovault.testing.edf_switches import EdfSwitches
 from tomovault.testing.spec_after import reconstruct, reduce_references
 from tomovault.testing.spec_writer import SpecWriter
 from tomovault.testing.timeline import Steps, Timeline
-from tomovault.testing.truth import ScanTruth, TruthLog, Written, digest_files, opened_log
+from tomovault.testing.truth import ScanTruth, TruthLog, Written, log_verdict
 from tomovault.testing.variants import Variant, named_variant
+from tomovault.testing.writing import write_to_the_end
 
 
 class EdfScan:
@@ -169,31 +170,14 @@ def write_edf_scan(
         started_at=started_at,
         fast=fast,
     )
-    timeline = Timeline(speed=speed, clock=clock, sleep=sleep, stop=stop)
-    with opened_log(log, clock) as used:
-        scan = EdfScan(folder_parent, acquisition, chosen, timeline, used)
-        timeline.start(scan.steps())
-        timeline.run()
-    return Written(tuple(with_digests(t) for t in scan.truths) if digests else tuple(scan.truths))
-
-
-def with_digests(truth: ScanTruth) -> ScanTruth:
-    """The same truth with the digest of every file in its folder now."""
-    return dataclasses.replace(truth, files=digest_files(truth.folder))
-
-
-def log_verdict(log: TruthLog, truth: ScanTruth, at_s: float) -> None:
-    """Write down that from now on the files of a scan allow its verdict."""
-    log.add(
-        "verdict",
-        truth.folder,
-        at_s=at_s,
-        verdict=truth.verdict.value,
-        decidable=truth.decidable,
-        scan=truth.name,
-        key=truth.key,
-        entry=truth.entry,
-        variant=truth.variant,
+    return write_to_the_end(
+        lambda timeline, used: EdfScan(folder_parent, acquisition, chosen, timeline, used),
+        speed=speed,
+        clock=clock,
+        sleep=sleep,
+        stop=stop,
+        log=log,
+        digests=digests,
     )
 
 

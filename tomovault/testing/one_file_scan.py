@@ -12,11 +12,11 @@ from tomovault.core.scan import Verdict
 from tomovault.testing.acquisition import Acquisition
 from tomovault.testing.clock import EPOCH, Clock
 from tomovault.testing.dataexchange_writer import DataExchangeWriter
-from tomovault.testing.edf_scan import log_verdict, with_digests
 from tomovault.testing.nxtomo_writer import NXtomoWriter
 from tomovault.testing.timeline import Steps, Timeline
-from tomovault.testing.truth import ScanTruth, TruthLog, Written, opened_log
+from tomovault.testing.truth import ScanTruth, TruthLog, Written, log_verdict
 from tomovault.testing.variants import Variant, named_variant
+from tomovault.testing.writing import write_to_the_end
 
 _ENDINGS = {"nxtomo": ".nx", "dataexchange": ".h5"}
 
@@ -92,12 +92,12 @@ def write_one_file_scan(
         started_at=started_at,
         fast=fast,
     )
-    timeline = Timeline(speed=speed, clock=clock, sleep=sleep, stop=stop)
-    with opened_log(log, clock) as used:
-        before = used.errno11
-        scan = OneFileScan(folder_parent, acquisition, chosen, timeline, used)
-        timeline.start(scan.steps())
-        timeline.run()
-        errno11 = used.errno11 - before
-    truths = tuple(with_digests(t) for t in scan.truths) if digests else tuple(scan.truths)
-    return Written(truths, errno11)
+    return write_to_the_end(
+        lambda timeline, used: OneFileScan(folder_parent, acquisition, chosen, timeline, used),
+        speed=speed,
+        clock=clock,
+        sleep=sleep,
+        stop=stop,
+        log=log,
+        digests=digests,
+    )

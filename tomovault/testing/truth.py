@@ -9,7 +9,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -164,3 +164,23 @@ def _line_of(event: TruthEvent) -> str:
         "more": dict(event.more),
     }
     return json.dumps(row) + "\n"
+
+
+def with_digests(truth: ScanTruth) -> ScanTruth:
+    """The same truth with the digest of every file in its folder now."""
+    return replace(truth, files=digest_files(truth.folder))
+
+
+def log_verdict(log: TruthLog, truth: ScanTruth, at_s: float) -> None:
+    """Write down that from now on the files of a scan allow its verdict."""
+    log.add(
+        "verdict",
+        truth.folder,
+        at_s=at_s,
+        verdict=truth.verdict.value,
+        decidable=truth.decidable,
+        scan=truth.name,
+        key=truth.key,
+        entry=truth.entry,
+        variant=truth.variant,
+    )
