@@ -169,9 +169,16 @@ def test_nothing_is_to_be_said_of_the_policies_that_come_with_us():
     assert {name: told for name, told in found.items() if told} == {}
 
 
-def test_a_prune_that_does_not_speak_of_room_is_told_that_it_waits_for_need_of_it():
-    (found,) = told("{name: old, do: prune, when: archived and age > 30d}")
+@pytest.mark.parametrize("when", ["archived or usage > high", "age > 1d and not usage > 80%", "usage < 50%"])
+def test_a_prune_that_asks_for_usage_but_holds_in_an_empty_area_is_told_that_it_waits_for_the_mark(when):
+    (found,) = told(f"{{name: old, do: prune, when: {when}}}")
     assert found[0] == "4:old"
-    assert found[1].startswith("nothing goes while the area is below its high mark")
+    assert found[1].startswith("since it asks for usage, nothing goes by this rule below the high mark")
     assert found[2] is False
-    assert told("{name: old, do: prune, when: archived and age > 30d and usage > low}") == []
+
+
+@pytest.mark.parametrize(
+    "when", ["archived and age > 30d", "archived and age > 30d and usage > low", "usage >= 80% and not aborted"]
+)
+def test_a_prune_by_evidence_and_one_for_room_are_both_sound(when):
+    assert told(f"{{name: old, do: prune, when: {when}}}") == []

@@ -68,6 +68,33 @@ def test_the_same_seed_gives_the_same_year_and_another_seed_another(scenario):
     assert_conserved(first)
 
 
+BY_AGE = (
+    "name: old\nversion: 1\nrules:\n"
+    "  - {name: pack, do: pack}\n"
+    "  - {name: archive, when: packed, do: archive}\n"
+    "  - {name: old, when: archived and age > 3d, do: prune, with: {forms: [files, package]}}\n"
+)
+
+
+def test_what_goes_by_age_goes_from_an_empty_area(scenario):
+    """Of 10 GB a day, and a package of 5 GB beside it, three days stay, and what is in quarantine for two days more."""
+    run = simulate(scenario(parse_policy(BY_AGE, "old.yaml"), areas={"a": {"quota": 1000 * GB}}, days=20))
+    book = run.ledger.areas["a"]
+    assert max(book.highest_kept) <= 0.061
+    assert max(book.highest_disk) <= 0.091
+    assert run.ledger.pruned["files"] == 2 * run.ledger.pruned["package"] >= 130 * GB
+    assert run.ledger.least_copies >= LEAST_COPIES
+    assert_conserved(run)
+
+
+def test_a_full_quarantine_stops_what_goes_by_age(scenario):
+    plan = {"areas": {"a": {"quota": 1000 * GB}}, "days": 20, "quarantine_share": 0.01}
+    run = simulate(scenario(parse_policy(BY_AGE, "old.yaml"), **plan))
+    assert 0 < run.ledger.pruned["files"] + run.ledger.pruned["package"] <= 20 / 2 * 20 * GB
+    assert max(run.ledger.areas["a"].highest_disk) > 0.1
+    assert_conserved(run)
+
+
 def test_prune_off_is_simulated_as_it_is(scenario):
     run = simulate(scenario(areas={"a": {"prune": False}}))
     assert not is_met(run)

@@ -14,6 +14,7 @@ from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
+from tomovault.daemon.evidence import EvidencePruner
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.due import next_look
 from tomovault.vault.following import follow_files
@@ -56,6 +57,7 @@ class Planner:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self.alarms: dict[str, Alarm] = {}
+        self._evidence = EvidencePruner(vault)
         self._braked = ""
         self._resting: frozenset[str] = frozenset()
 
@@ -76,6 +78,7 @@ class Planner:
         with catalogue.writing() as tx:
             due = catalogue.list_due(tx, now, limit, skip_areas=self._resting)
             areas: dict[str, AreaFacts] = {}
+            self._evidence.begin_turn()
             for scan_id in due:
                 try:
                     with tx.set_apart():
@@ -86,7 +89,17 @@ class Planner:
                 except Exception as problem:  # one scan's defect must not end the daemon
                     log.exception("a scan cannot be planned", scan=scan_id)
                     self._put_off(tx, scan_id, problem, now)
+        self._tell_stopped()
         return len(due)
+
+    def _tell_stopped(self) -> None:
+        """Of each area in which what may go by evidence is stopped, why."""
+        for area in self._vault.site.areas:
+            text = self._evidence.texts.get(area)
+            if text is None:
+                self.alarms.pop(f"evidence {area}", None)
+            else:
+                self.alarms[f"evidence {area}"] = Alarm(area, text)
 
     def _plan_known(self, tx: Any, scan_id: str, areas: dict[str, AreaFacts], now: datetime) -> None:
         """The scan is planned, with the facts of its area; one of an area that is left rests."""
@@ -109,20 +122,29 @@ class Planner:
         if follow_files(self._vault, tx, view, area, now):
             return  # it is due at once, by the rules of the area that it is in now
         at_work = {j.action for j in scan.jobs if j.status in (JobStatus.TODO, JobStatus.DOING)}
+        begun = False
         for stage, standing in view.standings.items():
             step = step_of(stage)
             if standing.status is Status.DUE and stage not in _NOT_BY_SCAN and step.action not in at_work:
-                self._queue_step(tx, view, step, now)
+                begun |= self._queue_step(tx, view, step, now)
         for permit in scan.permits:
             if _is_to_go(scan, permit, now):
                 self._second_look(tx, scan, permit, now)
             else:
                 self.alarms.pop(f"permit {permit.id}", None)
-        self._vault.catalogue.set_next_due(tx, scan.id, self._next_look(scan, area, now))
+        dates = [self._next_look(scan, area, now)]
+        if not begun:  # what was queued may need what would go; the scan is planned again when it is over
+            dates.append(self._evidence.let_go(tx, scan, area, self._why_braked(scan), now))
+        self._vault.catalogue.set_next_due(tx, scan.id, min((d for d in dates if d is not None), default=None))
 
-    def _queue_step(self, tx: Any, view: View, step: Step, now: datetime) -> None:
+    def _why_braked(self, scan: KnownScan) -> str:
+        resting = f"nothing is removed in area {scan.area} now" if scan.area in self._resting else ""
+        return self._braked or resting
+
+    def _queue_step(self, tx: Any, view: View, step: Step, now: datetime) -> bool:
+        """Whether a job was queued, which would else be a repetition."""
         scan = view.scan
-        self._vault.catalogue.queue_job(
+        job = self._vault.catalogue.queue_job(
             tx,
             step.action,
             scan.id,
@@ -133,10 +155,10 @@ class Planner:
             place=scan.area,
             host=self._vault.site.areas[scan.area].host,
         )
+        return job is not None
 
     def _second_look(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
-        if self._braked or scan.area in self._resting:
-            why = self._braked or f"nothing is removed in area {scan.area} now"
+        if why := self._why_braked(scan):
             self.alarms[f"permit {permit.id}"] = Alarm(scan.area, f"{scan.name} stays in quarantine: {why}")
             return
         try:

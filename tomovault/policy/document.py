@@ -15,6 +15,7 @@ from tomovault.core.replica import LEAST_COPIES, Form, TierClass
 from tomovault.policy.calendar import parse_moment, show_moment
 from tomovault.policy.expression import Expression, WrongExpression, read_expression
 from tomovault.policy.quantity import show_found
+from tomovault.policy.reading import asks_usage
 from tomovault.policy.yaml_text import Duration, Fault, Percent, Size, Strict, Whole, Word, faults, nearest, parse
 
 ActionName = Literal[
@@ -169,6 +170,11 @@ class Rule(Strict):
     def condition(self) -> Expression:
         """The sentence, read."""
         return read_expression(self.when)
+
+    @cached_property
+    def by_evidence(self) -> bool:
+        """Whether it lets something go however empty the area is: a 'prune' that does not ask how full it is."""
+        return self.do == "prune" and not asks_usage(self.condition)
 
     def has_begun(self, now: datetime) -> bool:
         """Whether its `from` is not ahead."""

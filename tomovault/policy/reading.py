@@ -103,6 +103,11 @@ def leaves(tree: Expression) -> tuple[Leaf, ...]:
     return (tree,)
 
 
+def asks_usage(tree: Expression) -> bool:
+    """Whether the sentence asks how full the area is."""
+    return any(isinstance(leaf, Compare) and leaf.term == "usage" for leaf in leaves(tree))
+
+
 def _answer(tree: Expression, values: Mapping[str, Any], terms: list[Term]) -> bool | None:
     if isinstance(tree, Not):
         inner = _answer(tree.part, values, terms)
@@ -218,6 +223,7 @@ __all__ = [
     "CountReplicas",
     "Term",
     "Verdict",
+    "asks_usage",
     "evaluate",
     "holds_for_some_usage",
     "leaves",

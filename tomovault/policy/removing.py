@@ -32,18 +32,34 @@ class PruneChoice:
 
 
 def prune_rule_of(
-    scan: KnownScan, form: Form, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
+    scan: KnownScan,
+    form: Form,
+    policy: Policy,
+    area: AreaFacts,
+    now: datetime,
+    matches: Sequence[Match] | None = None,
+    *,
+    by_evidence: bool = False,
 ) -> Rule | None:
-    """The first rule that lets a form of this scan's original go now, if there is one."""
+    """The first rule that lets a form of this scan's original go now, if there is one; `by_evidence`: the first of
+    those that let it go however empty the area is.
+    """
     matches = matches_of(scan, policy, area, now) if matches is None else matches
-    held = (m for m in matches if m.verdict.value and m.rule.do == "prune")
+    held = (m for m in matches if m.verdict.value and m.rule.do == "prune" and (m.rule.by_evidence or not by_evidence))
     return next((m.rule for m in held if form in m.rule.settings.forms), None)
 
 
-def still_lets_go(scan: KnownScan, replica: str, rule: Rule, policy: Policy, area: AreaFacts, now: datetime) -> bool:
+def still_lets_go(
+    scan: KnownScan, replica: str, rule: Rule, policy: Policy, area: AreaFacts, now: datetime, *, granted_by: str = ""
+) -> bool:
     """Whether a rule lets go what left for the quarantine by it, if it stood where it was: its form, its dates and its
     sentence are asked again, and all but the watermark, since what is in quarantine counts as freed.
+
+    A rule that is not as it was cited in `granted_by` may ask how full the area is only since then: so it lets nothing
+    go where the area would not be above its low mark with all that is in quarantine.
     """
+    if granted_by not in ("", policy.cite(rule)) and not rule.by_evidence and area.used_fraction <= area.low:
+        return False
     there = {r.id: r for r in scan.replicas}
     if replica not in there or there[replica].form not in rule.settings.forms or not rule.is_in_force(now):
         return False

@@ -17,7 +17,7 @@ from datetime import datetime
 from tomovault.core.replica import TierClass
 from tomovault.policy.calendar import show_moment
 from tomovault.policy.document import STAGE_OF, Policy, Rule
-from tomovault.policy.expression import Compare, Leaf, Listed, Replicas
+from tomovault.policy.expression import Always, And, Compare, Expression, Leaf, Listed, Not, Or, Replicas
 from tomovault.policy.possible import covers, find_clash, implies
 from tomovault.policy.reading import leaves
 from tomovault.policy.yaml_text import Fault, nearest
@@ -87,12 +87,23 @@ def _of_units(at: int, rule: Rule) -> Iterator[Finding]:
 
 
 def _of_room(at: int, rule: Rule) -> Iterator[Finding]:
-    """Removals make room in an area that is too full, and there is no other reason for one."""
-    if rule.do == "prune" and not any(
-        isinstance(leaf, Compare) and leaf.term == "usage" for leaf in leaves(rule.condition)
-    ):
-        told = "nothing goes while the area is below its high mark, whatever the sentence says; add: and usage > high"
-        yield Finding(Fault(told, ("rules", at, "name")))
+    """A removal by a sentence that asks how full the area is makes room there, and happens for no other reason."""
+    if rule.do != "prune" or rule.by_evidence or find_clash(_when_empty(rule.condition)):
+        return
+    told = "since it asks for usage, nothing goes by this rule below the high mark, although it holds there, too"
+    yield Finding(Fault(f"{told}: what is to go from any area needs a rule of its own", ("rules", at, "name")))
+
+
+def _when_empty(tree: Expression) -> Expression:
+    """What is left of a sentence in an area that holds nothing."""
+    if isinstance(tree, Not):
+        return Not(_when_empty(tree.part))
+    if isinstance(tree, (And, Or)):
+        parts = tuple(map(_when_empty, tree.parts))
+        return And(parts) if isinstance(tree, And) else Or(parts)
+    if isinstance(tree, Compare) and tree.term == "usage":
+        return Always() if tree.sign in ("<", "<=", "!=") else Not(Always())
+    return tree
 
 
 def _of_others(at: int, rule: Rule, policy: Policy) -> Iterator[Finding]:

@@ -130,6 +130,24 @@ class Judge:
                         choice = PruneChoice(scan.id, replica.id, form, replica.bytes, dated)
                         yield choice, looked.rule, looked.cause
 
+    def by_evidence(self, scan: KnownScan, facts: AreaFacts, now: datetime) -> list[tuple[PruneChoice, Rule]]:
+        """What of the original goes from its area however empty that is, and by which rule."""
+        policy = self.policy(scan.area)
+        stood = self.stand(scan, facts, now)
+        standing = stood.standings[Stage.PRUNED]
+        found = []
+        for replica in scan.replicas_of(ProductKind.ORIGINAL):
+            if replica.tier != scan.area or replica.state not in (ReplicaState.VERIFIED, ReplicaState.PRESENT):
+                continue
+            rule = prune_rule_of(scan, replica.form, policy, facts, now, stood.matches, by_evidence=True)
+            if rule is None or why_it_stays(
+                scan, replica, rule, standing, stood.wants, policy, facts, now, stood.matches
+            ):
+                continue
+            dated = scan.acquired_at or scan.first_seen_at
+            found.append((PruneChoice(scan.id, replica.id, replica.form, replica.bytes, dated), rule))
+        return found
+
     def _look(
         self, scan: KnownScan, replica: Replica, by_usage: tuple[bool, ...], facts: AreaFacts, now: datetime
     ) -> _Looked:

@@ -214,6 +214,7 @@ class _Simulation:
             for replica in overdue(scan, self.judge.policy(scan.area), facts, now)[:1]:
                 self.works.verify(scan, replica)
         self._look_again(scan)
+        self.rooms.let_go(scan_id)
 
     def _replicate(self, scan: KnownScan, stood: Stood) -> None:
         good = {(r.tier, r.form) for r in scan.replicas_of(ProductKind.ORIGINAL) if r.state is ReplicaState.VERIFIED}

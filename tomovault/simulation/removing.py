@@ -25,6 +25,9 @@ from tomovault.simulation.world import World
 #: A removal that the law refused after its hold is looked at again so often, as the daemon does.
 _REFUSED_AGAIN = timedelta(hours=6)
 
+#: As often as the daemon does, it looks again at what goes by evidence and is stopped by a full quarantine.
+_STOPPED_AGAIN = timedelta(hours=1)
+
 
 class RoomMaker:
     """Brings areas that are over their high mark down to the low one."""
@@ -76,6 +79,31 @@ class RoomMaker:
         cause = kept.most_common(1)[0][0] if kept else "nothing"
         return "room" if cause == "packing" and self._is_blocked(area) else cause
 
+    def let_go(self, scan_id: str) -> None:
+        """What goes of a scan however empty its area is, is in quarantine; while that is full, it is asked again."""
+        scan = self._world.scans[scan_id]
+        if not any(rule.by_evidence for rule in self._judge.policy(scan.area).rules):
+            return
+        facts = self._judge.facts(scan.area)
+        found = self._judge.by_evidence(scan, facts, self._agenda.now)
+        room = within_brakes(
+            [choice for choice, _ in found],
+            {choice.replica: (rule, self._files(choice)) for choice, rule in found},
+            {},
+            bytes_to_free=sum(choice.bytes for choice, _ in found),
+            policy=self._judge.policy(scan.area),
+            quarantine_bytes=facts.quarantine_bytes,
+            quarantine_limit=self._scenario.quarantine_limit(self._scenario.areas[scan.area]),
+            under_way=Counter(),
+        )
+        for going in room.going:
+            self._remove(going)
+        if room.full:
+            self._agenda.after(_STOPPED_AGAIN.total_seconds(), lambda: self._world.changed.update({scan_id: None}))
+
+    def _files(self, choice: PruneChoice) -> int:
+        return self._world.scans[choice.scan].files if choice.form is Form.FILES else 1
+
     def _choose(
         self, area: str, facts: AreaFacts, wanted: int
     ) -> tuple[list[PruneChoice], dict[str, tuple[Rule, int]], Counter[str]]:
@@ -88,8 +116,7 @@ class RoomMaker:
             if rule is None:
                 kept[cause] += choice.bytes
                 continue
-            files = self._world.scans[choice.scan].files if choice.form is Form.FILES else 1
-            rules[choice.replica] = (rule, files)
+            rules[choice.replica] = (rule, self._files(choice))
             choices.append(choice)
             found += choice.bytes
             if found >= wanted:
@@ -131,7 +158,7 @@ class RoomMaker:
         facts, policy = self._judge.facts(replica.tier), self._judge.policy(scan.area)
         name = permit.rule.partition("@")[0]
         rule = next((r for r in policy.rules if r.name == name and r.do == "prune"), None)
-        lets_go = rule is not None and still_lets_go(scan, replica.id, rule, policy, facts, now)
+        lets_go = rule is not None and still_lets_go(scan, replica.id, rule, policy, facts, now, granted_by=permit.rule)
         is_forbidden = Stage.PRUNED in forbidden(scan, policy, facts, now)
         if not lets_go or is_forbidden or may_go(removal_of(scan, replica, policy, facts, now)):
             self._ledger.removals_refused += 1

@@ -437,17 +437,20 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
 def _preview_removals(
     vault: Vault, tx: Any, facts: AreaFacts, enabled: bool, rules: dict[str, dict[str, Any]], now: datetime
 ) -> None:
+    from tomovault.vault.evidence import foresee_evidence
     from tomovault.vault.room import choose_room
 
     if not enabled:
         return
-    room = choose_room(vault, tx, facts, now)
-    for waiting in room.waiting:
+    evident = foresee_evidence(vault, tx, facts, now)
+    room = choose_room(vault, tx, facts, now, besides=evident.going)
+    told_of = {waiting.going.choice.replica for waiting in evident.waiting}
+    for waiting in [*evident.waiting, *(w for w in room.waiting if w.going.choice.replica not in told_of)]:
         row = rules.get(vault.policy_of(facts.name).cite(waiting.going.rule))
         if row is not None:
             told = {"scan": waiting.going.choice.scan, "told": waiting.hold.reason}
             row.setdefault("waiting_for_warnings", []).append({**told, "not_before": _time(waiting.hold.until)})
-    for going in room.going:
+    for going in [*evident.going, *room.going]:
         choice = going.choice
         row = rules.get(vault.policy_of(facts.name).cite(going.rule))
         if row is not None:

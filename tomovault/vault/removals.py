@@ -103,7 +103,7 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
     if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
         raise Refused(f"{scan.name}: {reason}", by="policy")
     rule = rule_of(vault, scan, permit)
-    if not still_lets_go(scan, permit.replica, rule, policy, facts, now):
+    if not still_lets_go(scan, permit.replica, rule, policy, facts, now, granted_by=permit.rule):
         raise _refusal(scan, permit.replica, rule, policy, facts, now)
     refuse_unwarned(vault, scan, permit.replica, rule, facts, now, leaving=permit.phase is not RemovalPhase.GRANTED)
     vault.catalogue.regrant(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -44,9 +44,11 @@ class Room:
     full: str = ""
 
 
-def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> Room:
-    """As `look_for_room`, all at once and in one transaction."""
-    steps = look_for_room(vault, lambda: nullcontext(tx), facts, now)
+def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime, *, besides: Iterable[Going] = ()) -> Room:
+    """As `look_for_room`, all at once and in one transaction; `besides` goes in any case, and counts as freed."""
+    gone = {going.choice.replica: going.choice.bytes for going in besides}
+    facts = replace(facts, quarantine_bytes=facts.quarantine_bytes + sum(gone.values()))
+    steps = look_for_room(vault, lambda: nullcontext(tx), facts, now, without=gone.keys())
     while True:
         try:
             next(steps)
@@ -56,7 +58,12 @@ def choose_room(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> Room:
 
 
 def look_for_room(
-    vault: Vault, reading: Callable[[], AbstractContextManager[Any]], facts: AreaFacts, now: datetime
+    vault: Vault,
+    reading: Callable[[], AbstractContextManager[Any]],
+    facts: AreaFacts,
+    now: datetime,
+    *,
+    without: Collection[str] = (),
 ) -> Generator[None, None, Room]:
     """The replicas that would go now: down to the low mark, within the brakes of law 5. An area may have very many
     scans, so there is a pause for the caller after each short step.
@@ -67,10 +74,10 @@ def look_for_room(
     wanted = bytes_to_free(facts)
     if wanted <= 0:
         return Room()
-    search = _Search(vault, replace(facts, draining=True), now, wanted)
+    search = _Search(vault, replace(facts, draining=True), now, wanted, without)
     yield from search.steps(reading)
     with reading() as tx:
-        under_way = _under_way(tx, facts.name)
+        under_way = on_their_way(tx, facts.name)
     return _within_brakes(vault, facts, search, under_way)
 
 
@@ -105,7 +112,7 @@ def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: C
     return Room(braked.going, braked.waiting, {**search.stays, **stopped}, braked.full)
 
 
-def _under_way(tx: Any, area: str) -> Counter[tuple[str, str]]:
+def on_their_way(tx: Any, area: str) -> Counter[tuple[str, str]]:
     """Bytes and files that are on their way into quarantine, by the rule of their permit, whatever its version."""
     count: Counter[tuple[str, str]] = Counter()
     for rule, size, files in list_granted(tx, area):
@@ -125,6 +132,7 @@ class _Search:
     facts: AreaFacts
     now: datetime
     wanted: int
+    without: Collection[str] = ()
     choices: list[PruneChoice] = field(default_factory=list)
     stays: dict[str, Stays] = field(default_factory=dict)
     rules: dict[str, tuple[Rule, int, str]] = field(default_factory=dict)
@@ -175,17 +183,15 @@ class _Search:
         vault, facts, now = self.vault, self.facts, self.now
         view = vault.view(scan, facts, now, warnings=False)
         for replica in scan.replicas_of(ProductKind.ORIGINAL):
-            if not _is_here(replica, facts):
+            if not is_here(replica, facts) or replica.id in self.without:
                 continue
             rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
-            reason = _why_it_stays(vault, view, replica, rule, facts, now)
+            reason = why_it_stays_here(vault, view, replica, rule, facts, now)
             if reason or rule is None:
                 until = next_look(scan, vault.policy_of(facts.name), facts, now)
                 self.stays[replica.id] = Stays(scan.name, reason, replica.bytes, until)
                 continue
-            product = scan.product(ProductKind.ORIGINAL)
-            files = product.files if product is not None and replica.form is Form.FILES else 1
-            self.rules[replica.id] = (rule, files, scan.name)
+            self.rules[replica.id] = (rule, files_of(scan, replica), scan.name)
             if (hold := why_unwarned(scan, replica.id, rule, facts, now)) is not None:
                 self.holds[replica.id] = hold
                 self.stays[replica.id] = Stays(scan.name, hold.reason, replica.bytes, hold.until)
@@ -194,24 +200,31 @@ class _Search:
             )
 
 
-def _is_here(replica: Replica, facts: AreaFacts) -> bool:
+def files_of(scan: KnownScan, replica: Replica) -> int:
+    """How many files go with a replica of the original."""
+    product = scan.product(ProductKind.ORIGINAL)
+    return product.files if product is not None and replica.form is Form.FILES else 1
+
+
+def is_here(replica: Replica, facts: AreaFacts) -> bool:
+    """Whether a replica stands in the area as it should."""
     return replica.tier == facts.name and replica.state in (ReplicaState.VERIFIED, ReplicaState.PRESENT)
 
 
 def why_not_now(vault: Vault, scan: KnownScan, going: Going, facts: AreaFacts, now: datetime) -> str:
     """'' if what would go when it was looked for would go still, as its scan is known now."""
     facts = replace(facts, draining=True)
-    replica = next((r for r in scan.replicas if r.id == going.choice.replica and _is_here(r, facts)), None)
+    replica = next((r for r in scan.replicas if r.id == going.choice.replica and is_here(r, facts)), None)
     if replica is None:
         return "not as it was a moment ago"
     rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
     if rule != going.rule:
         return f"no longer by the rule {going.rule.name}"
     view = vault.view(scan, facts, now, warnings=False)  # those are asked for where the permit is granted
-    return _why_it_stays(vault, view, replica, rule, facts, now)
+    return why_it_stays_here(vault, view, replica, rule, facts, now)
 
 
-def _why_it_stays(
+def why_it_stays_here(
     vault: Vault, view: View, replica: Replica, rule: Rule | None, facts: AreaFacts, now: datetime
 ) -> str:
     """'' if LIFE, the policy and law 4 all let the replica go, as far as can be said without the rows locked."""
