@@ -386,14 +386,16 @@ CHOICES = st.lists(
         form=st.sampled_from(Form),
         bytes=st.integers(0, 50),
         acquired_at=st.datetimes(timezones=st.just(UTC)),
+        rank=st.integers(0, 2),
     ),
     max_size=12,
     unique_by=lambda c: c.replica,
 )
 
 
-@given(CHOICES, st.integers(0, 300))
-def test_choosing_for_a_watermark(choices, target):
+@given(CHOICES, st.integers(0, 300), st.sets(st.integers(0, 2)))
+def test_choosing_for_a_watermark(choices, target, by_size):
+    choices = [replace(c, largest_first=c.rank in by_size) for c in choices]
     chosen = list(choose_for_watermark(choices, bytes_to_free=target))
     assert len({c.replica for c in chosen}) == len(chosen)
     freed = [c.bytes for c in chosen]
@@ -403,12 +405,24 @@ def test_choosing_for_a_watermark(choices, target):
     rest = [c for c in choices if c not in taken and c.bytes]
     if sum(freed) < target:
         assert not rest, "the target was missed with candidates left"
-    if rest and any(c.form is Form.PACKAGE for c in chosen):
-        assert all(c.form is Form.PACKAGE for c in rest), "packages only after every file"
-    for form in Form:
-        dates = [c.acquired_at for c in chosen if c.form is form]
-        assert dates == sorted(dates)
-        assert all(c.acquired_at >= max(dates) for c in rest if c.form is form and dates)
+    if not chosen:
+        return
+    last = max(c.rank for c in chosen)
+    assert all(c.rank >= last for c in rest), "what an earlier rule lets go goes first"
+    beside = [c for c in rest if c.rank == last]
+    if any(c.form is Form.PACKAGE for c in chosen if c.rank == last):
+        assert all(c.form is Form.PACKAGE for c in beside), "packages only after every file of the rule"
+    for rank in {c.rank for c in chosen}:
+        for form in Form:
+            gone = [c for c in chosen if (c.rank, c.form) == (rank, form)]
+            left = [c for c in rest if (c.rank, c.form) == (rank, form)]
+            if rank in by_size:
+                assert [c.bytes for c in gone] == sorted((c.bytes for c in gone), reverse=True)
+                assert all(g.bytes >= c.bytes for g in gone for c in left)
+            else:
+                dates = [c.acquired_at for c in gone]
+                assert dates == sorted(dates)
+                assert all(g.acquired_at <= c.acquired_at for g in gone for c in left)
 
 
 def test_a_replica_named_twice_counts_once(now):

@@ -5,6 +5,7 @@ import pytest
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import Form
+from tomovault.vault import room
 from tomovault.vault.removals import grant
 from tomovault.vault.room import choose_room
 
@@ -158,3 +159,40 @@ def test_a_removal_that_failed_waits_for_a_new_fact(town):
     files = [g.choice.scan for g in room.going if g.choice.form is Form.FILES]
     assert files == [second], "another scan goes in its place"
     assert "its last removal failed: files are missing" in room.stays[permit.replica].reason
+
+
+SPLIT = (
+    "  - name: prune-files\n",
+    "  - {name: large, when: archived and usage > high and size > 500B, do: prune, with: {forms: [files, package]}}\n"
+    "  - name: prune-files\n",
+)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 50])
+def test_what_an_earlier_rule_lets_go_goes_first_however_few_are_looked_at(town, monkeypatch, at_once):
+    monkeypatch.setattr(room, "_AT_ONCE", at_once)
+    old, young = town.scan("old"), town.scan("young", size=600)
+    town.policy(SPLIT, ("    order: 10\n", ""), ("    order: 20\n", ""))
+    town.room(quota="2kB", high="70%", low="60%")
+    town.change(quarantine={"limit": "1GB"})
+    assert [(g.choice.scan, g.rule.name) for g in _choose(town).going] == [(young, "large")]
+    town.room(quota="2kB", high="50%", low="35%")
+    assert [(g.choice.scan, g.choice.form, g.rule.name) for g in _choose(town).going] == [
+        (young, Form.FILES, "large"),
+        (young, Form.PACKAGE, "large"),
+    ]
+    town.room(quota="2kB", high="50%", low="5%")
+    assert [(g.choice.scan, g.choice.form, g.rule.name) for g in _choose(town).going][2:] == [
+        (old, Form.FILES, "prune-files"),
+        (old, Form.PACKAGE, "prune-packages"),
+    ]
+
+
+@pytest.mark.parametrize("at_once", [1, 50])
+def test_the_largest_go_first_where_a_rule_says_so(town, monkeypatch, at_once):
+    monkeypatch.setattr(room, "_AT_ONCE", at_once)
+    scans = {size: town.scan(f"s{size}", size=size) for size in (400, 900, 300, 600)}
+    town.policy(("{forms: [files]}", "{forms: [files], first: largest}"))
+    town.room(quota="10kB", high="30%", low="20%")
+    town.change(quarantine={"limit": "1GB"})
+    assert [g.choice.scan for g in _choose(town).going] == [scans[900], scans[600]]

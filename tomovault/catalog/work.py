@@ -304,8 +304,8 @@ def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
     return frozenset(_candidate(row) for row in tx.rows(_candidates(area, *confirmed)))
 
 
-def list_removable(tx: Tx, area: str, form: Form) -> list[str]:
-    """Scans of an area that have a good original of that form in it, oldest acquisition first."""
+def list_removable(tx: Tx, area: str, form: Form, *, largest_first: bool = False) -> list[str]:
+    """Scans of an area that have a good original of that form in it, oldest acquisition first, or largest first."""
     scan, replica, product = tables.scan, tables.replica, tables.product
     acquired_at = func.coalesce(scan.c.acquired_at, scan.c.first_seen_at)
     # Found by their replicas, not by their area: rows of scans are large, and most scans of an old area have left.
@@ -319,7 +319,13 @@ def list_removable(tx: Tx, area: str, form: Form) -> list[str]:
             product.c.kind == ProductKind.ORIGINAL.value,
         )
     )
-    query = select(scan.c.id, scan.c.area).where(scan.c.id.in_(found)).order_by(acquired_at, scan.c.id)
+    query = select(scan.c.id, scan.c.area)
+    if largest_first:
+        sized = found.add_columns(func.max(replica.c.bytes).label("bytes")).group_by(replica.c.scan_id).subquery()
+        query = query.join(sized, sized.c.scan_id == scan.c.id).order_by(sized.c.bytes.desc())
+    else:
+        query = query.where(scan.c.id.in_(found))
+    query = query.order_by(acquired_at, scan.c.id)
     return [row.id for row in tx.rows(query) if row.area == area]
 
 

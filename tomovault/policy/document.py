@@ -45,7 +45,7 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "accept": frozenset({"preset"}),
     "reduce": frozenset({"preset"}),
     "export": frozenset({"to"}),
-    "prune": frozenset({"forms", "copies", "verified_within", "warn", "unwarned_above"}),
+    "prune": frozenset({"forms", "first", "copies", "verified_within", "warn", "unwarned_above"}),
     "verify": frozenset({"tiers", "verified_within"}),
     "forbid": frozenset({"actions"}),
 }
@@ -84,6 +84,8 @@ class Settings(Strict):
     tiers: tuple[str, ...] = ()
     preset: str | None = None
     forms: tuple[Form, ...] = (Form.FILES,)
+    #: Of what a prune rule lets go, and only a part of has to, what goes first.
+    first: Literal["oldest", "largest"] = "oldest"
     verified_within: Duration | None = None
     to: str | None = None
     form: Form = Form.PACKAGE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -20,15 +20,47 @@ from tomovault.policy.values import values_of
 _HOPED_FOR = timedelta(days=1)
 
 
+#: Of one rule, files go before packages: a package is smaller, and opens in every viewer.
+_FORM_ORDER = {Form.FILES: 0, Form.PACKAGE: 1}
+
+
 @dataclass(frozen=True)
 class PruneChoice:
-    """A replica that a rule and the laws let go."""
+    """A replica that a rule and the laws let go; `rank` is the place of the rule among those that are asked."""
 
     scan: str
     replica: str
     form: Form
     bytes: int
     acquired_at: datetime
+    rank: int = 0
+    largest_first: bool = False
+
+    @property
+    def turn(self) -> tuple[object, ...]:
+        """What is less goes first: by rule, then files before packages, then as the rule says, else the oldest scan."""
+        within = -self.bytes if self.largest_first else 0
+        return (self.rank, _FORM_ORDER[self.form], within, self.acquired_at, self.scan, self.replica)
+
+
+def choice_of(scan: KnownScan, replica: Replica, rule: Rule, policy: Policy) -> PruneChoice:
+    """A replica that a rule of the policy lets go."""
+    return PruneChoice(
+        scan.id,
+        replica.id,
+        replica.form,
+        replica.bytes,
+        scan.acquired_at or scan.first_seen_at,
+        rank=policy.ordered().index(rule),
+        largest_first=rule.settings.first == "largest",
+    )
+
+
+def turns_of(policy: Policy) -> Iterator[tuple[int, Rule, Form]]:
+    """The prune rules in the order in which what they let go goes, each with one form, and its rank."""
+    for rank, rule in enumerate(policy.ordered()):
+        if rule.do == "prune":
+            yield from ((rank, rule, form) for form in sorted(set(rule.settings.forms), key=_FORM_ORDER.__getitem__))
 
 
 def prune_rule_of(
@@ -110,12 +142,11 @@ def archiving_failed(scan: KnownScan, now: datetime) -> bool:
 def choose_for_watermark(candidates: Sequence[PruneChoice], *, bytes_to_free: int) -> Sequence[PruneChoice]:
     """The replicas to prune so that at least that much room comes, and none beyond it.
 
-    Originals' files go before packages, and within a form the oldest scan first; a replica named twice counts once.
+    They go in the order of `PruneChoice.turn`; a replica named twice counts once.
     """
-    order = {Form.FILES: 0, Form.PACKAGE: 1}
     chosen: dict[str, PruneChoice] = {}
     freed = 0
-    for choice in sorted(candidates, key=lambda c: (order[c.form], c.acquired_at, c.scan, c.replica)):
+    for choice in sorted(candidates, key=lambda c: c.turn):
         if freed >= bytes_to_free:
             break
         if choice.replica in chosen or choice.bytes <= 0:

@@ -16,7 +16,7 @@ from tomovault.policy.due import next_look
 from tomovault.policy.expression import Compare
 from tomovault.policy.matching import Asks, Match, asks_of, matches_of
 from tomovault.policy.reading import evaluate, leaves
-from tomovault.policy.removing import PruneChoice, prune_rule_of
+from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of, turns_of
 from tomovault.policy.room import why_it_stays
 from tomovault.simulation.scenario import Scenario, TapePlan
 from tomovault.simulation.world import World
@@ -121,14 +121,29 @@ class Judge:
         """
         values = {"usage": facts.usage, "high": facts.mark, "low": facts.low}
         by_usage = tuple(evaluate(leaf, values).value for leaf in self._by_usage[area])
-        for form in (Form.FILES, Form.PACKAGE):
-            for scan in self._world.removable(area, form):
-                for replica in scan.replicas_of(ProductKind.ORIGINAL, form):
-                    if replica.tier == area and replica.state in (ReplicaState.VERIFIED, ReplicaState.PRESENT):
-                        looked = self._look(scan, replica, by_usage, facts, now)
-                        dated = scan.acquired_at or scan.first_seen_at
-                        choice = PruneChoice(scan.id, replica.id, form, replica.bytes, dated)
-                        yield choice, looked.rule, looked.cause
+        policy, told = self.policy(area), set[Form]()
+        for _, turn, form in turns_of(policy):
+            for scan, replica in self._removable(area, form, largest_first=turn.settings.first == "largest"):
+                looked = self._look(scan, replica, by_usage, facts, now)
+                if looked.rule is turn:
+                    yield choice_of(scan, replica, turn, policy), turn, ""
+                elif looked.rule is None and form not in told:
+                    yield _stays(scan, replica), None, looked.cause
+            told.add(form)
+        for form in (form for form in Form if form not in told):
+            for scan, replica in self._removable(area, form):
+                yield _stays(scan, replica), None, self._look(scan, replica, by_usage, facts, now).cause
+
+    def _removable(self, area: str, form: Form, *, largest_first: bool = False) -> Iterator[tuple[KnownScan, Replica]]:
+        """The replicas of originals that stand in an area, oldest scans or largest replicas first."""
+        good = (ReplicaState.VERIFIED, ReplicaState.PRESENT)
+        found = (
+            (scan, replica)
+            for scan in self._world.removable(area, form)
+            for replica in scan.replicas_of(ProductKind.ORIGINAL, form)
+            if replica.tier == area and replica.state in good
+        )
+        return iter(sorted(found, key=lambda pair: -pair[1].bytes)) if largest_first else found
 
     def by_evidence(self, scan: KnownScan, facts: AreaFacts, now: datetime) -> list[tuple[PruneChoice, Rule]]:
         """What of the original goes from its area however empty that is, and by which rule."""
@@ -144,8 +159,7 @@ class Judge:
                 scan, replica, rule, standing, stood.wants, policy, facts, now, stood.matches
             ):
                 continue
-            dated = scan.acquired_at or scan.first_seen_at
-            found.append((PruneChoice(scan.id, replica.id, replica.form, replica.bytes, dated), rule))
+            found.append((choice_of(scan, replica, rule, policy), rule))
         return found
 
     def _look(
@@ -168,6 +182,10 @@ class Judge:
         looked = _Looked(version, by_usage, until, None if reason else rule, cause)
         self._looked[scan.id, replica.id] = looked
         return looked
+
+
+def _stays(scan: KnownScan, replica: Replica) -> PruneChoice:
+    return PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
 
 
 def _cause(scan: KnownScan, reason: str) -> str:

@@ -14,7 +14,7 @@ from tomovault.core.known import KnownScan
 from tomovault.core.replica import ProductKind
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Rule
-from tomovault.policy.removing import PruneChoice, prune_rule_of
+from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of
 from tomovault.policy.room import Braked, within_brakes
 from tomovault.policy.warning import Hold, why_unwarned
 from tomovault.vault.room import files_of, is_here, on_their_way, why_it_stays_here
@@ -49,9 +49,7 @@ def choose_by_evidence(vault: Vault, scan: KnownScan, facts: AreaFacts, now: dat
     for replica, rule in found:
         if rule is None or why_it_stays_here(vault, view, replica, rule, facts, now):
             continue
-        chosen.choices.append(
-            PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
-        )
+        chosen.choices.append(choice_of(scan, replica, rule, policy))
         chosen.rules[replica.id] = (rule, files_of(scan, replica))
         if (hold := why_unwarned(scan, replica.id, rule, facts, now)) is not None:
             chosen.holds[replica.id] = hold

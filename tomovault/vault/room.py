@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.policy.area_facts import AreaFacts, bytes_to_free
 from tomovault.policy.document import Rule
 from tomovault.policy.due import next_look
-from tomovault.policy.removing import PruneChoice, choose_for_watermark, prune_rule_of
+from tomovault.policy.removing import PruneChoice, choice_of, choose_for_watermark, prune_rule_of, turns_of
 from tomovault.policy.room import Going, Waiting, unversioned, why_it_stays, within_brakes
 from tomovault.policy.warning import Hold, why_unwarned
 from tomovault.vault.removals import failed_before
@@ -34,7 +34,7 @@ _AT_ONCE = 50
 
 @dataclass
 class Room:
-    """What would go now, oldest scans first; what waits for a warning; each other replica with why it stays; what stops
+    """What would go now, in its order; what waits for a warning; each other replica with why it stays; what stops
     removals altogether.
     """
 
@@ -137,25 +137,52 @@ class _Search:
     stays: dict[str, Stays] = field(default_factory=dict)
     rules: dict[str, tuple[Rule, int, str]] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
+    _of_scan: defaultdict[str, list[PruneChoice]] = field(default_factory=lambda: defaultdict(list))
+    _looked_at: set[str] = field(default_factory=set)
+    _through: set[Form] = field(default_factory=set)
 
     def steps(self, reading: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
         """The search goes on by some scans, in a transaction of their own, before each pause."""
-        looked_at: set[str] = set()
-        for form in (Form.FILES, Form.PACKAGE):
+        enough = self.wanted
+        for rank, rule, form in turns_of(self.vault.policy_of(self.facts.name)):
+            enough -= yield from self._pass(reading, form, enough, rank, largest_first=rule.settings.first == "largest")
+            if enough <= 0:
+                return
+        for form in Form:  # what no rule lets go stays, and is told
+            yield from self._pass(reading, form, enough)
+
+    def _pass(
+        self,
+        reading: Callable[[], AbstractContextManager[Any]],
+        form: Form,
+        enough: int,
+        rank: int = -1,
+        *,
+        largest_first: bool = False,
+    ) -> Generator[None, None, int]:
+        """Scans with that form were looked at until the rule of that rank lets enough of it go; returns how much that
+        is. No scan that was not looked at comes before what was found, since rules that are asked earlier had a pass
+        over all scans with the form, if they name it.
+        """
+        if form in self._through:
+            return sum(c.bytes for c in self.choices if (c.rank, c.form) == (rank, form))
+        with reading() as tx:
+            ids = list_removable(tx, self.facts.name, form, largest_first=largest_first)
+        found = 0
+        for start in range(0, len(ids), _AT_ONCE):
+            if found >= enough:
+                return found
+            batch = ids[start : start + _AT_ONCE]
             with reading() as tx:
-                ids = list_removable(tx, self.facts.name, form)
-            passed: set[str] = set()
-            for start in range(0, len(ids), _AT_ONCE):
-                if sum(c.bytes for c in self.choices if c.form is Form.FILES or c.scan in passed) >= self.wanted:
-                    return
-                batch = ids[start : start + _AT_ONCE]
-                with reading() as tx:
-                    new = self._known(tx, [i for i in batch if i not in looked_at])
-                for scan in new:
-                    self._look_at(scan)
-                looked_at.update(batch)
-                passed.update(batch if form is Form.PACKAGE else ())
-                yield
+                new = self._known(tx, [i for i in batch if i not in self._looked_at])
+            for scan in new:
+                self._look_at(scan)
+            self._looked_at.update(batch)
+            there = (choice for scan_id in batch for choice in self._of_scan.get(scan_id, ()))
+            found += sum(c.bytes for c in there if (c.rank, c.form) == (rank, form))
+            yield
+        self._through.add(form)
+        return found
 
     def _known(self, tx: Any, ids: Sequence[str]) -> list[KnownScan]:
         """What is known of the scans; one that cannot be read stays, and stops no other."""
@@ -195,9 +222,9 @@ class _Search:
             if (hold := why_unwarned(scan, replica.id, rule, facts, now)) is not None:
                 self.holds[replica.id] = hold
                 self.stays[replica.id] = Stays(scan.name, hold.reason, replica.bytes, hold.until)
-            self.choices.append(
-                PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
-            )
+            choice = choice_of(scan, replica, rule, vault.policy_of(facts.name))
+            self.choices.append(choice)
+            self._of_scan[scan.id].append(choice)
 
 
 def files_of(scan: KnownScan, replica: Replica) -> int:
