@@ -14,8 +14,10 @@ from tomovault.core.known import (
     facts_of,
     files_lost,
     frames_lacking,
+    let_go,
 )
 from tomovault.core.life import Facts
+from tomovault.core.record import Processing
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Verdict
 
@@ -249,3 +251,68 @@ class TestFramesLacking:
     def test_they_are_not(self, known, why):
         assert why in frames_lacking(known)
         assert "tomovault restore s --to /data/bone" in frames_lacking(known)
+
+
+# --- what went and can be made again -----------------------------------------------------------------------
+
+VOLUME = ProductKind.VOLUME
+
+
+def made(*states, parameters=None, phase=RemovalPhase.GONE, ordered_by="", permitted=None):
+    """A scan with copies of its volume in these states, and permits of as many of them as are `permitted`."""
+    copies = [
+        copy(f"v{n}", product=VOLUME, digest="v", lossless=False, state=state, domain=f"v{n}")
+        for n, state in enumerate(states)
+    ]
+    permits = tuple(
+        Permit(f"m{n}", r.id, "old@p:1", phase, NOW - n * DAY, None, (), ordered_by=ordered_by)
+        for n, r in enumerate(copies[: len(copies) if permitted is None else permitted])
+    )
+    run = Processing("fourier", "1", {"centre": 1.0} if parameters is None else parameters, NOW, NOW, ("v",))
+    return scan(
+        *TAPES,
+        *copies,
+        products=(product(), product(VOLUME, "v")),
+        permits=permits,
+        processings=(("x1", run),),
+    )
+
+
+GONE, LEAVING, BAD = ReplicaState.GONE, ReplicaState.LEAVING, ReplicaState.SUSPECT
+
+
+@pytest.mark.parametrize("states", [(GONE,), (LEAVING,), (GONE, LEAVING)])
+def test_a_volume_that_a_rule_let_go_is_not_wanted_again(states):
+    known = made(*states)
+    assert let_go(known, VOLUME).id == "m0", "the last permit"
+    assert facts_of(known, now=NOW, keep_after=DAY).volume
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        made(GONE, parameters={}),
+        made(GONE, phase=RemovalPhase.UNDONE),
+        made(GONE, ordered_by="anna"),
+        made(GONE, GONE, permitted=1),
+        made(GONE, BAD),
+        made(GONE, permitted=0),
+    ],
+    ids=["no parameters", "taken back", "by a person", "one was lost", "one is bad", "lost"],
+)
+def test_a_volume_that_went_otherwise_or_cannot_be_made_again_is(known):
+    assert let_go(known, VOLUME) is None
+    assert not facts_of(known, now=NOW, keep_after=DAY).volume
+
+
+def test_a_volume_that_stands_beside_one_that_went_is_there():
+    known = made(GONE, ReplicaState.VERIFIED)
+    assert let_go(known, VOLUME) is None
+    assert facts_of(known, now=NOW, keep_after=DAY).volume
+    assert facts_of(made(), now=NOW, keep_after=DAY).volume is False
+
+
+def test_a_new_volume_with_another_digest_asks_for_nothing_old():
+    known = made(GONE)
+    newer = replace(known, products=(*known.products, product(VOLUME, "w", created_at=NOW)))
+    assert let_go(newer, VOLUME) is None

@@ -8,8 +8,8 @@ from sqlalchemy import func, select, update
 
 from tomovault.catalog import tables
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Outcome, Removed, Result
-from tomovault.core.replica import Form
+from tomovault.core.record import Made, Outcome, Processing, Removed, Result, Stored
+from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.daemon import evidence
 from tomovault.daemon.planner import Planner
 from tomovault.daemon.room_maker import RoomMaker
@@ -266,3 +266,66 @@ def test_what_goes_by_evidence_counts_as_room_in_a_preview(town, halls, ask):
     town.room(quota="2kB", high="70%", low="60%")
     rows = {row["rule"]: row for row in ask("policy", "preview")["rules"]}
     assert sum(row["bytes_freed"].get("inhouse", 0) for row in rows.values()) == 600
+
+
+# --- volumes ---------------------------------------------------------------------------------------------
+
+
+VOLUMES = "  - {name: volumes, when: archived and volume, do: prune, with: {product: volume}}\n"
+
+
+def _with_volume(town, name, *, parameters=True, copies=2):
+    scan = town.scan(name, copies=copies)
+    digest = name.encode().hex().ljust(64, "1")[:64]
+    at = str(town.base / "inhouse.vault" / f"{name}.volume.h5")
+    run = Processing("fourier", "1", {"centre": 1.0}, town.now, town.now, (digest,)) if parameters else None
+    part = (StoredFile(at, 500, digest),)
+    facts = [
+        Made(ProductKind.VOLUME, digest, 500, 1, processing=run),
+        Stored(
+            ProductKind.VOLUME, digest, Form.PACKAGE, "inhouse", "area:inhouse", at, part, 500, digest, town.now,
+            town.now,
+        ),
+    ]  # fmt: skip
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.apply_records(tx, facts, town.now, scan_id=scan)
+    return scan
+
+
+@pytest.mark.parametrize(
+    ("kept", "made", "goes"),
+    [
+        ("volumes", {}, True),
+        ("volumes", {"parameters": False}, False),
+        ("volumes", {"copies": 1}, False),
+        ("old", {}, False),
+    ],
+    ids=["made again", "no parameters", "one copy", "only the original is named"],
+)
+def test_a_volume_goes_only_where_it_can_be_made_again(town, halls, kept, made, goes):
+    hall = halls(when="archived and age > 9999d")
+    if kept == "volumes":
+        town.policy(("rules:\n", "rules:\n" + VOLUMES))
+    planner = Planner(town.vault)
+    scan = _with_volume(town, "bone", **made)
+    _plan(planner, town.now)
+    assert permits(town, scan) == ["volumes@standard:1"] * goes
+    states = {(r.product.value, r.form.value): r.state.value for r in town.known(scan).replicas if r.tier == "inhouse"}
+    assert states["original", "files"] == states["original", "package"] == "verified"
+    assert states["volume", "package"] == ("leaving" if goes else "verified")
+    assert hall
+
+
+def test_volumes_go_before_raw_data_where_their_rule_comes_first(town, halls):
+    halls(when="archived and age > 9999d")
+    volumes = VOLUMES.replace("archived and volume", "archived and volume and usage > high")
+    files = "  - {name: raw, when: archived and usage > high, do: prune}\n"
+    town.policy(("rules:\n", "rules:\n" + volumes + files))
+    old, young = town.scan("old"), _with_volume(town, "young")
+    town.room(quota="2kB", high="60%", low="50%")
+    town.change(quarantine={"hold": "1d", "limit": "1GB"})
+    maker = RoomMaker(town.vault)
+    maker.ask()
+    while maker.turn(town.now):
+        pass
+    assert (permits(town, young)[:1], permits(town, old)) == (["volumes@standard:1"], ["raw@standard:1"])

@@ -95,6 +95,33 @@ def test_a_full_quarantine_stops_what_goes_by_age(scenario):
     assert_conserved(run)
 
 
+def test_volumes_go_first_and_are_not_made_again(scenario):
+    text = (
+        "name: v\nversion: 1\nrules:\n"
+        "  - {name: pack, do: pack}\n"
+        "  - {name: archive, when: packed, do: archive}\n"
+        "  - {name: make, when: packed, do: reconstruct}\n"
+        "  - {name: volumes, when: archived and usage > high, do: prune, with: {product: volume}}\n"
+        "  - {name: raw, when: archived and usage > high, do: prune}\n"
+    )
+    run = simulate(scenario(parse_policy(text, "v.yaml")))
+    made = run.ledger.by_kind["volumes"]
+    assert made == len({s.id for s in run.world.scans.values() if any(p.kind.value == "volume" for p in s.products)})
+    assert run.ledger.pruned["volume"] > 0
+    assert page(run)["pruned_bytes"]["volume"] == run.ledger.pruned["volume"]
+    with_files_gone = [s for s in run.world.scans.values() if s.permits and "raw" in {_name(p) for p in s.permits}]
+    assert all("volumes" in {_name(p) for p in s.permits} for s in with_files_gone if _has_volume(s))
+    assert_conserved(run)
+
+
+def _name(permit):
+    return permit.rule.partition("@")[0]
+
+
+def _has_volume(scan):
+    return any(p.kind.value == "volume" for p in scan.products)
+
+
 def test_prune_off_is_simulated_as_it_is(scenario):
     run = simulate(scenario(areas={"a": {"prune": False}}))
     assert not is_met(run)

@@ -304,8 +304,10 @@ def confirmed_missing(tx: Tx, area: str) -> frozenset[Candidate]:
     return frozenset(_candidate(row) for row in tx.rows(_candidates(area, *confirmed)))
 
 
-def list_removable(tx: Tx, area: str, form: Form, *, largest_first: bool = False) -> list[str]:
-    """Scans of an area that have a good original of that form in it, oldest acquisition first, or largest first."""
+def list_removable(
+    tx: Tx, area: str, form: Form, *, kind: ProductKind = ProductKind.ORIGINAL, largest_first: bool = False
+) -> list[str]:
+    """Scans of an area that have a good copy of a product in it, in that form; oldest acquisition first, or largest."""
     scan, replica, product = tables.scan, tables.replica, tables.product
     acquired_at = func.coalesce(scan.c.acquired_at, scan.c.first_seen_at)
     # Found by their replicas, not by their area: rows of scans are large, and most scans of an old area have left.
@@ -316,7 +318,7 @@ def list_removable(tx: Tx, area: str, form: Form, *, largest_first: bool = False
             replica.c.tier == area,
             replica.c.form == form.value,
             replica.c.state.in_([ReplicaState.VERIFIED.value, ReplicaState.PRESENT.value]),
-            product.c.kind == ProductKind.ORIGINAL.value,
+            product.c.kind == kind.value,
         )
     )
     query = select(scan.c.id, scan.c.area)

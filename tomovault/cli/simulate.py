@@ -222,7 +222,9 @@ def _tell_work(page: Mapping[str, Any]) -> None:
     say(f"Written by the beamline   {show_bytes(page['written_bytes'])}")
     say(f"Packed                    {show_bytes(page['packed_bytes'])} to {show_bytes(page['package_bytes'])}")
     say(f"Archived                  {show_bytes(page['archived_bytes'])} on cartridges: {cartridges}")
-    say(f"Pruned                    files {show_bytes(pruned['files'])}, packages {show_bytes(pruned['package'])}")
+    volumes = f", volumes {show_bytes(pruned['volume'])}" if pruned["volume"] else ""
+    packages = show_bytes(pruned["package"])
+    say(f"Pruned                    files {show_bytes(pruned['files'])}, packages {packages}{volumes}")
     say(
         f"Asked for again           {recalls['from_disk']} times from disk, {recalls['from_tape']} from tape"
         f" ({show_bytes(recalls['bytes'])}), {recalls['impossible']} in vain"

@@ -242,13 +242,13 @@ def facts_of(
         complete=scan.complete,
         aborted=scan.verdict is Verdict.ABORTED,
         kept_as_found=kept,
-        preview=_made(scan, ProductKind.PREVIEW),
+        preview=_made(scan, ProductKind.PREVIEW) or let_go(scan, ProductKind.PREVIEW) is not None,
         package=bool(packages),
         tiers_wanted=len(wanted_tiers) + len(wanted_files),
         tiers_lacking=len(wanted_tiers - on_tiers) + len(wanted_files - files_in),
         archive_copies=len(good_domains((r for r in originals if r.tier not in uncounted), TierClass.ARCHIVE)),
         archive_wanted=archive_wanted,
-        volume=_made(scan, ProductKind.VOLUME),
+        volume=_made(scan, ProductKind.VOLUME) or let_go(scan, ProductKind.VOLUME) is not None,
         accepted=scan.accepted_by is not None,
         in_set=scan.set_name is not None,
         reduced=_made(scan, ProductKind.REDUCED),
@@ -259,6 +259,27 @@ def facts_of(
 
 def _made(scan: KnownScan, kind: ProductKind) -> bool:
     return any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind))
+
+
+def let_go(scan: KnownScan, kind: ProductKind) -> Permit | None:
+    """The last permit by which rules let every copy of the newest product of a kind go that can be made again as it
+    was, since its parameters are kept: it is not wanted once more only because it went. None where a copy stands, was
+    lost otherwise, or went by a person's order.
+    """
+    product = scan.product(kind)
+    if product is None or run_of(scan, product.digest) is None:
+        return None
+    copies = {r.id: r.state for r in scan.replicas if (r.product, r.digest) == (kind, product.digest)}
+    by_rule = {p.replica: p for p in scan.permits if p.phase is not RemovalPhase.UNDONE and not p.ordered_by}
+    went = all(state in (ReplicaState.LEAVING, ReplicaState.GONE) for state in copies.values())
+    if not copies or not went or copies.keys() - by_rule.keys():
+        return None
+    return max((by_rule[replica] for replica in copies), key=lambda permit: permit.granted_at)
+
+
+def run_of(scan: KnownScan, digest: str) -> str | None:
+    """The last processing that gave a product and whose parameters are kept; None where none is known."""
+    return next((key for key, run in reversed(scan.processings) if run.parameters and digest in run.outputs), None)
 
 
 def frames_lacking(scan: KnownScan) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tomovault.core.known import KnownScan, Product
+from tomovault.core.known import KnownScan, Product, run_of
 from tomovault.core.life import Removal
 from tomovault.core.replica import LEAST_COPIES, ProductKind, Replica, TierClass
 
@@ -74,7 +74,7 @@ def weigh_removal(
         server_copies_elsewhere=len(server),
         archiving_hopeful=archiving_hopeful,
         good_copies_elsewhere=len(same),
-        reproducible=len(archive) >= max(copies_asked, LEAST_COPIES) and _has_parameters(scan, victim.digest),
+        reproducible=len(archive) >= max(copies_asked, LEAST_COPIES) and run_of(scan, victim.digest) is not None,
         copies_asked=copies_asked,
     )
     counting = {r.id: r for r in [*archive, *server, *([] if as_original else same)]}
@@ -84,7 +84,3 @@ def weigh_removal(
 def _product_of(scan: KnownScan, victim: Replica) -> Product | None:
     found = (p for p in scan.products if p.digest == victim.digest and p.kind is victim.product)
     return next(found, None)
-
-
-def _has_parameters(scan: KnownScan, digest: str) -> bool:
-    return any(run.parameters and digest in run.outputs for _, run in scan.processings)

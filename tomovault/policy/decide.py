@@ -30,7 +30,7 @@ def wants_of(
     for do, stage in STAGE_OF.items():
         rules = [m for m in matches if m.rule.do == do]
         if stage is Stage.PRUNED:
-            rules = [m for m in rules if Form.FILES in m.rule.settings.forms]
+            rules = [m for m in rules if (ProductKind.ORIGINAL, Form.FILES) in m.rule.removes]
         wanted = first_of(rules)
         if wanted is not None:
             by[stage] = policy.cite(wanted.rule)

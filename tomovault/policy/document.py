@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tomovault.core.life import Stage
-from tomovault.core.replica import LEAST_COPIES, Form, TierClass
+from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, TierClass
 from tomovault.policy.calendar import parse_moment, show_moment
 from tomovault.policy.expression import Expression, WrongExpression, read_expression
 from tomovault.policy.quantity import show_found
@@ -45,7 +45,7 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "accept": frozenset({"preset"}),
     "reduce": frozenset({"preset"}),
     "export": frozenset({"to"}),
-    "prune": frozenset({"forms", "first", "copies", "verified_within", "warn", "unwarned_above"}),
+    "prune": frozenset({"product", "forms", "first", "copies", "verified_within", "warn", "unwarned_above"}),
     "verify": frozenset({"tiers", "verified_within"}),
     "forbid": frozenset({"actions"}),
 }
@@ -83,6 +83,7 @@ class Settings(Strict):
     copies: Whole = Field(default=LEAST_COPIES, ge=LEAST_COPIES, le=10)
     tiers: tuple[str, ...] = ()
     preset: str | None = None
+    product: Literal["original", "volume", "preview"] = "original"
     forms: tuple[Form, ...] = (Form.FILES,)
     #: Of what a prune rule lets go, and only a part of has to, what goes first.
     first: Literal["oldest", "largest"] = "oldest"
@@ -160,6 +161,8 @@ class Rule(Strict):
         period = self.settings.verified_within
         if self.do == "verify" and period is not None and period < _LEAST_BETWEEN_READS:
             found.append(Fault("a copy is re-read once a day at most: 1d or more", ("with", "verified_within")))
+        if "forms" in given and self.settings.product != "original":
+            found.append(Fault(f"a {self.settings.product} has one form only", ("with", "forms"), at_key=True))
         if "forms" in given and not self.settings.forms:
             found.append(Fault("name at least one of files, package", ("with", "forms")))
         if self.do == "replicate" and not given - legal:
@@ -177,6 +180,17 @@ class Rule(Strict):
     def by_evidence(self) -> bool:
         """Whether it lets something go however empty the area is: a 'prune' that does not ask how full it is."""
         return self.do == "prune" and not asks_usage(self.condition)
+
+    @cached_property
+    def removes(self) -> tuple[tuple[ProductKind, Form], ...]:
+        """What a 'prune' lets go, in the order in which it goes: files before packages, since a package is smaller and
+        opens in every viewer.
+        """
+        if self.do != "prune":
+            return ()
+        kind = ProductKind(self.settings.product)
+        forms = [f for f in Form if f in self.settings.forms] if kind is ProductKind.ORIGINAL else [Form.PACKAGE]
+        return tuple((kind, form) for form in forms)
 
     def has_begun(self, now: datetime) -> bool:
         """Whether its `from` is not ahead."""

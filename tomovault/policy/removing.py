@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.life import Removal
-from tomovault.core.replica import Form, Replica, ReplicaState, TierClass
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.weighing import weigh_removal
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Policy, Rule
@@ -20,8 +20,7 @@ from tomovault.policy.values import values_of
 _HOPED_FOR = timedelta(days=1)
 
 
-#: Of one rule, files go before packages: a package is smaller, and opens in every viewer.
-_FORM_ORDER = {Form.FILES: 0, Form.PACKAGE: 1}
+_FORM_ORDER = {form: place for place, form in enumerate(Form)}
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,16 @@ def choice_of(scan: KnownScan, replica: Replica, rule: Rule, policy: Policy) -> 
     )
 
 
-def turns_of(policy: Policy) -> Iterator[tuple[int, Rule, Form]]:
-    """The prune rules in the order in which what they let go goes, each with one form, and its rank."""
+def turns_of(policy: Policy) -> Iterator[tuple[int, Rule, ProductKind, Form]]:
+    """The prune rules in the order in which what they let go goes, each with one form of a product, and its rank."""
     for rank, rule in enumerate(policy.ordered()):
-        if rule.do == "prune":
-            yield from ((rank, rule, form) for form in sorted(set(rule.settings.forms), key=_FORM_ORDER.__getitem__))
+        yield from ((rank, rule, kind, form) for kind, form in rule.removes)
+
+
+def removable_kinds(policy: Policy) -> tuple[ProductKind, ...]:
+    """The products that rules may let go; the original in any case."""
+    named = {kind for rule in policy.rules for kind, _ in rule.removes} | {ProductKind.ORIGINAL}
+    return tuple(kind for kind in ProductKind if kind in named)
 
 
 def prune_rule_of(
@@ -71,14 +75,15 @@ def prune_rule_of(
     now: datetime,
     matches: Sequence[Match] | None = None,
     *,
+    kind: ProductKind = ProductKind.ORIGINAL,
     by_evidence: bool = False,
 ) -> Rule | None:
-    """The first rule that lets a form of this scan's original go now, if there is one; `by_evidence`: the first of
+    """The first rule that lets a form of a product of this scan go now, if there is one; `by_evidence`: the first of
     those that let it go however empty the area is.
     """
     matches = matches_of(scan, policy, area, now) if matches is None else matches
     held = (m for m in matches if m.verdict.value and m.rule.do == "prune" and (m.rule.by_evidence or not by_evidence))
-    return next((m.rule for m in held if form in m.rule.settings.forms), None)
+    return next((m.rule for m in held if (kind, form) in m.rule.removes), None)
 
 
 def still_lets_go(
@@ -93,9 +98,10 @@ def still_lets_go(
     if granted_by not in ("", policy.cite(rule)) and not rule.by_evidence and area.used_fraction <= area.low:
         return False
     there = {r.id: r for r in scan.replicas}
-    if replica not in there or there[replica].form not in rule.settings.forms or not rule.is_in_force(now):
+    leaving = there.get(replica)
+    if leaving is None or (leaving.product, leaving.form) not in rule.removes or not rule.is_in_force(now):
         return False
-    stood = replace(there[replica], state=ReplicaState.VERIFIED)
+    stood = replace(leaving, state=ReplicaState.VERIFIED)
     before = replace(scan, replicas=tuple(stood if r.id == replica else r for r in scan.replicas))
     copies = asks_of(before, policy, area, now).copies
     return holds_for_some_usage(rule.condition, values_of(before, area, now, copies=copies))
@@ -111,7 +117,7 @@ def removal_of(
 ) -> Removal:
     """What law 4 asks about one replica of the scan that is to go from the area."""
     matches = matches_of(scan, policy, area, now) if matches is None else matches
-    rule = first_of(m for m in matches if m.rule.do == "prune" and replica.form in m.rule.settings.forms)
+    rule = first_of(m for m in matches if (replica.product, replica.form) in m.rule.removes)
     asked = rule.rule.settings.verified_within if rule is not None else None
 
     def period(tier_class: TierClass) -> timedelta:

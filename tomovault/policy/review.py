@@ -133,7 +133,7 @@ def _asks_as_much(first: Rule, later: Rule) -> bool:
     if first.do in _DECIDED_BY_FIRST:
         return True
     if first.do == "prune":
-        return set(other.forms) <= set(one.forms) and other.copies <= one.copies
+        return set(later.removes) <= set(first.removes) and other.copies <= one.copies
     if first.do == "forbid":
         return set(other.actions) <= set(one.actions)
     return one.model_dump() == other.model_dump()

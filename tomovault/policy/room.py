@@ -10,7 +10,7 @@ from datetime import datetime
 from tomovault.core.destruction import NEED_COPIES
 from tomovault.core.known import JobStatus, KnownScan
 from tomovault.core.life import Stage, Standing, Status, Wants, may_go
-from tomovault.core.replica import Form, Replica
+from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Policy, Rule
@@ -65,10 +65,11 @@ def why_it_stays(
     """
     if scan.is_elsewhere(replica):
         return f"no rule removes the copy in {replica.location}: it was restored or found there"
-    if replica.form is Form.FILES and standing.status is not Status.DUE:
+    if replica.product is ProductKind.ORIGINAL and replica.form is Form.FILES and standing.status is not Status.DUE:
         return standing.reason or str(standing.status)
     if rule is None:
-        return f"no rule lets its {replica.form} go"
+        what = replica.form if replica.product is ProductKind.ORIGINAL else replica.product
+        return f"no rule lets its {what} go"
     if reason := forbidden(scan, policy, facts, now, matches).get(Stage.PRUNED):
         return reason
     if reason := wants.held.get(Stage.PRUNED, ""):

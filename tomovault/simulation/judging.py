@@ -16,7 +16,7 @@ from tomovault.policy.due import next_look
 from tomovault.policy.expression import Compare
 from tomovault.policy.matching import Asks, Match, asks_of, matches_of
 from tomovault.policy.reading import evaluate, leaves
-from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of, turns_of
+from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of, removable_kinds, turns_of
 from tomovault.policy.room import why_it_stays
 from tomovault.simulation.scenario import Scenario, TapePlan
 from tomovault.simulation.world import World
@@ -121,26 +121,28 @@ class Judge:
         """
         values = {"usage": facts.usage, "high": facts.mark, "low": facts.low}
         by_usage = tuple(evaluate(leaf, values).value for leaf in self._by_usage[area])
-        policy, told = self.policy(area), set[Form]()
-        for _, turn, form in turns_of(policy):
-            for scan, replica in self._removable(area, form, largest_first=turn.settings.first == "largest"):
+        policy, told = self.policy(area), set[tuple[ProductKind, Form]]()
+        for _, turn, kind, form in turns_of(policy):
+            for scan, replica in self._removable(area, kind, form, largest_first=turn.settings.first == "largest"):
                 looked = self._look(scan, replica, by_usage, facts, now)
                 if looked.rule is turn:
                     yield choice_of(scan, replica, turn, policy), turn, ""
-                elif looked.rule is None and form not in told:
+                elif looked.rule is None and (kind, form) not in told:
                     yield _stays(scan, replica), None, looked.cause
-            told.add(form)
-        for form in (form for form in Form if form not in told):
-            for scan, replica in self._removable(area, form):
+            told.add((kind, form))
+        for form in (form for form in Form if (ProductKind.ORIGINAL, form) not in told):
+            for scan, replica in self._removable(area, ProductKind.ORIGINAL, form):
                 yield _stays(scan, replica), None, self._look(scan, replica, by_usage, facts, now).cause
 
-    def _removable(self, area: str, form: Form, *, largest_first: bool = False) -> Iterator[tuple[KnownScan, Replica]]:
-        """The replicas of originals that stand in an area, oldest scans or largest replicas first."""
+    def _removable(
+        self, area: str, kind: ProductKind, form: Form, *, largest_first: bool = False
+    ) -> Iterator[tuple[KnownScan, Replica]]:
+        """The replicas of a product that stand in an area, oldest scans or largest replicas first."""
         good = (ReplicaState.VERIFIED, ReplicaState.PRESENT)
         found = (
             (scan, replica)
-            for scan in self._world.removable(area, form)
-            for replica in scan.replicas_of(ProductKind.ORIGINAL, form)
+            for scan in self._world.removable(area, kind, form)
+            for replica in scan.replicas_of(kind, form)
             if replica.tier == area and replica.state in good
         )
         return iter(sorted(found, key=lambda pair: -pair[1].bytes)) if largest_first else found
@@ -151,10 +153,12 @@ class Judge:
         stood = self.stand(scan, facts, now)
         standing = stood.standings[Stage.PRUNED]
         found = []
-        for replica in scan.replicas_of(ProductKind.ORIGINAL):
+        for replica in (r for kind in removable_kinds(policy) for r in scan.replicas_of(kind)):
             if replica.tier != scan.area or replica.state not in (ReplicaState.VERIFIED, ReplicaState.PRESENT):
                 continue
-            rule = prune_rule_of(scan, replica.form, policy, facts, now, stood.matches, by_evidence=True)
+            rule = prune_rule_of(
+                scan, replica.form, policy, facts, now, stood.matches, kind=replica.product, by_evidence=True
+            )
             if rule is None or why_it_stays(
                 scan, replica, rule, standing, stood.wants, policy, facts, now, stood.matches
             ):
@@ -175,7 +179,7 @@ class Judge:
                 return kept
         policy = self.policy(scan.area)
         stood = self.stand(scan, facts, now)
-        rule = prune_rule_of(scan, replica.form, policy, facts, now, stood.matches)
+        rule = prune_rule_of(scan, replica.form, policy, facts, now, stood.matches, kind=replica.product)
         standing = stood.standings[Stage.PRUNED]
         reason = why_it_stays(scan, replica, rule, standing, stood.wants, policy, facts, now, stood.matches)
         until, cause = next_look(scan, policy, facts, now), _cause(scan, reason) if reason else ""

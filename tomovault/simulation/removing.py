@@ -10,7 +10,7 @@ from datetime import timedelta
 from tomovault.core.errors import IntegrityError
 from tomovault.core.known import KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, may_go
-from tomovault.core.replica import LEAST_COPIES, Form, Replica, ReplicaState, TierClass
+from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.policy.area_facts import AreaFacts, bytes_to_free
 from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Rule
@@ -167,7 +167,8 @@ class RoomMaker:
         check_law(scan, replica, self._ledger)
         self._world.change_copy(scan_id, replace(replica, state=ReplicaState.GONE))
         self._world.set_permit(scan_id, replace(permit, phase=RemovalPhase.GONE))
-        self._ledger.pruned[replica.form.value] += replica.bytes
+        gone = replica.form if replica.product is ProductKind.ORIGINAL else replica.product
+        self._ledger.pruned[gone.value] += replica.bytes
         self._ledger.bytes_out[replica.tier] += replica.bytes
 
 

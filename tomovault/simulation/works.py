@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tomovault.core.known import KnownScan, Product
+from tomovault.core.record import Processing
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass, good_domains
 from tomovault.simulation.agenda import Agenda
 from tomovault.simulation.bench import Bench, Task
@@ -89,6 +90,8 @@ class Works:
             place = f"{scan.root}.volume.h5"
             volume = self._replica(scan.id, ProductKind.VOLUME, Form.PACKAGE, area, place, size)
             self._world.add_copy(scan.id, replace(volume, digest=digest), product)
+            now = self._agenda.now
+            self._world.note_run(scan.id, Processing("model", "1", {"rate": rate}, now, now, (digest,)))
             self._ledger.reconstructed += size
             self._ledger.bytes_made[area] += size
             self._world.end_job(scan.id, "reconstruct")

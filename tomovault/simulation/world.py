@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tomovault.core.known import Job, JobStatus, KnownScan, Permit, Pin, Product, RemovalPhase
+from tomovault.core.record import Processing
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.simulation.scenario import AreaPlan
 
@@ -33,8 +34,8 @@ class World:
         self.touched: dict[str, None] = dict.fromkeys(areas)
         self._foreign: Counter[str] = Counter()
         self._unpacked: Counter[str] = Counter()
-        self._removable: dict[tuple[str, Form], list[tuple[datetime, str]]] = {
-            (area, form): [] for area in areas for form in Form
+        self._removable: dict[tuple[str, ProductKind, Form], list[tuple[datetime, str]]] = {
+            (area, kind, form): [] for area in areas for kind in ProductKind for form in Form
         }
 
     def add(self, scan: KnownScan) -> None:
@@ -81,6 +82,11 @@ class World:
         others = tuple(r for r in scan.replicas if r.id != replica.id)
         self._set(replace(scan, products=scan.products + new, replicas=(*others, replica)))
         self._list(scan, replica)
+
+    def note_run(self, scan_id: str, run: Processing) -> None:
+        """An engine made something of the scan, with parameters that are kept."""
+        scan = self.scans[scan_id]
+        self._set(replace(scan, processings=(*scan.processings, (f"{scan_id} {len(scan.processings)}", run))))
 
     def note_files(self, scan_id: str, product: Product, files: Replica) -> None:
         """The files, whose bytes count since they were written, are a replica now: their digests are known."""
@@ -130,9 +136,9 @@ class World:
         """The scan belongs to the area that its files were moved to."""
         self._set(replace(self.scans[scan_id], area=files.tier, root=files.location))
 
-    def removable(self, area: str, form: Form) -> Iterator[KnownScan]:
-        """Scans of an area with a good original of that form in it, oldest acquisition first."""
-        scans = (self.scans[scan_id] for _, scan_id in self._removable[area, form])
+    def removable(self, area: str, kind: ProductKind, form: Form) -> Iterator[KnownScan]:
+        """Scans of an area with a good copy of a product of that form in it, oldest acquisition first."""
+        scans = (self.scans[scan_id] for _, scan_id in self._removable[area, kind, form])
         return (scan for scan in scans if scan.area == area)
 
     def recount(self) -> Counter[str]:
@@ -149,18 +155,17 @@ class World:
         self.touched[scan.area] = None
 
     def _list(self, scan: KnownScan, replica: Replica) -> None:
-        if replica.tier in self.areas and replica.state in _GOOD and replica.product is ProductKind.ORIGINAL:
-            listed, key = self._removable[replica.tier, replica.form], _age_key(scan)
+        if replica.tier in self.areas and replica.state in _GOOD:
+            listed, key = self._removable[replica.tier, replica.product, replica.form], _age_key(scan)
             at = bisect_left(listed, key)
             if listed[at : at + 1] != [key]:
                 insort(listed, key)
 
     def _unlist(self, scan: KnownScan, replica: Replica) -> None:
-        if replica.product is ProductKind.ORIGINAL:
-            listed, key = self._removable[replica.tier, replica.form], _age_key(scan)
-            at = bisect_left(listed, key)
-            if listed[at : at + 1] == [key]:
-                del listed[at]
+        listed, key = self._removable[replica.tier, replica.product, replica.form], _age_key(scan)
+        at = bisect_left(listed, key)
+        if listed[at : at + 1] == [key]:
+            del listed[at]
 
 
 def open_permit(scan: KnownScan, replica: str) -> Permit | None:

@@ -11,10 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from tomovault.core.known import KnownScan
-from tomovault.core.replica import ProductKind
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Rule
-from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of
+from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of, removable_kinds
 from tomovault.policy.room import Braked, within_brakes
 from tomovault.policy.warning import Hold, why_unwarned
 from tomovault.vault.room import files_of, is_here, on_their_way, why_it_stays_here
@@ -41,8 +40,8 @@ def choose_by_evidence(vault: Vault, scan: KnownScan, facts: AreaFacts, now: dat
     chosen, policy = Chosen(), vault.policy_of(facts.name)
     if not any(rule.by_evidence for rule in policy.rules):
         return chosen
-    here = [r for r in scan.replicas_of(ProductKind.ORIGINAL) if is_here(r, facts)]
-    found = [(r, prune_rule_of(scan, r.form, policy, facts, now, by_evidence=True)) for r in here]
+    here = [r for kind in removable_kinds(policy) for r in scan.replicas_of(kind) if is_here(r, facts)]
+    found = [(r, prune_rule_of(scan, r.form, policy, facts, now, kind=r.product, by_evidence=True)) for r in here]
     if not any(rule for _, rule in found):
         return chosen
     view = vault.view(scan, facts, now, warnings=False)  # of those each rule has its own

@@ -13,7 +13,7 @@ from tomovault.catalog.owner_warnings import ask_warnings
 from tomovault.core.errors import Refused
 from tomovault.core.known import KnownScan, Pin, RemovalPhase
 from tomovault.core.notice import Topic
-from tomovault.core.replica import ProductKind, Replica
+from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Rule
 from tomovault.policy.warning import days_of, why_unwarned
@@ -93,10 +93,16 @@ def _entry(one: Leaving) -> dict[str, Any]:
         "id": one.scan.id,
         "name": one.scan.name,
         "path": one.replica.location,
-        "form": "its original files" if one.replica.form.value == "files" else "its package",
+        "form": _what(one.replica),
         "bytes": one.replica.bytes,
         "copies": ", ".join(dict.fromkeys(f"{r.form} on {r.tier}" for r in stay)),
     }
+
+
+def _what(replica: Replica) -> str:
+    if replica.product is not ProductKind.ORIGINAL:
+        return f"its {replica.product}"
+    return "its original files" if replica.form is Form.FILES else "its package"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from tomovault.catalog.suspects import Suspect, list_suspects
 from tomovault.catalog.work import places_of
 from tomovault.core.errors import UserError
-from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing, replaced
+from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing, let_go, replaced
 from tomovault.core.life import Stage, Standing, Status, step_of
 from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
 from tomovault.core.transfer import Transfer
@@ -29,6 +29,9 @@ from tomovault.vault.vault import Vault, View
 
 #: What a rule makes due for one scan; what goes is chosen for a whole area.
 _DUE_BY_A_RULE = STAGE_OF.keys() - {"prune"}
+
+#: What can go and still count as done, since it can be made again.
+_MADE_AT = {Stage.PREVIEWED: ProductKind.PREVIEW, Stage.RECONSTRUCTED: ProductKind.VOLUME}
 
 #: So many suspect copies are told at a time.
 _SUSPECTS = 50
@@ -231,6 +234,13 @@ def _with_its_job(view: View, stage: Stage) -> Standing:
     held for the reason that it gave, until a new fact.
     """
     standing, action = view.standings[stage], step_of(stage).action
+    if (
+        standing.status is Status.DONE
+        and stage in _MADE_AT
+        and (gone := let_go(view.scan, _MADE_AT[stage])) is not None
+    ):
+        told = f"its {_MADE_AT[stage]} went on {gone.granted_at:%Y-%m-%d} by {gone.rule}; it can be made again"
+        return Standing(Status.DONE, told)
     jobs = [j for j in view.scan.jobs if j.action == action]
     if standing.status is not Status.DUE or not jobs:
         return standing

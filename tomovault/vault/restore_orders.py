@@ -11,7 +11,7 @@ from typing import Any
 from tomovault.catalog.foreign_volumes import VOLUME_FORMATS
 from tomovault.catalog.manifests import entry_path, legible_files
 from tomovault.core.errors import Refused, UserError
-from tomovault.core.known import Product
+from tomovault.core.known import Product, RemovalPhase, let_go, run_of
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.wire import to_plain
 from tomovault.vault.places import find_absence
@@ -121,6 +121,15 @@ def _there(request: Request, good: list[Replica]) -> list[Replica]:
 def _no_copy(request: Request, kind: ProductKind) -> UserError:
     """Why nothing can be given back, and where its files stand, if they do."""
     scan, only = request.scan, request.wish.get("from")
+    if (permit := let_go(scan, kind)) is not None and (product := scan.product(kind)) is not None:
+        if permit.phase is not RemovalPhase.GONE:
+            return UserError(f"the {kind} of {scan.name} is in quarantine", hint=f"tomovault prune undo {scan.id}")
+        run = run_of(scan, product.digest)
+        return UserError(
+            f"the {kind} of {scan.name} was removed by {permit.rule}, since it can be made again",
+            hint=f"its package (tomovault restore {scan.id} --to DIR) and the parameters of run {run}, which are in"
+            f" `tomovault scan show {scan.id}`, give it once more",
+        )
     where = f" on {only}" if only else ""
     standing = (ReplicaState.PRESENT, ReplicaState.VERIFIED)
     files = [r for r in scan.replicas_of(kind, Form.FILES) if r.state in standing and only in (None, r.tier)]

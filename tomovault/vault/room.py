@@ -19,7 +19,14 @@ from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.policy.area_facts import AreaFacts, bytes_to_free
 from tomovault.policy.document import Rule
 from tomovault.policy.due import next_look
-from tomovault.policy.removing import PruneChoice, choice_of, choose_for_watermark, prune_rule_of, turns_of
+from tomovault.policy.removing import (
+    PruneChoice,
+    choice_of,
+    choose_for_watermark,
+    prune_rule_of,
+    removable_kinds,
+    turns_of,
+)
 from tomovault.policy.room import Going, Waiting, unversioned, why_it_stays, within_brakes
 from tomovault.policy.warning import Hold, why_unwarned
 from tomovault.vault.removals import failed_before
@@ -139,35 +146,37 @@ class _Search:
     holds: dict[str, Hold] = field(default_factory=dict)
     _of_scan: defaultdict[str, list[PruneChoice]] = field(default_factory=lambda: defaultdict(list))
     _looked_at: set[str] = field(default_factory=set)
-    _through: set[Form] = field(default_factory=set)
+    _through: set[tuple[ProductKind, Form]] = field(default_factory=set)
 
     def steps(self, reading: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
         """The search goes on by some scans, in a transaction of their own, before each pause."""
         enough = self.wanted
-        for rank, rule, form in turns_of(self.vault.policy_of(self.facts.name)):
-            enough -= yield from self._pass(reading, form, enough, rank, largest_first=rule.settings.first == "largest")
+        for rank, rule, kind, form in turns_of(self.vault.policy_of(self.facts.name)):
+            largest_first = rule.settings.first == "largest"
+            enough -= yield from self._pass(reading, kind, form, enough, rank, largest_first=largest_first)
             if enough <= 0:
                 return
         for form in Form:  # what no rule lets go stays, and is told
-            yield from self._pass(reading, form, enough)
+            yield from self._pass(reading, ProductKind.ORIGINAL, form, enough)
 
     def _pass(
         self,
         reading: Callable[[], AbstractContextManager[Any]],
+        kind: ProductKind,
         form: Form,
         enough: int,
         rank: int = -1,
         *,
         largest_first: bool = False,
     ) -> Generator[None, None, int]:
-        """Scans with that form were looked at until the rule of that rank lets enough of it go; returns how much that
-        is. No scan that was not looked at comes before what was found, since rules that are asked earlier had a pass
-        over all scans with the form, if they name it.
+        """Scans with a product in that form were looked at until the rule of that rank lets enough of it go; returns
+        how much that is. No scan that was not looked at comes before what was found, since rules that are asked earlier
+        had a pass over all scans with the form, if they name it.
         """
-        if form in self._through:
+        if (kind, form) in self._through:
             return sum(c.bytes for c in self.choices if (c.rank, c.form) == (rank, form))
         with reading() as tx:
-            ids = list_removable(tx, self.facts.name, form, largest_first=largest_first)
+            ids = list_removable(tx, self.facts.name, form, kind=kind, largest_first=largest_first)
         found = 0
         for start in range(0, len(ids), _AT_ONCE):
             if found >= enough:
@@ -181,7 +190,7 @@ class _Search:
             there = (choice for scan_id in batch for choice in self._of_scan.get(scan_id, ()))
             found += sum(c.bytes for c in there if (c.rank, c.form) == (rank, form))
             yield
-        self._through.add(form)
+        self._through.add((kind, form))
         return found
 
     def _known(self, tx: Any, ids: Sequence[str]) -> list[KnownScan]:
@@ -209,26 +218,27 @@ class _Search:
     def _choose_from(self, scan: KnownScan) -> None:
         vault, facts, now = self.vault, self.facts, self.now
         view = vault.view(scan, facts, now, warnings=False)
-        for replica in scan.replicas_of(ProductKind.ORIGINAL):
+        policy = vault.policy_of(facts.name)
+        for replica in (r for kind in removable_kinds(policy) for r in scan.replicas_of(kind)):
             if not is_here(replica, facts) or replica.id in self.without:
                 continue
-            rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
+            rule = prune_rule_of(scan, replica.form, policy, facts, now, kind=replica.product)
             reason = why_it_stays_here(vault, view, replica, rule, facts, now)
             if reason or rule is None:
-                until = next_look(scan, vault.policy_of(facts.name), facts, now)
+                until = next_look(scan, policy, facts, now)
                 self.stays[replica.id] = Stays(scan.name, reason, replica.bytes, until)
                 continue
             self.rules[replica.id] = (rule, files_of(scan, replica), scan.name)
             if (hold := why_unwarned(scan, replica.id, rule, facts, now)) is not None:
                 self.holds[replica.id] = hold
                 self.stays[replica.id] = Stays(scan.name, hold.reason, replica.bytes, hold.until)
-            choice = choice_of(scan, replica, rule, vault.policy_of(facts.name))
+            choice = choice_of(scan, replica, rule, policy)
             self.choices.append(choice)
             self._of_scan[scan.id].append(choice)
 
 
 def files_of(scan: KnownScan, replica: Replica) -> int:
-    """How many files go with a replica of the original."""
+    """How many files go with a replica."""
     product = scan.product(ProductKind.ORIGINAL)
     return product.files if product is not None and replica.form is Form.FILES else 1
 
@@ -244,7 +254,7 @@ def why_not_now(vault: Vault, scan: KnownScan, going: Going, facts: AreaFacts, n
     replica = next((r for r in scan.replicas if r.id == going.choice.replica and is_here(r, facts)), None)
     if replica is None:
         return "not as it was a moment ago"
-    rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now)
+    rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now, kind=replica.product)
     if rule != going.rule:
         return f"no longer by the rule {going.rule.name}"
     view = vault.view(scan, facts, now, warnings=False)  # those are asked for where the permit is granted
