@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -182,3 +183,31 @@ def test_a_prune_that_asks_for_usage_but_holds_in_an_empty_area_is_told_that_it_
 )
 def test_a_prune_by_evidence_and_one_for_room_are_both_sound(when):
     assert told(f"{{name: old, do: prune, when: {when}}}") == []
+
+
+@pytest.mark.parametrize(
+    ("collections", "to", "told_of_it"),
+    [
+        (None, "home:/in", "no `globus` section"),
+        ((), "home:/in", "no collection 'home'"),
+        (("house",), "hous:/in", "did you mean 'house'?"),
+    ],
+)
+def test_an_address_that_the_site_does_not_know_is_an_error_in_its_place(collections, to, told_of_it):
+    rule = f"{{name: a, do: export, with: {{to: '{to}'}}}}"
+    ((at, text, is_error),) = told(rule, places=replace(SITE, collections=collections))
+    assert (at.partition(":")[0], is_error) == ("4", True)
+    assert told_of_it in text
+
+
+@pytest.mark.parametrize("to", ["house:/in", "31CE9BA0-176d-45a5-add3-f37d233ba47d:/in"])
+def test_an_address_that_the_site_knows_is_right(to):
+    rule = f"{{name: a, do: export, with: {{to: '{to}'}}}}"
+    assert told(rule, places=replace(SITE, collections=("house",))) == []
+
+
+def test_a_second_export_decides_too_unless_it_is_the_same():
+    first, other = (f"{{name: {name}, do: export, with: {{to: 'a:/{name}'}}}}" for name in "xy")
+    assert told(first, other) == []
+    ((_, text, _),) = told(first, first.replace("name: x", "name: z"))
+    assert "never decides anything" in text

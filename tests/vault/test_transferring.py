@@ -14,11 +14,12 @@ from tomovault.core.replica import Form, ProductKind
 from tomovault.core.transfer import Receipt, TransferFailed, TransferPlanned, TransferReceived, TransferSubmitted
 from tomovault.testing.globus_sim import GlobusSim, collection_id
 from tomovault.vault.checking import run_doctor
+from tomovault.vault.destinations import parse_destination
 from tomovault.vault.orders import build_order
 from tomovault.vault.requests import Moot, Request
 from tomovault.vault.site_file import parse_site
 from tomovault.vault.site_settings import GlobusSettings
-from tomovault.vault.transfer_orders import parse_destination, source_path
+from tomovault.vault.transfer_orders import source_path
 from tomovault.vault.transferring import ask_transfer, words_of
 from tomovault.vault.workbench import open_transfers
 
@@ -258,13 +259,6 @@ def test_a_service_is_opened_only_with_something_to_prove_who_we_are(town, port)
     with pytest.raises(UserError, match="who we are") as told:
         open_transfers(town.vault.site)
     assert "globus-token" in told.value.hint
-
-
-def test_a_rule_alone_sends_nothing_and_says_so(town, port):
-    town.policy(("rules:\n", "rules:\n  - {name: send, when: complete, do: export, with: {to: 'home:/in'}}\n"))
-    standing = view(town, port).standings[Stage.EXPORTED]
-    assert standing.status is Status.WAITING
-    assert "tomovault transfer" in standing.reason
 
 
 def test_what_a_rule_forbids_is_refused_and_what_is_under_way_is_seen_through(town, port):

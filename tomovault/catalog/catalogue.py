@@ -210,6 +210,9 @@ class Catalogue:
 
     add_transfer = staticmethod(transfers.add_transfer)
     read_transfer = staticmethod(transfers.read_transfer)
+    first_namesake_sent = staticmethod(transfers.first_namesake_sent)
+    exports_under_way = staticmethod(transfers.exports_under_way)
+    why_exports_fail = staticmethod(transfers.why_exports_fail)
 
     usage = staticmethod(roll_up.usage)
     recount = staticmethod(roll_up.recount)

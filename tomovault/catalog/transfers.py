@@ -1,4 +1,4 @@
-"""Transfers that people asked for: the id of each submission is here before it is used, the receipt once it is in."""
+"""Transfers asked for by people and rules: the id of a submission is here before it is used, the receipt once in."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.scans import require_scan, touch, transfer_of
 from tomovault.catalog.transaction import Tx, new_id
 from tomovault.core.errors import Refused, UserError
+from tomovault.core.known import JobStatus
 from tomovault.core.record import TransferRecord
 from tomovault.core.replica import ProductKind
 from tomovault.core.transfer import (
@@ -31,7 +32,9 @@ _ACTOR = "tomovault"
 def add_transfer(
     tx: Tx, scan_id: str, kind: ProductKind, digest: str, *, collection: str, path: str, by: str, now: datetime
 ) -> str:
-    """A person asked for a product to be sent to a folder of a collection; returns the transfer's id."""
+    """A person, or a rule, which is cited, asked for a product to be sent to a folder of a collection; returns the id
+    of the transfer.
+    """
     require_scan(tx, scan_id)
     transfer_id = new_id("t")
     to = {"collection": collection, "path": path}
@@ -57,6 +60,41 @@ def add_transfer(
 def read_transfer(tx: Tx, transfer_id: str) -> Transfer:
     """One transfer. Raises UserError where there is none."""
     return transfer_of(_row(tx, transfer_id, lock=False))
+
+
+def first_namesake_sent(tx: Tx, name: str, collection: str, path: str) -> str | None:
+    """Of the scans of that name the one that was first asked to be sent to a folder of a collection."""
+    transfer, scan = tables.transfer, tables.scan
+    query = (
+        select(transfer.c.scan_id)
+        .join(scan, scan.c.id == transfer.c.scan_id)
+        .where(scan.c.name == name, transfer.c.collection == collection, transfer.c.path == path)
+        .order_by(transfer.c.asked_at, transfer.c.id)
+        .limit(1)
+    )
+    first: str | None = tx.value(query)
+    return first
+
+
+def exports_under_way(tx: Tx) -> int:
+    """How many exports are queued or being done, whoever asked for them."""
+    job = tables.job
+    query = select(func.count()).select_from(job).where(job.c.action == "export", tables.IS_UNFINISHED)
+    return int(tx.value(query))
+
+
+def why_exports_fail(tx: Tx, in_a_row: int) -> str:
+    """The error of the newest export where the last ones, so many, have all failed; else ''."""
+    job = tables.job
+    exports = select(job.c.error, job.c.queued_at).where(job.c.action == "export")
+    failed = exports.where(job.c.status == JobStatus.FAILED.value).order_by(job.c.queued_at.desc(), job.c.id)
+    rows = tx.rows(failed.limit(in_a_row))
+    if len(rows) < in_a_row:
+        return ""
+    done = exports.where(job.c.status == JobStatus.SUCCEEDED.value, job.c.queued_at >= rows[-1].queued_at)
+    if tx.first(done.where(job.c.error == "").limit(1)) is not None:
+        return ""
+    return rows[0].error or "no reason was told"
 
 
 def record_transfer(tx: Tx, record: TransferRecord, now: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -309,15 +309,18 @@ def replaced(scan: KnownScan, facts: Facts) -> frozenset[str]:
 
 
 def export_standing(scan: KnownScan, kind: ProductKind) -> Standing | None:
-    """Where the export of a product stands; None where nobody asked for it.
+    """Where the export of a product stands, wherever it was sent; None where nobody asked for it."""
+    asked = [t for t in scan.transfers if t.product is kind]
+    return transfers_standing(scan, asked) if asked else None
+
+
+def transfers_standing(scan: KnownScan, asked: Sequence[Transfer]) -> Standing:
+    """Where some transfers of a scan stand together; there is one at least.
 
     Done: a receipt is in, and nothing is under way. Held: the last transfer failed, or its job gave up.
     """
-    asked = [t for t in scan.transfers if t.product is kind]
-    if not asked:
-        return None
     last = asked[-1]
-    jobs = [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == last.id]
+    jobs = jobs_of_transfer(scan, last)
     at_work = bool(jobs) and jobs[-1].status in (JobStatus.TODO, JobStatus.DOING)
     where = f"to {last.collection}:{last.path}, asked by {last.asked_by}"
     if not last.state.over and at_work:
@@ -329,6 +332,11 @@ def export_standing(scan: KnownScan, kind: ProductKind) -> Standing | None:
         return Standing(Status.WAITING, f"transfer {last.id} {where}, failed and is tried again: {last.error}")
     why = last.error or (jobs[-1].error if jobs else "") or "its job is gone"
     return Standing(Status.HELD, f"transfer {last.id} {where}, failed: {why}")
+
+
+def jobs_of_transfer(scan: KnownScan, transfer: Transfer) -> list[Job]:
+    """The jobs that carry a transfer out, the newest last."""
+    return [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == transfer.id]
 
 
 def _exported(scan: KnownScan) -> bool:

@@ -52,7 +52,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A transfer that a person asked for. `collection` and `path` are its destination."""
+    """A transfer that a person, or a rule, which is cited, asked for. `collection` and `path` are its destination."""
 
     id: str
     product: ProductKind

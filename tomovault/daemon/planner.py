@@ -15,6 +15,7 @@ from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
 from tomovault.daemon.evidence import EvidencePruner
+from tomovault.daemon.exporter import Exporter
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.due import next_look
 from tomovault.vault.following import follow_files
@@ -24,7 +25,7 @@ from tomovault.vault.vault import Vault, View
 
 log = structlog.get_logger(__name__)
 
-#: Steps that the watermark decides for a whole area, or that are asked for by a person.
+#: Steps that the watermark decides for a whole area, that are asked for by a person, or few at a time.
 _NOT_BY_SCAN = frozenset({Stage.PRUNED, Stage.COMPLETE, Stage.ACCEPTED, Stage.EXPORTED})
 
 #: What is made from a package, by the step that makes it.
@@ -52,12 +53,13 @@ class Alarm:
 
 
 class Planner:
-    """Queues what is due. Holds no state but the alarms of the last look at each scan."""
+    """Queues what is due. Holds no state but the alarms of the last look at each scan, and who waits to be sent."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self.alarms: dict[str, Alarm] = {}
         self._evidence = EvidencePruner(vault)
+        self._exporter = Exporter(vault)
         self._braked = ""
         self._resting: frozenset[str] = frozenset()
 
@@ -76,6 +78,7 @@ class Planner:
             if not catalogue.list_due(tx, now, 1, skip_areas=self._resting):
                 return 0
         with catalogue.writing() as tx:
+            self._exporter.wake(tx, now)
             due = catalogue.list_due(tx, now, limit, skip_areas=self._resting)
             areas: dict[str, AreaFacts] = {}
             self._evidence.begin_turn()
@@ -132,10 +135,19 @@ class Planner:
                 self._second_look(tx, scan, permit, now)
             else:
                 self.alarms.pop(f"permit {permit.id}", None)
-        dates = [self._next_look(scan, area, now)]
+        dates = [self._exporter.ask(tx, view, now), self._next_look(scan, area, now)]
         if not begun:  # what was queued may need what would go; the scan is planned again when it is over
             dates.append(self._evidence.let_go(tx, scan, area, self._why_braked(scan), now))
         self._vault.catalogue.set_next_due(tx, scan.id, min((d for d in dates if d is not None), default=None))
+        self._tell_of_exports()
+
+    def _tell_of_exports(self) -> None:
+        problems = self._exporter.problems
+        for area in self._vault.site.areas:
+            if area in problems:
+                self.alarms[f"export {area}"] = Alarm(area, problems[area])
+            else:
+                self.alarms.pop(f"export {area}", None)
 
     def _why_braked(self, scan: KnownScan) -> str:
         resting = f"nothing is removed in area {scan.area} now" if scan.area in self._resting else ""

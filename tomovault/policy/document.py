@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
-from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tomovault.core.life import Stage
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, TierClass
+from tomovault.policy.address import problem_of_address, problem_of_folder
 from tomovault.policy.calendar import parse_moment, show_moment
 from tomovault.policy.expression import Expression, WrongExpression, read_expression
 from tomovault.policy.quantity import show_found
@@ -44,7 +44,7 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "reconstruct": frozenset({"preset"}),
     "accept": frozenset({"preset"}),
     "reduce": frozenset({"preset"}),
-    "export": frozenset({"to"}),
+    "export": frozenset({"to", "product"}),
     "prune": frozenset({"product", "forms", "first", "copies", "verified_within", "warn", "unwarned_above"}),
     "verify": frozenset({"tiers", "verified_within"}),
     "forbid": frozenset({"actions"}),
@@ -58,9 +58,6 @@ NEEDED_BY: Mapping[str, frozenset[str]] = {
 }
 
 Moment = Annotated[datetime, BeforeValidator(parse_moment)]
-
-#: What the `path` of a `replicate` rule may name.
-PATH_FIELDS = frozenset({"proposal", "sample", "owner", "beamline", "format", "area"})
 
 #: No copy is queued for a re-read more often than this.
 _LEAST_BETWEEN_READS = timedelta(days=1)
@@ -91,6 +88,8 @@ class Settings(Strict):
     to: str | None = None
     form: Form = Form.PACKAGE
     path: str | None = None
+    #: What an export sends.
+    product: ProductKind = ProductKind.ORIGINAL
     #: How long before a removal the owner is told of it; None as the site says.
     warn: Duration | None = None
     #: In an area as full as that, what is to go does not wait for its warning.
@@ -167,6 +166,8 @@ class Rule(Strict):
             found.append(Fault("name at least one of files, package", ("with", "forms")))
         if self.do == "replicate" and not given - legal:
             found.extend(_problems_of_copy(self.settings))
+        if self.do == "export" and self.settings.to and (problem := problem_of_address(self.settings.to)):
+            found.append(Fault(problem, ("with", "to")))
         if found:
             raise faults(found)
         return self
@@ -217,27 +218,14 @@ def _problems_of_copy(settings: Settings) -> Iterator[Fault]:
     for key in ("to", "path"):
         if not as_files and getattr(settings, key) is not None:
             yield Fault(f"{key!r} is for 'form: files'", ("with", key), at_key=True)
-    if settings.path is not None and (problem := _problem_of_path(settings.path)):
+    if settings.path is not None and (problem := problem_of_folder(settings.path)):
         yield Fault(problem, ("with", "path"))
-
-
-def _problem_of_path(path: str) -> str:
-    if any(part in ("", ".", "..") or part.startswith(".tomovault") for part in path.split("/")):
-        return "a path below the area, such as {proposal}/{sample}"
-    try:
-        fields = [(name, more, how) for _, name, more, how in Formatter().parse(path) if name is not None]
-    except ValueError:
-        return f"{path!r} has a brace that is never closed"
-    for name, more, how in fields:
-        if name not in PATH_FIELDS or more or how:
-            return f"{{{name}}} is not known{nearest(name, PATH_FIELDS)}"
-    return ""
 
 
 class Policy(Strict):
     """A file of rules. Where several rules want the same action of a scan, the one with the lowest `order`,
     then the first in the file, gives its settings; of `copies` and `tiers` the most that is asked counts, and of
-    rules that copy files to one area the first says where.
+    rules that copy files to one area the first says where. Everything that rules export is sent.
     """
 
     name: Word

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from tomovault.core.known import KnownScan
-from tomovault.core.replica import LEAST_COPIES, Form
+from tomovault.core.replica import LEAST_COPIES, Form, ProductKind
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.calendar import show_moment
 from tomovault.policy.document import STAGE_OF, Policy, Recency, Rule
@@ -39,6 +39,15 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Export:
+    """A product of a scan is wanted at an address, whose placeholders are not filled yet, as the match says."""
+
+    product: ProductKind
+    to: str
+    match: Match
+
+
+@dataclass(frozen=True)
 class Asks:
     """The settings that the rules ask for, joined over the rules that hold for one scan."""
 
@@ -46,6 +55,7 @@ class Asks:
     archive_tiers: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
+    exports: tuple[Export, ...] = ()
     presets: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Rule] = field(default_factory=dict)
     recency: Recency = field(default_factory=Recency)
@@ -76,6 +86,7 @@ def asks_of(
         archive_tiers=_joined(m.rule.settings.tiers for m in archive),
         tiers=_joined(m.rule.settings.tiers for m in wanted_of(matches, "replicate")),
         moves=_moves(wanted_of(matches, "replicate")),
+        exports=_exports(wanted_of(matches, "export")),
         presets={do: m.rule.settings.preset for do, m in chosen.items() if m.rule.settings.preset},
         rules={do: m.rule for do, m in chosen.items()},
         recency=policy.recency,
@@ -130,6 +141,15 @@ def _moves(matches: Iterable[Match]) -> tuple[Move, ...]:
         settings = match.rule.settings
         if settings.form is Form.FILES and settings.to is not None:
             chosen.setdefault(settings.to, Move(settings.to, settings.path, match.rule))
+    return tuple(chosen.values())
+
+
+def _exports(matches: Iterable[Match]) -> tuple[Export, ...]:
+    """One for each product and address; a rule that holds comes before one that may hold later."""
+    chosen: dict[tuple[ProductKind, str], Export] = {}
+    for match in sorted(matches, key=lambda m: not m.verdict.value):
+        product, to = match.rule.settings.product, match.rule.settings.to or ""
+        chosen.setdefault((product, to), Export(product, to, match))
     return tuple(chosen.values())
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tomovault.core.replica import TierClass
+from tomovault.policy.address import is_collection_id
 from tomovault.policy.calendar import show_moment
 from tomovault.policy.document import STAGE_OF, Policy, Rule
 from tomovault.policy.expression import Always, And, Compare, Expression, Leaf, Listed, Not, Or, Replicas
@@ -23,7 +24,7 @@ from tomovault.policy.reading import leaves
 from tomovault.policy.yaml_text import Fault, nearest
 
 #: Of rules with these actions the first that holds decides alone.
-_DECIDED_BY_FIRST = frozenset({"pack", "preview", "reconstruct", "accept", "reduce", "export"})
+_DECIDED_BY_FIRST = frozenset({"pack", "preview", "reconstruct", "accept", "reduce"})
 
 _AGE_WITHOUT_UNIT = re.compile(r"(\d[\d.]*)$")
 
@@ -39,6 +40,8 @@ class Places:
     used_by: Collection[str]
     tiers: Collection[str]
     beamlines: Collection[str] = ()
+    #: Names of collections; None where the site sends nothing anywhere.
+    collections: Collection[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,18 @@ def _unknown_places(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
     if rule.do == "replicate" and settings.to is not None and settings.to not in places.areas:
         told = f"the site has no area {settings.to!r}{nearest(settings.to, places.areas)}"
         yield Finding(Fault(told, (*here, "to")), True)
+    if rule.do == "export" and (told := _unknown_collection(settings.to or "", places.collections)):
+        yield Finding(Fault(told, (*here, "to")), True)
+
+
+def _unknown_collection(address: str, known: Collection[str] | None) -> str:
+    """Why nothing could be sent to an address from the site; '' where it could."""
+    named = address.partition(":")[0]
+    if known is None:
+        return "the site has no `globus` section in tomovault.yaml, so nothing can be sent"
+    if named in known or is_collection_id(named):
+        return ""
+    return f"the site names no collection {named!r} under `globus: names:`, and it is no UUID{nearest(named, known)}"
 
 
 def _in_sentence(at: int, rule: Rule, leaf: Leaf, told: str, word: str = "") -> Fault:

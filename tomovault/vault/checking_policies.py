@@ -43,6 +43,7 @@ def places_of(site: Site, policy: str) -> Places:
         tiers=tuple(site.tiers),
         # A scan of an area without one has the beamline that its metadata say.
         beamlines=beamlines if len(beamlines) == len(site.areas) else (),
+        collections=tuple(site.globus.names) if site.globus is not None else None,
     )
 
 

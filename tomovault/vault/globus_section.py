@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from tomovault.policy.quantity import show_found
-from tomovault.policy.yaml_text import Duration, Strict, Word
+from tomovault.policy.yaml_text import Duration, Strict, Whole, Word
 from tomovault.vault.site_settings import GlobusSettings
 
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
@@ -78,6 +78,7 @@ class GlobusSection(Strict):
     token: FileText = "globus-token"
     client: FileText = "globus-client"
     deadline: Annotated[Duration, AfterValidator(_after_now)] = timedelta(days=2)
+    at_once: Whole = Field(default=4, ge=1, le=100)
 
     def settings(self, folder: Path) -> GlobusSettings:
         """The settings, with the files of credentials below the site's folder where they are named without one."""
@@ -89,4 +90,5 @@ class GlobusSection(Strict):
             token_file=os.path.normpath(folder / self.token),
             client_file=os.path.normpath(folder / self.client),
             deadline_s=self.deadline.total_seconds(),
+            at_once=self.at_once,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from string import Formatter
 from typing import Any
 
 from tomovault.core.errors import NoRoomYet, Refused, UserError
 from tomovault.core.known import JobStatus
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState
 from tomovault.core.wire import to_plain
+from tomovault.policy.address import fill, one_part, unknown_fields
 from tomovault.policy.matching import Move
 from tomovault.tiers.arrival import ARRIVING
 from tomovault.tiers.ground import OWN_FOLDER
@@ -94,23 +94,13 @@ def folder_of(request: Request, move: Move, area: Area) -> str:
     root = _data_folder(request)
     if move.path is None:
         below = _below(root, str(request.vault.area(scan.area).path))
-        return os.path.join(str(area.path), below or _one_part(scan.name))
-    values = {
-        "proposal": scan.proposal,
-        "sample": scan.sample,
-        "owner": scan.owner,
-        "beamline": scan.beamline,
-        "format": scan.format,
-        "area": scan.area,
-    }
-    wanted = {field for _, field, _, _ in Formatter().parse(move.path) if field is not None}
-    unknown = sorted(field for field in wanted if not values[field])
-    if unknown:
+        return os.path.join(str(area.path), below or one_part(scan.name))
+    if unknown := unknown_fields(move.path, scan):
         raise UserError(
             f"the {unknown[0]} of {scan.name} is not known, and {move.path!r} needs it",
             hint="give its area a `template`, or let the rule name a path without it",
         )
-    path = move.path.format(**{field: _one_part(values[field] or "") for field in wanted})
+    path = fill(move.path, scan)
     return os.path.join(str(area.path), path, os.path.basename(root.rstrip("/")))
 
 
@@ -126,12 +116,6 @@ def _below(path: str, folder: str) -> str:
     """The path relative to the folder; '' for the folder itself and for what is outside of it."""
     below = os.path.relpath(path, folder)
     return "" if below == "." or below.startswith("..") else below
-
-
-def _one_part(value: str) -> str:
-    """A name from metadata as one part of a path, that is no hidden folder and leads nowhere else."""
-    part = value.replace("/", "_").replace("\0", "_").strip()
-    return f"_{part[1:]}" if part.startswith(".") else part
 
 
 def _stale(request: Request, area: Area) -> list[str]:

@@ -438,8 +438,11 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
         for view in _views(vault, scans, {area: facts}, now):
             for stage, standing in view.standings.items():
                 cited = view.wants.by.get(stage, "")
-                if standing.status is Status.DUE and cited in rules and stage is not Stage.PRUNED:
+                if standing.status is Status.DUE and cited in rules and stage not in (Stage.PRUNED, Stage.EXPORTED):
                     rules[cited]["scans"].append(view.scan.id)
+            for export in view.due_exports:
+                if export.rule in rules and view.scan.id not in rules[export.rule]["scans"]:
+                    rules[export.rule]["scans"].append(view.scan.id)
         _preview_removals(vault, tx, facts, conf.prune, rules, now)
     return {"at": _time(now), "rules": list(rules.values())}
 

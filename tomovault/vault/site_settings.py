@@ -167,6 +167,7 @@ class GlobusSettings:
     there; `names` are other collections by the names that people may use for them.
 
     `service` is the URL of another Transfer service than Globus itself. Of the two files of credentials one is there.
+    No rule adds to `at_once` transfers that are under way.
     """
 
     collection: str
@@ -176,6 +177,7 @@ class GlobusSettings:
     token_file: str
     client_file: str
     deadline_s: float
+    at_once: int = 4
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,6 +20,9 @@ from tomovault.vault.site_settings import GlobusSettings
 from tomovault.vault.stems import stem_of
 from tomovault.vault.vault import Vault
 
+#: The key of a wish by which a rule asked, and no person.
+BY_RULE = "by_rule"
+
 #: Of a label Globus takes so many characters, and of these only.
 _LABEL_LENGTH, _NOT_IN_A_LABEL = 128, re.compile(r"[^A-Za-z0-9 _.,-]")
 
@@ -33,25 +35,6 @@ def globus_of(vault: Vault) -> GlobusSettings:
             hint="add `globus: {collection: UUID, paths: {/local/folder: /path/in/the/collection}}` to tomovault.yaml",
         )
     return vault.site.globus
-
-
-def parse_destination(text: str, globus: GlobusSettings) -> tuple[str, str]:
-    """(collection, folder) of COLLECTION:/PATH, the collection by its UUID or its name in the site's file."""
-    named, colon, path = text.partition(":")
-    if not colon or not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        raise UserError(
-            f"{text!r} is no destination", hint="write COLLECTION:/PATH, where PATH begins at the collection's root"
-        )
-    folder = str(PurePosixPath("/" + path.lstrip("/")))
-    if named in globus.names:
-        return globus.names[named], folder
-    try:
-        return str(uuid.UUID(named)), folder
-    except ValueError:
-        known = f"; this site names {', '.join(sorted(globus.names))}" if globus.names else ""
-        raise UserError(
-            f"{named!r} is neither the UUID of a collection nor a name of one", hint=f"see `globus.names`{known}"
-        ) from None
 
 
 def source_path(location: str, globus: GlobusSettings) -> str:
@@ -81,12 +64,12 @@ def order_export(request: Request) -> dict[str, Any]:
         raise Moot("its receipt is in")
     under_way = transfer is not None and transfer.state in (TransferState.PLANNED, TransferState.SUBMITTED)
     if not under_way:
-        _require_allowed(request)
+        _require_wanted(request)
     package = package_to_send(vault, scan, kind)
     if not under_way:
         require_place(vault, request.tx, package.tier)
     label = f"tomovault {scan.name} {kind}"
-    folder = PurePosixPath(str(wish["path"]), stem_of(scan, vault, request.tx))
+    folder = PurePosixPath(str(wish["path"]), _folder_name(request))
     if not str(folder).isprintable():
         raise UserError(f"{str(folder)!r} has characters that cannot be named to Globus")
     return {
@@ -116,12 +99,29 @@ def order_export(request: Request) -> dict[str, Any]:
     }
 
 
-def _require_allowed(request: Request) -> None:
-    """Raises Refused where a rule forbids that anything of the scan is sent. What is under way is seen through."""
-    vault, scan = request.vault, request.scan
+def _require_wanted(request: Request) -> None:
+    """Raises Refused where a rule forbids that anything of the scan is sent, and Moot where that, or something else,
+    ended the want of the rule which asked. What is under way is seen through.
+    """
+    vault, scan, wish = request.vault, request.scan, request.wish
     area = vault.area_facts(request.tx, scan.area, request.now)
-    if reason := forbidden(scan, vault.policy_of(scan.area), area, request.now).get(Stage.EXPORTED):
-        raise Refused(f"{scan.name} may not be sent", by=reason)
+    reason = forbidden(scan, vault.policy_of(scan.area), area, request.now).get(Stage.EXPORTED)
+    if BY_RULE not in wish:
+        if reason:
+            raise Refused(f"{scan.name} may not be sent", by=reason)
+        return
+    place = (ProductKind(wish["product"]), wish["collection"], wish["path"])
+    wanted = vault.view(scan, area, request.now).exports
+    if reason or not any((one.product, one.collection, one.path) == place and one.holds for one in wanted):
+        raise Moot(reason or "no rule wants it to be sent there now")
+
+
+def _folder_name(request: Request) -> str:
+    """The scan's name; and its id where another scan of that name was sent to the same folder before."""
+    vault, scan, wish = request.vault, request.scan, request.wish
+    stem = stem_of(scan, vault, request.tx)
+    first = vault.catalogue.first_namesake_sent(request.tx, scan.name, str(wish["collection"]), str(wish["path"]))
+    return stem if first in (None, scan.id) else f"{stem}-{scan.id}"
 
 
 def find_transfer(scan: KnownScan, transfer_id: object) -> Transfer | None:

@@ -1,4 +1,4 @@
-"""Asking for a transfer: recorded as a wish of a person and queued in one step; asked twice it is one transfer."""
+"""Asking for a transfer: recorded as a wish of a person or a rule and queued in one step; asked twice it is one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from tomovault.core.errors import Refused, Transient, UserError
-from tomovault.core.known import Job, JobStatus, KnownScan
+from tomovault.core.known import Job, JobStatus, KnownScan, jobs_of_transfer
 from tomovault.core.replica import ProductKind
 from tomovault.core.transfer import Transfer, TransferState
+from tomovault.vault.destinations import parse_destination
+from tomovault.vault.exports import WantedExport
 from tomovault.vault.orders import build_order
 from tomovault.vault.requests import Moot, Request
-from tomovault.vault.transfer_orders import globus_of, package_to_send, parse_destination
+from tomovault.vault.transfer_orders import BY_RULE, globus_of, package_to_send
 from tomovault.vault.vault import Vault
 
 _AT_WORK = (JobStatus.TODO, JobStatus.DOING)
@@ -83,8 +85,32 @@ def words_of(vault: Vault, asked: Asked) -> str:
 
 def job_of(scan: KnownScan, transfer: Transfer) -> Job | None:
     """The newest job that carries a transfer out."""
-    found = [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == transfer.id]
-    return found[-1] if found else None
+    return next(reversed(jobs_of_transfer(scan, transfer)), None)
+
+
+def ask_for_rule(vault: Vault, tx: Any, scan: KnownScan, wanted: WantedExport, now: datetime) -> str | None:
+    """What a rule wants to be sent is queued; returns the job's id, None where that would be a repetition."""
+    digest = package_to_send(vault, scan, wanted.product).digest
+    to = {"collection": wanted.collection, "path": wanted.path}
+    last = wanted.transfer
+    tried = len(jobs_of_transfer(scan, last)) if last is not None else 0
+    transfer_id = (
+        last.id
+        if last is not None and last.digest == digest
+        else vault.catalogue.add_transfer(tx, scan.id, wanted.product, digest, **to, by=wanted.rule, now=now)
+    )
+    job: str | None = vault.catalogue.queue_job(
+        tx,
+        "export",
+        scan.id,
+        {"product": wanted.product.value, **to, "transfer": transfer_id, BY_RULE: True},
+        dedup_key=f"export:{transfer_id}:{tried}",
+        rule=wanted.rule,
+        now=now,
+        place=scan.area,
+        host=vault.area(scan.area).host,
+    )
+    return job
 
 
 def _join(vault: Vault, tx: Any, scan: KnownScan, transfer: Transfer, by: str, now: datetime) -> Asked | None:

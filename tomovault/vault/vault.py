@@ -15,9 +15,9 @@ from tomovault.catalog.catalogue import Catalogue
 from tomovault.catalog.work import Late, area_bytes, leaving_beside, list_overdue
 from tomovault.core.destruction import withdrawn
 from tomovault.core.errors import AreaAbsent, UserError
-from tomovault.core.known import KnownScan, export_standing, facts_of
+from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
-from tomovault.core.replica import ProductKind, TierClass
+from tomovault.core.replica import TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.decide import wants_of
@@ -26,6 +26,7 @@ from tomovault.policy.limits import Exceeded
 from tomovault.policy.matching import Asks, asks_of, matches_of
 from tomovault.policy.warning import with_warning
 from tomovault.tiers.failure_domain import disk_domain
+from tomovault.vault.exports import WantedExport, wanted_exports, with_exports
 from tomovault.vault.limits import find_exceeded
 from tomovault.vault.plugins import is_installed
 from tomovault.vault.policy_files import Trouble, policies_in_force, troubles
@@ -53,6 +54,14 @@ class View:
     standings: dict[Stage, Standing]
     #: The limits that are exceeded and that its data count in.
     limits: tuple[str, ...] = ()
+    #: What rules want to be sent of it.
+    exports: tuple[WantedExport, ...] = ()
+
+    @property
+    def due_exports(self) -> tuple[WantedExport, ...]:
+        """Those that are to be asked for now."""
+        due = self.standings[Stage.EXPORTED].status is Status.DUE
+        return tuple(one for one in self.exports if one.is_due) if due else ()
 
 
 class Vault:
@@ -300,14 +309,16 @@ class Vault:
             wants = Wants(held=dict.fromkeys(Stage, why))
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
-        wants = _without_plugin(_with_export(scan, _without_destroyed(scan, wants)))
+        wants = _without_plugin(_without_destroyed(scan, wants))
+        exports = wanted_exports(self.site, scan, [(policy.cite(one.match.rule), one) for one in asks.exports])
+        facts, wants = with_exports(scan, facts, wants, exports)
         if Stage.RECONSTRUCTED in wants.by and (over := area.exceeded.holding(scan)):
             wants = replace(wants, held={**wants.held, Stage.RECONSTRUCTED: over})
         if warnings:
             wants = with_warning(wants, scan, policy, area, now)
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
-        return View(scan, facts, wants, standings(facts, wants), area.exceeded.texts(scan))
+        return View(scan, facts, wants, standings(facts, wants), area.exceeded.texts(scan), exports)
 
     def verified_within(self, area: str) -> dict[TierClass, timedelta]:
         """How recently a copy must have been re-read to be relied on, by class of tier."""
@@ -354,23 +365,6 @@ class Vault:
             if len(found) >= limit:
                 return found[:limit], found[limit - 1]
         return found, (suspects[-1] if len(suspects) == _LOOKED_AT else None)
-
-
-def _with_export(scan: KnownScan, wants: Wants) -> Wants:
-    """What a person asked to be sent is wanted by that person, and waits for its job or is held by what went wrong.
-    A rule alone sends nothing.
-    """
-    standing = export_standing(scan, ProductKind.ORIGINAL)
-    if standing is None and Stage.EXPORTED in wants.by:
-        standing = Standing(Status.WAITING, f"a person asks for it: tomovault transfer {scan.id} --to COLLECTION:/PATH")
-    if standing is None or standing.status is Status.DONE:
-        return wants
-    people = [t.asked_by for t in scan.transfers if t.product is ProductKind.ORIGINAL]
-    asked = {**wants.by, Stage.EXPORTED: people[-1]} if people else wants.by
-    told = {Stage.EXPORTED: standing.reason}
-    if standing.status is Status.HELD:
-        return replace(wants, by=asked, held={**wants.held, **told})
-    return replace(wants, by=asked, later={**wants.later, **told})
 
 
 def _without_destroyed(scan: KnownScan, wants: Wants) -> Wants:
