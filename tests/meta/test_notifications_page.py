@@ -26,7 +26,7 @@ def blocks(page):
 def test_the_sections_are_legal(blocks, tmp_path):
     site = parse_site(blocks["notify"] + blocks["metrics"], "tomovault.yaml", tmp_path)
     assert set(site.notify.channels) == {"mail", "chat", "pager"}
-    assert len(site.notify.routes) == 4
+    assert len(site.notify.routes) == 5
     assert site.metrics == "127.0.0.1:9464"
 
 
@@ -34,6 +34,11 @@ def test_the_rule_is_legal(page):
     (rule,) = re.findall(r"```yaml\n# in a policy\n(.*?)```", page, re.DOTALL)
     policy = parse_policy(f"name: p\nversion: 1\n{rule}", "p.yaml")
     assert policy.rules[0].settings.warn.days == 7
+
+
+def test_the_rule_that_tells_is_legal(page):
+    (rule,) = re.findall(r"```yaml\n# also in a policy\n(.*?)```", page, re.DOTALL)
+    assert parse_policy(f"name: p\nversion: 1\n{rule}", "p.yaml").rules[0].notify == ("chat", "owner")
 
 
 def test_the_alerts_are_rules_about_metrics_that_there_are(page):

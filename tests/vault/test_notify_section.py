@@ -61,7 +61,7 @@ def test_an_owner_who_would_be_no_address_gets_none(owner):
         (f"channels: {{{MAIL}}}, alarms: {{channels: [male], to: a@b.c}}", "no channel 'male'; did you mean 'mail'?"),
         (f"channels: {{{MAIL}}}, alarms: {{channels: mail}}", "mail needs somebody to go to"),
         (f"channels: {{{MAIL}}}, alarms: {{channels: mail, to: nobody}}", "'nobody' is not an address"),
-        (f"channels: {{{MAIL}}}, alarms: {{channels: mail, to: '{{owner}}@b.c'}}", "only warnings are about the data"),
+        (f"channels: {{{MAIL}}}, alarms: {{channels: mail, to: '{{owner}}@b.c'}}", "are about the data of one owner"),
         (f"channels: {{{MAIL}}}, digest_at: 7", "is not a time of day"),
         (f"channels: {{{MAIL}}}, digest_at: '24:00'", "is not a time of day"),
         (f"channels: {{{MAIL}}}, warn: 7d", "name the channels under 'warnings'"),

@@ -85,6 +85,30 @@ def queue_job(
     return job_id
 
 
+def record_done(
+    tx: Tx, action: str, scan_id: str, order: Mapping[str, Any], *, rule: str, now: datetime, place: str
+) -> None:
+    """An action that needs no process is a job that has succeeded, as of the same transaction."""
+    tx.run(
+        insert(tables.job).values(
+            id=new_id("j"),
+            action=action,
+            scan_id=scan_id,
+            status=JobStatus.SUCCEEDED.value,
+            dedup_key=f"{action}:{scan_id}:{rule}",
+            rule=rule,
+            place=place,
+            order=to_plain(order),
+            attempts=0,
+            error="",
+            hint="",
+            queued_at=now,
+            finished_at=now,
+            facts_seq=_facts_seq(tx, scan_id),
+        )
+    )
+
+
 def _is_repetition(tx: Tx, scan_id: str | None, dedup_key: str) -> bool:
     job = tables.job
     last = tx.first(

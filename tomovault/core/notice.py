@@ -19,6 +19,7 @@ class Topic(enum.StrEnum):
     WARNINGS = "warnings"
     FAILURES = "failures"
     DIGEST = "digest"
+    RULES = "rules"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tomovault.daemon.evidence import EvidencePruner
 from tomovault.daemon.exporter import Exporter
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.due import next_look
+from tomovault.vault.deeds import tell_wanted
 from tomovault.vault.following import follow_files
 from tomovault.vault.owner_warnings import BY_WARNING, Leaving, warn_owners
 from tomovault.vault.removals import regrant, rule_of
@@ -135,6 +136,7 @@ class Planner:
                 self._second_look(tx, scan, permit, now)
             else:
                 self.alarms.pop(f"permit {permit.id}", None)
+        tell_wanted(self._vault, tx, scan, area, now)
         dates = [self._exporter.ask(tx, view, now), self._next_look(scan, area, now)]
         if not begun:  # what was queued may need what would go; the scan is planned again when it is over
             dates.append(self._evidence.let_go(tx, scan, area, self._why_braked(scan), now))

@@ -41,13 +41,15 @@ FIELDS: Mapping[str, frozenset[str]] = {
     "warning_scan": frozenset({"id", "name", "path", "bytes", "form", "copies", "extend_days", "not_before"}),
     "failures": frozenset({"site", "at", "job_count", "jobs"}),
     "failures_job": frozenset({"job", "action", "scan", "place", "error", "hint", "attempts", "rule"}),
+    "rule_did": frozenset({"site", "at", "rule", "action", "description", "scan_count", "scans"}),
+    "rule_did_scan": frozenset({"id", "name", "path", "area", "owner", "bytes", "why"}),
     "digest": frozenset({"site", "at", "date", "areas", "jobs", "alarms", "warnings", "outbox"}),
     "digest_area": frozenset({"area", "used", "quota", "fraction", "high", "low", "quarantine", "scans"}),
     "test": frozenset({"site", "at", "channel", "by"}),
 }
 
 #: Templates of one entry of a list; the texts of all of them are one value of the whole.
-PARTS = frozenset({"warning_scan", "failures_job", "digest_area"})
+PARTS = frozenset({"warning_scan", "failures_job", "digest_area", "rule_did_scan"})
 
 #: Values that are made of parts, which are harmless already.
 _OF_PARTS = frozenset({"scans", "jobs", "areas"})

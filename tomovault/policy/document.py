@@ -19,10 +19,21 @@ from tomovault.policy.reading import asks_usage
 from tomovault.policy.yaml_text import Duration, Fault, Percent, Size, Strict, Whole, Word, faults, nearest, parse
 
 ActionName = Literal[
-    "pack", "preview", "replicate", "archive", "reconstruct", "accept", "reduce", "export", "prune", "verify", "forbid"
+    "pack",
+    "preview",
+    "replicate",
+    "archive",
+    "reconstruct",
+    "accept",
+    "reduce",
+    "export",
+    "prune",
+    "verify",
+    "notify",
+    "forbid",
 ]
 
-#: The stage whose result an action brings; `verify` renews a fact, and `forbid` brings nothing.
+#: The stage whose result an action brings; `verify` renews a fact, `notify` tells people, and `forbid` brings nothing.
 STAGE_OF: Mapping[str, Stage] = {
     "preview": Stage.PREVIEWED,
     "pack": Stage.PACKED,
@@ -47,6 +58,7 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "export": frozenset({"to", "product"}),
     "prune": frozenset({"product", "forms", "first", "copies", "verified_within", "warn", "unwarned_above"}),
     "verify": frozenset({"tiers", "verified_within"}),
+    "notify": frozenset(),
     "forbid": frozenset({"actions"}),
 }
 
@@ -58,6 +70,12 @@ NEEDED_BY: Mapping[str, frozenset[str]] = {
 }
 
 Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+
+#: Actions by which nothing is done to a scan that somebody could be told of.
+_SILENT = frozenset({"accept", "verify", "forbid"})
+
+#: In the `notify` of a rule, whoever owns the scan.
+OWNER = "owner"
 
 #: No copy is queued for a re-read more often than this.
 _LEAST_BETWEEN_READS = timedelta(days=1)
@@ -104,6 +122,10 @@ class Limits(Strict):
     files: Whole | None = Field(default=None, ge=1)
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class Rule(Strict):
     """When the sentence `when` holds for a scan, the result of the action `do` is wanted: between the moment `from` and
     the one `until`, which is the first at which it is not wanted any more, where they are given.
@@ -117,6 +139,8 @@ class Rule(Strict):
     settings: Settings = Field(default=Settings(), alias="with")
     order: Whole = 0
     limits: Limits = Limits()
+    #: Channels by which people are told what was done by it, and `owner`.
+    notify: Annotated[tuple[Word, ...], BeforeValidator(_listed)] = ()
 
     @field_validator("when", mode="before")
     @classmethod
@@ -166,6 +190,11 @@ class Rule(Strict):
             found.append(Fault("name at least one of files, package", ("with", "forms")))
         if self.do == "replicate" and not given - legal:
             found.extend(_problems_of_copy(self.settings))
+        if self.do == "notify" and not self.notify:
+            found.append(Fault("'notify' needs the key 'notify': channels of the site, or owner", ("do",)))
+        if self.do in _SILENT and self.notify:
+            told = f"{self.do!r} does nothing that anybody could be told of"
+            found.append(Fault(told, ("notify",), at_key=True))
         if self.do == "export" and self.settings.to and (problem := problem_of_address(self.settings.to)):
             found.append(Fault(problem, ("with", "to")))
         if found:

@@ -10,7 +10,7 @@ never holds removes nothing, and without the policy's other rules nothing would 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,6 +42,8 @@ class Places:
     beamlines: Collection[str] = ()
     #: Names of collections; None where the site sends nothing anywhere.
     collections: Collection[str] | None = None
+    #: What a rule's `notify` may name, with why nobody would be told by it; None where the site tells nobody anything.
+    listeners: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def review(policy: Policy, now: datetime, places: Places | None = None) -> list[
             found += [*_of_room(at, rule), *_of_others(at, rule, policy)]
         if places is not None:
             found += [*_unknown_names(at, rule, places), *_unknown_places(at, rule, places)]
+            found += _unheard(at, rule, places)
     return found
 
 
@@ -133,6 +136,8 @@ def _says_all_of(first: Rule, later: Rule) -> bool:
 
 def _asks_as_much(first: Rule, later: Rule) -> bool:
     one, other = first.settings, later.settings
+    if not set(later.notify) <= set(first.notify):
+        return False
     if first.do in _DECIDED_BY_FIRST:
         return True
     if first.do == "prune":
@@ -192,6 +197,19 @@ def _unknown_collection(address: str, known: Collection[str] | None) -> str:
     if named in known or is_collection_id(named):
         return ""
     return f"the site names no collection {named!r} under `globus: names:`, and it is no UUID{nearest(named, known)}"
+
+
+def _unheard(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
+    """Channels that the site does not have, and those that would reach nobody."""
+    for n, name in enumerate(rule.notify):
+        if places.listeners is None:
+            told = "the site has no `notify` section in tomovault.yaml, so nobody can be told"
+        elif name not in places.listeners:
+            told = f"the site has no channel {name!r}{nearest(name, places.listeners)}"
+        else:
+            told = places.listeners[name]
+        if told:
+            yield Finding(Fault(told, ("rules", at, "notify", n)), True)
 
 
 def _in_sentence(at: int, rule: Rule, leaf: Leaf, told: str, word: str = "") -> Fault:

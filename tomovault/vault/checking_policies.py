@@ -14,6 +14,7 @@ from tomovault.core.errors import TomovaultError, UserError
 from tomovault.notify.texts import check_template, template_files
 from tomovault.policy.review import Finding, Places, review
 from tomovault.policy.yaml_text import Fault, point_out
+from tomovault.vault.deeds import listeners
 from tomovault.vault.policy_files import read_path, reused, reused_text
 from tomovault.vault.site import POLICIES, SITE_FILE, Site, load_site
 from tomovault.vault.vault import open_catalogue
@@ -44,6 +45,7 @@ def places_of(site: Site, policy: str) -> Places:
         # A scan of an area without one has the beamline that its metadata say.
         beamlines=beamlines if len(beamlines) == len(site.areas) else (),
         collections=tuple(site.globus.names) if site.globus is not None else None,
+        listeners=listeners(site.notify) if site.notify is not None else None,
     )
 
 

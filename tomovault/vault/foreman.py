@@ -21,6 +21,7 @@ from tomovault.core.wire import from_plain
 from tomovault.executors.local import LocalJob, start_job
 from tomovault.vault.admission import LIBRARIES_BYTES, memory_of
 from tomovault.vault.checkpoints import checkpoint
+from tomovault.vault.deeds import tell_of_job
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
 from tomovault.vault.notices import post_failure
@@ -308,6 +309,7 @@ class Foreman:
                 self._take_back(tx, claimed, now)
             if status is JobStatus.FAILED:
                 post_failure(self.vault, tx, claimed.id, claimed.place, now)
+            tell_of_job(self.vault, tx, claimed, result, now)
         told = {"job": claimed.id, "action": claimed.action, "outcome": result.outcome.value}
         if result.outcome is Outcome.SUCCEEDED:
             log.info("job ended", **told, **({"note": result.error} if result.error else {}))

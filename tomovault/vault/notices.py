@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,8 +65,24 @@ def gather(
     owner: str | None = None,
 ) -> str | None:
     """As `post`, with what else comes within `notify.gather` under the same key in one text, in its list `entries`."""
+    to = addressees(vault.site.notify, topic, owner)
+    return gather_for(vault, tx, to, topic, template, facts, entries, now, key=key)
+
+
+def gather_for(
+    vault: Vault,
+    tx: Any,
+    to: Sequence[tuple[str, str]],
+    topic: Topic,
+    template: str,
+    facts: Mapping[str, Any],
+    entries: str,
+    now: datetime,
+    *,
+    key: str,
+) -> str | None:
+    """As `gather`, to these alone."""
     conf = vault.site.notify
-    to = addressees(conf, topic, owner)
     if conf is None or not to:
         return None
     joined = add_to_notice(tx, key, entries, facts[entries], now, made_since=now - _OPEN_FOR)
@@ -213,6 +229,13 @@ def _failure_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dic
     return {"job_count": count, "jobs": _parts(site, "failures_job", jobs)}
 
 
+def _deed_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[str, Any]:
+    scans = [{**one, "bytes": show_bytes(one["bytes"])} for one in facts["scans"]]
+    count = "1 scan" if len(scans) == 1 else f"{len(scans)} scans"
+    shared = {key: facts[key] for key in ("rule", "action", "description")}
+    return {**shared, "scan_count": count, "scans": _parts(site, "rule_did_scan", scans)}
+
+
 def _digest_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[str, Any]:
     return {**facts, "areas": _parts(site, "digest_area", facts["areas"])}
 
@@ -231,5 +254,6 @@ _VALUES: Mapping[str, Callable[[Site, Mapping[str, Any], datetime], dict[str, An
     "alarm_over": _alarm_values,
     "warning": _warning_values,
     "failures": _failure_values,
+    "rule_did": _deed_values,
     "digest": _digest_values,
 }

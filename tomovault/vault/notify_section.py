@@ -111,6 +111,7 @@ class NotifySection(Strict):
     warnings: _Route | None = None
     failures: _Route | None = None
     digest: _Route | None = None
+    rules: _Route | None = None
     digest_at: Clock = (7, 0)
     warn: Duration = timedelta(0)
     gather: Duration = timedelta(minutes=10)
@@ -143,8 +144,9 @@ class NotifySection(Strict):
         addressed = any(load_plugin("notify", kind).ADDRESSED for kind in kinds)
         if addressed and not route.to:
             yield Fault("mail needs somebody to go to: name addresses under 'to'", (topic.value, "channels"))
-        if topic is not Topic.WARNINGS and any(OWNER in to for to in route.to):
-            yield Fault(f"only warnings are about the data of one owner: no {OWNER} here", (topic.value, "to"))
+        if topic not in (Topic.WARNINGS, Topic.RULES) and any(OWNER in to for to in route.to):
+            told = f"only warnings, and what rules did, are about the data of one owner: no {OWNER} here"
+            yield Fault(told, (topic.value, "to"))
 
     def settings(self, folder: Path) -> NotifySettings:
         """The settings, with every default filled in."""

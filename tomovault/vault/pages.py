@@ -21,6 +21,7 @@ from tomovault.core.wire import to_plain
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import STAGE_OF
 from tomovault.policy.expression import parse_expression
+from tomovault.vault.deeds import was_told
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.notices import outbox_page
 from tomovault.vault.places import absent_places
@@ -443,6 +444,10 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
             for export in view.due_exports:
                 if export.rule in rules and view.scan.id not in rules[export.rule]["scans"]:
                     rules[export.rule]["scans"].append(view.scan.id)
+        for one in policy.rules:
+            if one.do == "notify" and policy.cite(one) in rules:
+                found = vault.catalogue.walk_wanted(tx, policy, [one.name], facts, now)
+                rules[policy.cite(one)]["scans"] += [scan.id for scan in found if not was_told(scan, one)]
         _preview_removals(vault, tx, facts, conf.prune, rules, now)
     return {"at": _time(now), "rules": list(rules.values())}
 
