@@ -171,17 +171,17 @@ def site_folder() -> Path:
     return Path(find_site(chosen, os.environ, here))
 
 
-def open_vault(*, strict: bool = False) -> Any:
+def open_vault() -> Any:
     """The site of this command, live; closed when the command ends.
 
-    Where the file of a policy is wrong the rules are those in force, unless `strict`: then UserError is raised.
+    Where the file of a policy is wrong the rules are those that were last in force; UserError where it never was.
     """
     from tomovault.vault.logs import start_log
     from tomovault.vault.vault import Vault
 
     folder = site_folder()
     _require_rights(folder)
-    vault = Vault.open(folder, as_recorded=not strict)
+    vault = Vault.open(folder, as_recorded=True)
     start_log(vault.run_folder / "commands.log")
     click.get_current_context().call_on_close(vault.close)
     return vault

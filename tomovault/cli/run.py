@@ -23,6 +23,9 @@ def command(until_idle: bool, quiet: bool, metrics: str | None, as_json: bool) -
     On SQLite a second daemon exits 75 and names the one that leads. On PostgreSQL one daemon of each machine may run:
     one decides, the others watch the areas of their machine (`host:`) and run the jobs there, and one of them takes the
     lead when the leader is gone.
+
+    Where the file of a policy is wrong, the rules are those that were last in force, and an alarm says so; it exits 2
+    only where the policy was never in force.
     """
     from tomovault.daemon.loop import run_daemon
     from tomovault.daemon.screen import open_screen
@@ -30,7 +33,7 @@ def command(until_idle: bool, quiet: bool, metrics: str | None, as_json: bool) -
     from tomovault.vault.telling import last_told
 
     listen = _listen(metrics)
-    vault = open_vault(strict=True)
+    vault = open_vault()
     start_log(vault.run_folder / f"{vault.daemon_name}.log")
     with open_screen(vault, quiet=quiet or as_json) as screen:
         failed = run_daemon(vault, until_idle=until_idle, tell=screen.tell, metrics=listen)

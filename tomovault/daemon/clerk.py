@@ -393,8 +393,9 @@ class Clerk:
         )
 
     def _alarms(self) -> dict[str, Alarm]:
-        """Those of both who raise any, each by its kind and what it is about."""
-        return {**self.planner.alarms, **{f"room {area}": a for area, a in self.room_maker.alarms.items()}}
+        """Those of all who raise any, each by its kind and what it is about."""
+        rooms = {f"room {area}": a for area, a in self.room_maker.alarms.items()}
+        return {**self.planner.alarms, **self._policies.alarms, **rooms}
 
     def _raised(self) -> Iterable[Raised]:
         return list_raised(

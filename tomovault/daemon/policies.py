@@ -1,6 +1,7 @@
 """Policies that are edited while the daemon runs are taken up between two of its turns, each as a whole or not at all.
 
-A file that is wrong changes nothing: the rules before the edit go on, and `tomovault status` names its first error.
+A file that is wrong changes nothing: the rules before the edit go on, and an alarm names its first error. A daemon that
+follows decides by the policies that the leader recorded, whatever its own files say.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from datetime import datetime
 
 import structlog
 
+from tomovault.catalog.policies import RecordedPolicy
 from tomovault.core.errors import UserError
+from tomovault.daemon.planner import Alarm
+from tomovault.policy.document import parse_policy
 from tomovault.vault.policy_files import PolicyFile, read_policy_file, reused, reused_text, wrong_text
 from tomovault.vault.site_settings import find_policy
 from tomovault.vault.vault import Vault
@@ -26,6 +30,9 @@ _Look = tuple[str, int, int, int] | None
 #: An edited file is read so many seconds after it was last written.
 _SETTLED_S = 2.0
 
+#: A daemon that follows asks this often which policies the leader decides by.
+_FOLLOWED_EVERY_S = 1.0
+
 
 class PolicyWatch:
     """Knows how the file of each policy looked when it was last read, and what was right of it."""
@@ -35,6 +42,18 @@ class PolicyWatch:
         self._looks: Mapping[str, _Look] = {}
         self._files: Mapping[str, PolicyFile] = {}
         self._compared = False
+        self._wrong: dict[str, str] = {}
+        self._followed_at = float("-inf")
+        self._followed: Mapping[str, str] = {}
+
+    @property
+    def alarms(self) -> dict[str, Alarm]:
+        """What is wrong with the files of policies, for each area that is decided about by other rules."""
+        return {
+            f"policy {name}": Alarm(name, self._wrong[area.policy])
+            for name, area in self._vault.site.areas.items()
+            if area.policy in self._wrong
+        }
 
     def take_up(self, now: datetime, *, leads: bool) -> bool:
         """Whether other rules hold from now on: those of the vault.
@@ -42,13 +61,17 @@ class PolicyWatch:
         A daemon that leads records them, and every scan that they decide about is due to be looked at. Raises
         Transient where the catalogue is busy; then nothing has changed, and the next call tries again.
         """
+        if not leads:
+            return self._follow()
+        if not self._compared:
+            self._looks = {}
         looks = {name: self._settled(name) for name in self._names}
-        if looks == self._looks and (self._compared or not leads):
+        if looks == self._looks and self._compared:
             return False
         files = {**self._files, **dict(self._read(name for name in looks if looks[name] != self._looks.get(name, ())))}
-        changed = self._record(files, now) if leads else files != self._files
+        changed = self._record(files, now)
         self._vault.policies = {**self._vault.policies, **{name: file.policy for name, file in files.items()}}
-        self._looks, self._files, self._compared = looks, files, leads
+        self._looks, self._files, self._compared = looks, files, True
         return changed
 
     def _settled(self, name: str) -> _Look:
@@ -67,11 +90,50 @@ class PolicyWatch:
     def _read(self, names: Iterator[str]) -> Iterator[tuple[str, PolicyFile]]:
         """Those that are right."""
         for name in names:
+            self._wrong.pop(name, None)
             try:
                 yield name, read_policy_file(self._vault.site.folder, name)
             except UserError as problem:
-                reason = wrong_text(name, problem)
-                log.warning("a policy is not taken up", policy=name, reason=reason)
+                self._wrong[name] = wrong_text(name, problem)
+                log.warning("a policy is not taken up", policy=name, reason=self._wrong[name])
+
+    def _follow(self) -> bool:
+        """Whether other rules hold here from now on: those that were last recorded as in force. A policy that never
+        was is as this daemon found it; one that this version cannot read changes nothing.
+        """
+        if time.monotonic() - self._followed_at < _FOLLOWED_EVERY_S:
+            return False
+        with self._vault.catalogue.reading() as tx:
+            recorded = {r.name: r for r in self._vault.catalogue.recorded_policies(tx) if r.name in self._names}
+        self._followed_at, self._compared = time.monotonic(), False
+        taken, wrong = dict(self._followed), {}
+        policies = dict(self._vault.policies)
+        for name, one in recorded.items():
+            try:
+                if taken.get(name) != one.sha256:
+                    policies[name], taken[name] = parse_policy(one.text, name), one.sha256
+                wrong[name] = self._difference(name, one)
+            except UserError as problem:
+                wrong[name] = f"the policy {name!r} that the leader decides by cannot be read here: {problem.message}"
+        self._wrong = {name: told for name, told in wrong.items() if told}
+        changed = policies != self._vault.policies
+        self._vault.policies, self._followed = policies, taken
+        return changed
+
+    def _difference(self, name: str, recorded: RecordedPolicy) -> str:
+        """What to tell where the file of this machine is another one than the leader's; '' where it is the same."""
+        look = self._settled(name)
+        if name not in self._looks or look != self._looks[name]:
+            self._looks = {**self._looks, name: look}
+            others = {n: file for n, file in self._files.items() if n != name}
+            self._files = {**others, **dict(self._read(iter([name])))}
+        mine = self._files.get(name)
+        if mine is not None and mine.sha256 == recorded.sha256:
+            return ""
+        return (
+            f"the file of the policy {name!r} on {self._vault.host} is not the one that the leader decides by:"
+            f" the rules of that one hold here, too (version {recorded.version}, of {recorded.at:%Y-%m-%d %H:%M} UTC)"
+        )
 
     def _record(self, files: Mapping[str, PolicyFile], now: datetime) -> bool:
         """Whether any of them was not the one that was last recorded as in force; it is now."""

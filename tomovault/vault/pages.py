@@ -25,6 +25,7 @@ from tomovault.vault.deeds import was_told
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.notices import outbox_page
 from tomovault.vault.places import absent_places
+from tomovault.vault.policy_files import tells_wrong
 from tomovault.vault.restored import restored_places
 from tomovault.vault.vault import Vault, View
 
@@ -311,7 +312,10 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
                 "absent": told.get("absent", {}).get(name, ""),
                 "trouble": name_of(told.get("trouble", {}).get(name, "")),
                 "settling": told.get("unsettled", {}).get(name, 0) if living else 0,
-                "alarms": [*([wrong[name].text] if name in wrong else []), *_alarms_of(told, name)],
+                "alarms": [
+                    *([wrong[name].text] if name in wrong else []),  # as the file is now, whatever was told of it
+                    *(text for text in _alarms_of(told, name) if not tells_wrong(text, area.policy)),
+                ],
                 "problems": [
                     {"path": name_of(path), "problem": name_of(problem)}
                     # Several formats may say the same of one file.

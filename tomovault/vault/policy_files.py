@@ -94,9 +94,16 @@ def reused(file: PolicyFile, name: str, recorded: Iterable[RecordedPolicy]) -> b
 
 def wrong_text(name: str, problem: UserError) -> str:
     """What to tell of a policy that cannot be taken up: its first error."""
-    return (
-        f"the policy {name!r} was edited and is wrong, so the rules before that hold: {problem.message.splitlines()[0]}"
-    )
+    return f"{_wrong(name)}, so the rules before that hold: {problem.message.splitlines()[0]}"
+
+
+def tells_wrong(text: str, name: str) -> bool:
+    """Whether a text is what `wrong_text` once said of a policy."""
+    return text.startswith(_wrong(name))
+
+
+def _wrong(name: str) -> str:
+    return f"the policy {name!r} was edited and is wrong"
 
 
 def reused_text(name: str, version: int) -> str:

@@ -85,10 +85,14 @@ class Vault:
         """
         site = load_site(folder, policies=not as_recorded)
         catalogue = open_catalogue(site)
-        if upgrade:
-            catalogue.upgrade()
-        if as_recorded:
-            site = replace(site, policies=_policies_of(site, catalogue))
+        try:
+            if upgrade:
+                catalogue.upgrade()
+            if as_recorded:
+                site = replace(site, policies=_policies_of(site, catalogue))
+        except BaseException:
+            catalogue.close()
+            raise
         return cls(site, catalogue)
 
     def close(self) -> None:
