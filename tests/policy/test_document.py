@@ -50,7 +50,7 @@ def test_every_action_knows_its_settings():
     for action, legal in SETTINGS_OF.items():
         assert legal <= keys
         assert NEEDED_BY.get(action, frozenset()) <= legal
-    assert set(STAGE_OF) | {"verify", "forbid"} == set(SETTINGS_OF)
+    assert set(STAGE_OF) | {"verify", "forbid", "notify"} == set(SETTINGS_OF)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_every_action_knows_its_settings():
         ("do: pack, limits: {bytes: 3XB}", "not a size"),
         ("do: pack, limits: {files: 0}", "greater than or equal to 1"),
         ("do: pack, limits: {files: 3}", "only 'prune' knows limits"),
-        ("do: pack, notify: [anna]", "'notify'"),
+        ("do: pack, notifi: [anna]", "did you mean 'notify'"),
         ("do: verify", "needs 'verified_within'"),
         ("do: verify, with: {verified_within: 1h}", "once a day at most"),
         ("do: pack, wen: complete", "did you mean 'when'"),

@@ -98,7 +98,8 @@ class Settings(Strict):
     copies: Whole = Field(default=LEAST_COPIES, ge=LEAST_COPIES, le=10)
     tiers: tuple[str, ...] = ()
     preset: str | None = None
-    product: Literal["original", "volume", "preview"] = "original"
+    #: What an export sends, and what a prune rule lets go.
+    product: ProductKind = ProductKind.ORIGINAL
     forms: tuple[Form, ...] = (Form.FILES,)
     #: Of what a prune rule lets go, and only a part of has to, what goes first.
     first: Literal["oldest", "largest"] = "oldest"
@@ -106,8 +107,6 @@ class Settings(Strict):
     to: str | None = None
     form: Form = Form.PACKAGE
     path: str | None = None
-    #: What an export sends.
-    product: ProductKind = ProductKind.ORIGINAL
     #: How long before a removal the owner is told of it; None as the site says.
     warn: Duration | None = None
     #: In an area as full as that, what is to go does not wait for its warning.
@@ -184,8 +183,10 @@ class Rule(Strict):
         period = self.settings.verified_within
         if self.do == "verify" and period is not None and period < _LEAST_BETWEEN_READS:
             found.append(Fault("a copy is re-read once a day at most: 1d or more", ("with", "verified_within")))
-        if "forms" in given and self.settings.product != "original":
+        if "forms" in given and self.settings.product is not ProductKind.ORIGINAL:
             found.append(Fault(f"a {self.settings.product} has one form only", ("with", "forms"), at_key=True))
+        if self.do == "prune" and self.settings.product is ProductKind.REDUCED:
+            found.append(Fault("a rule removes original, volume or preview", ("with", "product")))
         if "forms" in given and not self.settings.forms:
             found.append(Fault("name at least one of files, package", ("with", "forms")))
         if self.do == "replicate" and not given - legal:
@@ -218,7 +219,7 @@ class Rule(Strict):
         """
         if self.do != "prune":
             return ()
-        kind = ProductKind(self.settings.product)
+        kind = self.settings.product
         forms = [f for f in Form if f in self.settings.forms] if kind is ProductKind.ORIGINAL else [Form.PACKAGE]
         return tuple((kind, form) for form in forms)
 
