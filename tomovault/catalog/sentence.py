@@ -16,7 +16,7 @@ from sqlalchemy import Column, Select, and_, false, literal_column, not_, or_, t
 from sqlalchemy.sql import visitors
 
 from tomovault.catalog import tables
-from tomovault.catalog.terms import COPY, PRODUCT, Condition, Moment, condition_of, is_newest, kinds_of
+from tomovault.catalog.terms import COPY, IS_VERIFIED, PLACE, PRODUCT, Condition, Moment, condition_of, is_newest, kinds_of
 from tomovault.core.replica import LEAST_COPIES
 from tomovault.policy.document import Policy
 from tomovault.policy.expression import And, Compare, Expression, Not, Or
@@ -62,7 +62,8 @@ def over_scans(
         return query
     kinds = sorted({kind.value for tree in trees for leaf in leaves(tree) for kind in kinds_of(leaf)})
     mine = and_(PRODUCT.c.scan_id == tables.scan.c.id, PRODUCT.c.kind.in_(kinds), is_newest())
-    joined = tables.scan.outerjoin(PRODUCT, mine).outerjoin(COPY, COPY.c.product_id == PRODUCT.c.id)
+    good = and_(COPY.c.product_id == PRODUCT.c.id, IS_VERIFIED)
+    joined = tables.scan.outerjoin(PRODUCT, mine).outerjoin(COPY, good).outerjoin(PLACE, PLACE.c.name == COPY.c.tier)
     # SQLite goes through scans in the order in which they lie then, and not in that of an index.
     one_scan = literal_column("scan.rowid") if sqlite else tables.scan.c.id
     return query.select_from(joined).group_by(one_scan)

@@ -1,6 +1,6 @@
 """What each term of a rule's sentence asks of the catalogue's rows, as `tomovault.policy.values.values_of` says it.
 
-A term about copies adds up those of one scan: it stands where `PRODUCT` and `COPY` are joined to each scan.
+A term about copies adds up those of one scan: it stands where `PRODUCT`, `COPY` and `PLACE` are joined to each scan.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlalchemy import (
     distinct,
     false,
     func,
+    literal_column,
     not_,
     or_,
     select,
@@ -47,9 +48,13 @@ from tomovault.policy.values import MOST_COUNTED
 
 Condition = ColumnElement[bool]
 
-#: The newest product of a kind, and its copies: what `over_scans` joins to each scan.
+#: The newest product of a kind, its good copies and their tiers: what `over_scans` joins to each scan.
 PRODUCT = tables.product.alias("newest")
 COPY = tables.replica.alias("copy")
+PLACE = tables.tier.alias("place")
+
+#: Written out and not bound: a database adds up once what is asked in the same words by several rules.
+IS_VERIFIED = COPY.c.state == literal_column(f"'{ReplicaState.VERIFIED.value}'")
 
 #: Whole numbers that both databases keep exactly.
 _LARGEST = 2**63 - 1
@@ -110,7 +115,7 @@ def _flag(term: str, at: Moment) -> Condition:
     if term == "aborted":
         return verdict == Verdict.ABORTED.value
     if term == "packed":
-        return _any_copy(_is_good(ProductKind.ORIGINAL), COPY.c.form == Form.PACKAGE.value)
+        return _any_copy(_is_good(ProductKind.ORIGINAL), COPY.c.form == _word(Form.PACKAGE))
     if term == "archived":
         return _archived(at)
     if term == VOLUME_ACCEPTED:
@@ -224,20 +229,21 @@ def _newest_volume() -> ScalarSelect[str]:
 
 
 def _is_good(kind: ProductKind) -> Condition:
-    return and_(PRODUCT.c.kind == kind.value, COPY.c.state == ReplicaState.VERIFIED.value)
+    return and_(PRODUCT.c.kind == _word(kind), IS_VERIFIED)
 
 
 def _is_on(place: str) -> Condition:
     """Whether a copy is on the tier of that name or on one of that class."""
-    tier = tables.tier
-    named = select(tier.c.name).where(or_(tier.c.name == place, tier.c.tier_class == place))
-    return COPY.c.tier.in_(named)
+    return or_(COPY.c.tier == place, PLACE.c.tier_class == place)
 
 
 def _is_of(tier_class: TierClass) -> Condition:
     """Whether a copy is on a tier of that class; one that only has its name is another."""
-    tier = tables.tier
-    return COPY.c.tier.in_(select(tier.c.name).where(tier.c.tier_class == tier_class.value))
+    return PLACE.c.tier_class == _word(tier_class)
+
+
+def _word(value: ProductKind | Form | TierClass) -> ColumnElement[str]:
+    return literal_column(f"'{value.value}'")
 
 
 def _counted_by(leaf: Replicas, now: datetime) -> Condition:
@@ -250,7 +256,7 @@ def _was_read(within: timedelta, now: datetime) -> Condition:
 
 
 def _any_copy(*of: Condition) -> Condition:
-    return func.count(case((and_(*of), 1))) > 0
+    return func.count(case((and_(*of), literal_column("1")))) > 0
 
 
 def _number_of_domains(counted: Condition, sign: str, value: int) -> Condition:
