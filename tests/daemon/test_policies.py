@@ -1,11 +1,15 @@
 """Policies that are edited while the daemon runs."""
 
 import os
+from datetime import timedelta
+from functools import partial
 
 import pytest
 
+from tomovault.catalog.catalogue import Catalogue
 from tomovault.core.errors import Transient
 from tomovault.daemon.policies import PolicyWatch
+from tomovault.daemon.room_maker import RoomMaker
 from tomovault.vault.vault import Vault
 
 
@@ -29,6 +33,15 @@ class Edited:
     def take_up(self, **more):
         return self.watch.take_up(self.town.now, **{"leads": True, **more})
 
+    def look_on(self):
+        """All scans were asked; returns in how many turns."""
+        return sum(iter(lambda: self.watch.look_on(self.town.now), 0))
+
+    def page_of(self, size):
+        """From now on so many scans are asked in a turn."""
+        catalogue = self.town.vault.catalogue
+        catalogue.choose_page = partial(Catalogue.choose_page, size=size)
+
     @property
     def recorded(self):
         with self.town.vault.catalogue.reading() as tx:
@@ -44,6 +57,8 @@ class Edited:
 def edited(town):
     made = Edited(town)
     assert made.take_up()
+    assert made.look_on() == 1
+    assert made.watch.over
     return made
 
 
@@ -67,27 +82,144 @@ def test_a_policy_is_recorded_once_when_it_begins(edited):
     assert len(edited.recorded) == 1
 
 
-def test_an_edit_holds_from_the_next_turn_and_every_scan_is_looked_at_again(edited):
-    scan = edited.town.scan("one")
+def test_an_edit_holds_from_the_next_turn_and_what_it_plans_otherwise_is_looked_at_again(edited):
+    small, large = edited.town.scan("one", size=400), edited.town.scan("two", size=4000)
     edited.town.rested()
-    edited.write("version: 1", "version: 2")
+    edited.write("packed and size < 2GB and not aborted", "packed and size < 3kB and not aborted")
     assert edited.town.vault.policy_of("inhouse").version == 1, "not before it is taken up"
     assert edited.take_up()
-    assert edited.town.vault.policy_of("inhouse").version == 2
-    assert [one.version for one in edited.recorded] == [1, 2]
-    assert edited.due == [scan]
+    assert edited.look_on() == 1
+    assert [one.version for one in edited.recorded] == [1, 1]
+    assert edited.due == [large], "both texts reconstruct the small one"
     edited.town.rested()
     assert not edited.take_up()
+    assert edited.look_on() == 0
     assert edited.due == []
+    assert small not in edited.due
+
+
+def test_another_version_of_the_same_rules_looks_at_no_scan(edited):
+    edited.town.scan("one")
+    edited.town.rested()
+    edited.write("version: 1", "version: 2")
+    assert edited.take_up()
+    assert edited.town.vault.policy_of("inhouse").version == 2
+    edited.look_on()
+    assert edited.due == []
+
+
+def test_another_setting_is_a_difference_for_every_scan_that_the_rule_may_hold_for(edited):
+    scans = {edited.town.scan("one"), edited.town.scan("two", copies=0)}
+    edited.town.rested()
+    edited.write("with: {copies: 2}", "with: {copies: 3}")
+    assert edited.take_up()
+    edited.look_on()
+    assert set(edited.due) == scans
+
+
+def test_a_scan_whose_removal_is_under_way_is_looked_at_after_every_edit(edited):
+    scans = [edited.town.scan("one"), edited.town.scan("two")]
+    edited.town.room()
+    room = RoomMaker(edited.town.vault)
+    room.ask()
+    while room.turn(edited.town.now):
+        pass
+    going = [one for one in scans if edited.town.known(one).permits]
+    assert going
+    edited.town.rested()
+    again = Edited(edited.town)
+    again.settle()
+    again.take_up()
+    again.look_on()
+    edited.town.rested()
+    again.write("version: 1", "version: 2")
+    assert again.take_up()
+    again.look_on()
+    assert sorted(again.due) == sorted(going)
 
 
 def test_a_scan_that_is_due_already_keeps_its_place(edited):
     first, second = edited.town.scan("one"), edited.town.scan("two")
     with edited.town.vault.catalogue.writing() as tx:
         edited.town.vault.catalogue.set_next_due(tx, first, None)
-    edited.write("version: 1", "version: 2")
+        edited.town.vault.catalogue.set_next_due(tx, second, edited.town.now - timedelta(days=1))
+    edited.write("with: {copies: 2}", "with: {copies: 3}")
     assert edited.take_up()
-    assert set(edited.due) == {first, second}
+    edited.look_on()
+    assert edited.due == [second, first]
+
+
+def test_a_daemon_that_is_started_again_goes_on_where_the_last_one_was(edited):
+    scans = sorted(edited.town.scan(name) for name in ("one", "two", "three"))
+    edited.town.rested()
+    edited.write("with: {copies: 2}", "with: {copies: 3}")
+    edited.page_of(1)
+    assert edited.take_up()
+    assert edited.watch.look_on(edited.town.now) == 1
+    assert edited.due == scans[:1]
+    edited.town.rested()
+    edited.watch = PolicyWatch(edited.town.vault)
+    assert not edited.take_up(), "it was recorded before"
+    assert not edited.watch.over
+    assert edited.look_on() == 3, "the last turn finds that none is left"
+    assert edited.due == scans[1:]
+
+
+def test_an_edit_in_the_middle_of_another_is_compared_with_both_texts_before(edited):
+    large, small = edited.town.scan("one", size=4000), edited.town.scan("two", size=400)
+    edited.write("size < 2GB", "size < 3kB")
+    edited.take_up()  # and no scan was asked: some may be planned by these rules, some by those before
+    edited.town.rested()
+    edited.write("size < 2GB", "size < 5kB")
+    assert edited.take_up()
+    edited.look_on()
+    assert edited.due == [large]
+    edited.town.rested()
+    edited.write("size < 2GB", "size < 3kB")
+    edited.take_up()
+    edited.write("size < 2GB", "size < 5kB")
+    assert edited.take_up(), "back to what was in force before"
+    edited.look_on()
+    assert edited.due == [large]
+    assert small not in edited.due
+
+
+def test_of_an_area_that_another_policy_rules_now_every_scan_that_differs_is_looked_at(edited):
+    scan = edited.town.scan("one")
+    edited.town.rested()
+    edited.town.change(areas={"inhouse": {"policy": "cautious"}})
+    edited.watch = PolicyWatch(edited.town.vault)
+    assert edited.take_up()
+    edited.look_on()
+    assert edited.due == [scan]
+
+
+def test_an_area_that_comes_back_to_the_site_is_looked_through(edited):
+    scan = edited.town.scan("one")
+    catalogue = edited.town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.keep_areas(tx, ["another"])
+    edited.town.rested()
+    edited.watch = PolicyWatch(edited.town.vault)
+    assert edited.take_up()
+    edited.look_on()
+    assert edited.due == [scan]
+
+
+def test_what_another_daemon_took_up_meanwhile_is_not_taken_for_looked_through(edited):
+    edited.town.scan("one")
+    catalogue = edited.town.vault.catalogue
+    edited.write("with: {copies: 2}", "with: {copies: 3}")
+    edited.take_up()
+    with catalogue.reading() as tx:
+        (change,) = catalogue.list_changes(tx)
+    edited.write("with: {copies: 2}", "with: {copies: 4}")
+    edited.take_up()
+    with catalogue.writing() as tx:
+        catalogue.look_again(tx, change, [], None, edited.town.now)
+        (left,) = catalogue.list_changes(tx)
+    assert left.policy != change.policy
+    assert len(left.before) == 2
 
 
 def test_a_wrong_edit_keeps_the_rules_before_it_and_status_names_its_first_error(edited, ask, say):
@@ -135,7 +267,7 @@ def test_a_catalogue_that_is_busy_leaves_everything_as_it_was(edited, monkeypatc
         raise Transient("busy")
 
     with monkeypatch.context() as patch:
-        patch.setattr(edited.town.vault.catalogue, "look_again", busy)
+        patch.setattr(edited.town.vault.catalogue, "rule_area", busy)
         with pytest.raises(Transient):
             edited.take_up()
     assert edited.town.vault.policy_of("inhouse").version == 1

@@ -20,6 +20,7 @@ from tomovault.catalog import (
     candidates,
     census,
     destructions,
+    edits,
     engine,
     holding,
     inspections,
@@ -194,7 +195,12 @@ class Catalogue:
 
     record_policy = staticmethod(policies.record_policy)
     recorded_policies = staticmethod(policies.recorded_policies)
+    keep_areas = staticmethod(policies.keep_areas)
+    areas_ruled = staticmethod(policies.areas_ruled)
+    rule_area = staticmethod(policies.rule_area)
+    list_changes = staticmethod(policies.list_changes)
     look_again = staticmethod(policies.look_again)
+    choose_page = staticmethod(edits.choose_page)
 
     grant_permit = staticmethod(permits.grant_permit)
     regrant = staticmethod(permits.regrant)

@@ -16,7 +16,17 @@ from sqlalchemy import Column, Select, and_, false, literal_column, not_, or_, t
 from sqlalchemy.sql import visitors
 
 from tomovault.catalog import tables
-from tomovault.catalog.terms import COPY, IS_VERIFIED, PLACE, PRODUCT, Condition, Moment, condition_of, is_newest, kinds_of
+from tomovault.catalog.terms import (
+    COPY,
+    IS_VERIFIED,
+    PLACE,
+    PRODUCT,
+    Condition,
+    Moment,
+    condition_of,
+    is_newest,
+    kinds_of,
+)
 from tomovault.core.replica import LEAST_COPIES
 from tomovault.policy.document import Policy
 from tomovault.policy.expression import And, Compare, Expression, Not, Or
@@ -43,15 +53,19 @@ def rule_conditions(policy: Policy, at: Moment) -> dict[str, Condition]:
     """For each rule by name whether its sentence holds, as `decide.matches_of` says: 'archived' means the number of
     copies that the policy's archive and prune rules ask for that very scan. Out of its dates a rule's does not hold.
     """
+    at = replace(at, copies=asked_copies(policy, at))
+    return {rule.name: holds(rule.condition, at) if rule.is_in_force(at.now) else false() for rule in policy.ordered()}
+
+
+def asked_copies(policy: Policy, at: Moment) -> list[tuple[Condition, int]]:
+    """For which scans the policy's archive and prune rules ask for more copies than the laws, the most first."""
     asking = [rule for rule in policy.rules if rule.do in ("archive", "prune") and not rule.is_over(at.now)]
     numbers = sorted({rule.settings.copies for rule in asking if rule.settings.copies > LEAST_COPIES}, reverse=True)
     at = replace(at, copies=())
-    copies = [
+    return [
         (or_(*(may_hold(rule.condition, at) for rule in asking if rule.settings.copies == number)), number)
         for number in numbers
     ]
-    at = replace(at, copies=copies)
-    return {rule.name: holds(rule.condition, at) if rule.is_in_force(at.now) else false() for rule in policy.ordered()}
 
 
 def over_scans(

@@ -365,6 +365,19 @@ usage_history = Table(
     Column("written", BigInteger, nullable=False),
 )
 
+#: The texts of policies by which scans of an area may have been planned last. Of the one `in_force` it is kept up to
+#: which scan, by id, all were asked whether the others planned them otherwise; NULL when that is over, and the others
+#: are gone then. The text of no name stands for what is not known.
+planned_by = Table(
+    "planned_by",
+    metadata,
+    Column("area", SafeText, primary_key=True),
+    Column("policy", SafeText, primary_key=True),
+    Column("sha256", _KEY, primary_key=True),
+    Column("in_force", Boolean, nullable=False),
+    Column("looked_to", _ID),
+)
+
 #: `expires` is in seconds since 1970 by the database's clock.
 lease = Table(
     "lease",

@@ -93,6 +93,7 @@ class Clerk:
                 self._if_leading(self._take_timers),
                 self._take_looks,
                 lambda _now: self.workers.reap(tell=self._job_ended),
+                self._if_leading(self._policies.look_on),
                 self._if_leading(self.plan_scans),
                 self._if_leading(self.make_room),
                 self.launch,
@@ -267,7 +268,7 @@ class Clerk:
         looks = self._unfinished is not None or not self.presence.looks.empty()
         if self.workers.running or looks or not all(map(self._is_at_rest, self.presence.watches)):
             return False
-        return not self._lead.leads or (self.room_maker.over and not self._room_due)
+        return not self._lead.leads or (self._policies.over and self.room_maker.over and not self._room_due)
 
     def _is_at_rest(self, area: str) -> bool:
         """Whether an area was swept since others stopped writing, and all in it is settled; an absent one rests."""

@@ -1,5 +1,8 @@
 """Policies that are edited while the daemon runs are taken up between two of its turns, each as a whole or not at all.
 
+Every scan is decided by the new rules from then on. Those that they plan otherwise are looked at soon, and found some
+thousands at a time; a daemon that is started again goes on where the last one was.
+
 A file that is wrong changes nothing: the rules before the edit go on, and an alarm names its first error. A daemon that
 follows decides by the policies that the leader recorded, whatever its own files say.
 """
@@ -8,15 +11,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 import structlog
 
-from tomovault.catalog.policies import RecordedPolicy
+from tomovault.catalog.policies import Change, RecordedPolicy, Text
+from tomovault.catalog.terms import Moment
 from tomovault.core.errors import UserError
 from tomovault.daemon.planner import Alarm
 from tomovault.policy.document import parse_policy
+from tomovault.policy.edit import Edit, edit_of
 from tomovault.vault.policy_files import PolicyFile, read_policy_file, reused, reused_text, wrong_text
 from tomovault.vault.site_settings import find_policy
 from tomovault.vault.vault import Vault
@@ -42,6 +48,7 @@ class PolicyWatch:
         self._looks: Mapping[str, _Look] = {}
         self._files: Mapping[str, PolicyFile] = {}
         self._compared = False
+        self._looking = False
         self._wrong: dict[str, str] = {}
         self._followed_at = float("-inf")
         self._followed: Mapping[str, str] = {}
@@ -58,8 +65,8 @@ class PolicyWatch:
     def take_up(self, now: datetime, *, leads: bool) -> bool:
         """Whether other rules hold from now on: those of the vault.
 
-        A daemon that leads records them, and every scan that they decide about is due to be looked at. Raises
-        Transient where the catalogue is busy; then nothing has changed, and the next call tries again.
+        A daemon that leads records them, and `look_on` finds the scans that are to be looked at. Raises Transient where
+        the catalogue is busy; then nothing has changed, and the next call tries again.
         """
         if not leads:
             return self._follow()
@@ -136,26 +143,74 @@ class PolicyWatch:
         )
 
     def _record(self, files: Mapping[str, PolicyFile], now: datetime) -> bool:
-        """Whether any of them was not the one that was last recorded as in force; it is now."""
+        """Whether any of them was not the one last recorded as in force, or the one that ruled its areas; it is now."""
         catalogue = self._vault.catalogue
         with catalogue.reading() as tx:
             recorded = catalogue.recorded_policies(tx)
+            ruled = catalogue.areas_ruled(tx)
         last = {one.name: one.sha256 for one in recorded}
         begun = {name: file for name, file in files.items() if last.get(name) != file.sha256}
-        if not begun:
+        wanted = {
+            area.name: Text(area.policy, files[area.policy].sha256)
+            for area in self._vault.site.areas.values()
+            if area.policy in files
+        }
+        changed = {area: text for area, text in wanted.items() if ruled.get(area) != text}
+        self._looking = True
+        if not begun and not changed and ruled.keys() <= self._vault.site.areas.keys():
             return False
         with catalogue.writing() as tx:
+            catalogue.keep_areas(tx, self._vault.site.areas)
             for name, file in begun.items():
                 catalogue.record_policy(tx, name, file.policy.version, file.sha256, file.text, now)
-            catalogue.look_again(tx, self._areas_of(begun), now)
+            for area, text in changed.items():
+                catalogue.rule_area(tx, area, text)
         for name, file in begun.items():
             log.info("a policy is in force", policy=name, version=file.policy.version, sha256=file.sha256)
             if reused(file, name, recorded):
                 log.warning("a version is used again", reason=reused_text(name, file.policy.version))
-        return True
+        return bool(begun or changed)
 
-    def _areas_of(self, policies: Collection[str]) -> list[str]:
-        return [name for name, area in self._vault.site.areas.items() if area.policy in policies]
+    # --- scans that are planned otherwise --------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether every scan is due to be looked at that the rules of now plan otherwise, for one who leads."""
+        return not self._looking
+
+    def look_on(self, now: datetime) -> int:
+        """Some more scans were asked whether other rules than before plan them otherwise, and those are due to be
+        looked at; returns how many turns that took, 0 where none was left to ask. How far it came the catalogue keeps.
+
+        Raises Transient where the catalogue is busy; then the next call asks the same scans again.
+        """
+        if not self._looking:
+            return 0
+        catalogue = self._vault.catalogue
+        with catalogue.reading() as tx:
+            change = next(iter(catalogue.list_changes(tx)), None)
+            if change is None:
+                self._looking = False
+                return 0
+            areas = {name: self._vault.area_facts(tx, name, now) for name in change.areas}
+            edits = self._edits(tx, change, now)
+            page = catalogue.choose_page(tx, change.areas, edits, Moment(now, areas), change.to)
+        with catalogue.writing() as tx:
+            catalogue.look_again(tx, change, page.scans, page.to, now)
+        if page.to is None:
+            log.info("all scans were asked after an edit", areas=change.areas, policy=change.policy.policy)
+        return 1
+
+    def _edits(self, tx: Any, change: Change, now: datetime) -> list[Edit] | None:
+        """What differs from each text before; None where one is not known, or cannot be read any more."""
+        if change.before is None:
+            return None
+        texts = {Text(one.name, one.sha256): one.text for one in self._vault.catalogue.recorded_policies(tx)}
+        try:
+            before = [parse_policy(texts[text], text.policy) for text in sorted(change.before)]
+        except (KeyError, UserError):
+            return None
+        return [edit_of(old, self._vault.policies[change.policy.policy], now) for old in before]
 
 
 def _look(vault: Vault, name: str) -> _Look:
