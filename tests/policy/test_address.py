@@ -64,7 +64,7 @@ def test_no_name_leads_out_of_the_folder_that_the_rule_says(scan, names):
     path = "/far/{proposal}/{sample}/{owner}/end"
     filled = fill(path, known) if not unknown_fields(path, known) else "/far/a/b/c/end"
     parts = filled.split("/")
-    assert (parts[:2], parts[-1], len(parts)) == (["", "root"], "end", 6)
+    assert (parts[:2], parts[-1], len(parts)) == (["", "far"], "end", 6)
     assert not {".", ".."} & set(parts)
     assert not any(part.startswith("~") for part in parts)
 
