@@ -23,6 +23,7 @@ _OPEN_LEVELS = 64
 
 #: The bits of a mode that say what kind of thing it is (inode(7)).
 _KIND = 0o170000
+_FILE, _LINK = stat.S_IFREG, stat.S_IFLNK
 
 
 class FileStates(Mapping[str, FileState]):
@@ -102,8 +103,8 @@ def read_folder(descriptor: int, folder: str) -> tuple[FolderListing, Stats]:
             try:
                 found = entry.stat(follow_symlinks=False)
                 kind = found.st_mode & _KIND
-                if kind != stat.S_IFREG:
-                    if kind != stat.S_IFLNK:
+                if kind != _FILE:
+                    if kind != _LINK:
                         continue
                     links[name] = os.readlink(name, dir_fd=descriptor)
             except FileNotFoundError:
@@ -111,6 +112,11 @@ def read_folder(descriptor: int, folder: str) -> tuple[FolderListing, Stats]:
             stats[name] = found
     folders.sort()
     return FolderListing(folder, FileStates(stats, links), tuple(folders), links), stats
+
+
+def key_of(folder: os.stat_result) -> tuple[int, int, int]:
+    """(mtime_ns, ctime_ns, inode): equal, no name came to the folder or left it, as far as its times can tell."""
+    return folder.st_mtime_ns, folder.st_ctime_ns, folder.st_ino
 
 
 def list_folder(path: str) -> FolderListing:
@@ -129,12 +135,19 @@ class Descent:
     opens each folder once however deep the tree is.
     """
 
-    def __init__(self, root: str) -> None:
-        """Opens `root`, which may be a link (it is named by the site's owner). Raises OSError."""
-        self._root = root
-        self._open: list[int | None] = [os.open(root, _FOLDER_FLAGS & ~os.O_NOFOLLOW)]
+    def __init__(self, root: str, *, below: int | None = None) -> None:
+        """Opens `root`, which may be a link (it is named by the site's owner); a relative one is looked for in the
+        open folder `below`. Raises OSError.
+        """
+        self._open: list[int | None] = [os.open(root, _FOLDER_FLAGS & ~os.O_NOFOLLOW, dir_fd=below)]
+        self._own = [os.fstat(self._held(0))]
         self._parts: list[str] = []
-        self.device = os.fstat(self._held(0)).st_dev
+        self._entered: str | None = None
+        self.device = self._own[0].st_dev
+
+    def another(self) -> Descent:
+        """One more over the very same root, for another thread. Raises OSError."""
+        return Descent(".", below=self._held(0))
 
     def __enter__(self) -> Descent:
         return self
@@ -148,6 +161,9 @@ class Descent:
 
         Raises OSError: ELOOP or ENOTDIR where a part is a link or no folder, EXDEV on another file system.
         """
+        if relative == self._entered:
+            return self._held(-1)
+        self._entered = None
         parts = relative.split("/") if relative else []
         kept = 0
         for mine, asked in zip(self._parts, parts, strict=False):
@@ -159,18 +175,28 @@ class Descent:
         while self._open[level] is None:
             level -= 1
         while level < len(parts):
-            opened = self.open_below(self._held(level), parts[level])
+            opened, own = self.open_below(self._held(level), parts[level])
             level += 1
-            self._keep(level, parts[level - 1], opened)
-        return self._held(level)
+            self._keep(level, parts[level - 1], opened, own)
+        self._entered = relative
+        return self._held(-1)
 
-    def open_below(self, parent: int, name: str) -> int:
-        """Open the folder `name` of an open folder; the caller closes it. Raises OSError as `enter`."""
+    @property
+    def own(self) -> os.stat_result:
+        """What fstat said of the folder entered last, when it was opened."""
+        return self._own[-1]
+
+    def open_below(self, parent: int, name: str) -> tuple[int, os.stat_result]:
+        """Open the folder `name` of an open folder; the caller closes it. Also what fstat says of it.
+
+        Raises OSError as `enter`.
+        """
         opened = os.open(name, _FOLDER_FLAGS, dir_fd=parent)
-        if os.fstat(opened).st_dev != self.device:
+        own = os.fstat(opened)
+        if own.st_dev != self.device:
             os.close(opened)
             raise OSError(errno.EXDEV, "another file system is mounted here", name)
-        return opened
+        return opened, own
 
     def _held(self, level: int) -> int:
         descriptor = self._open[level]
@@ -178,11 +204,13 @@ class Descent:
             raise ValueError(f"level {level} is not open")
         return descriptor
 
-    def _keep(self, level: int, name: str, opened: int) -> None:
+    def _keep(self, level: int, name: str, opened: int, own: os.stat_result) -> None:
         if level < len(self._open):
             self._open[level] = opened
+            self._own[level] = own
         else:
             self._open.append(opened)
+            self._own.append(own)
             self._parts.append(name)
         old = level - _OPEN_LEVELS
         if old > 0 and (descriptor := self._open[old]) is not None:
@@ -192,6 +220,7 @@ class Descent:
     def _leave(self, level: int) -> None:
         while len(self._open) > level + 1:
             descriptor = self._open.pop()
+            self._own.pop()
             self._parts.pop()
             if descriptor is not None:
                 os.close(descriptor)

@@ -27,7 +27,8 @@ class Missing:
 
     def drop(self, candidate: Candidate) -> None:
         """It is there again, or known to be gone."""
-        self._lost.pop(candidate, None)
+        if self._lost:  # a candidate takes longer to hash than this to ask
+            self._lost.pop(candidate, None)
 
     def confirm(self, is_gone: Callable[[Candidate, str], bool]) -> None:
         """Count one more sweep for each whose place was read. Not called for a sweep that is not believed."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
-from array import array
 from collections.abc import Sequence
 
 from tomovault.core.ports import Format
 from tomovault.core.scan import Candidate
-from tomovault.watch.listing import Descent, FolderListing, Stats, read_folder
+from tomovault.watch.listing import Descent, FolderListing, Stats, key_of, read_folder
 
 #: Names are bytes to the file system.
 _BYTES = ("utf-8", "surrogateescape")
@@ -45,15 +45,14 @@ class Members:
 
     def _read(self, folder: str) -> Stats:
         if folder not in self._below:
-            opened = self._descent.open_below(self._descriptor, folder)
+            opened, own = self._descent.open_below(self._descriptor, folder)
             try:
-                own = os.fstat(opened)
                 _, stats = read_folder(opened, os.path.join(self._listing.folder, folder))
             finally:
                 os.close(opened)
             self.stats += 1 + len(stats)
             self._below[folder] = stats
-            self._keys[folder] = (folder, own.st_mtime_ns, own.st_ctime_ns, own.st_ino)
+            self._keys[folder] = (folder, *key_of(own))
         return self._below[folder]
 
 
@@ -70,16 +69,23 @@ def snapshot_of(stats: Stats) -> tuple[str, int, int]:
 
 def digest_of(listing: FolderListing, stats: Stats) -> bytes:
     """A digest of all that a listing says, links included, in the order in which the folder was read: equal,
-    nothing in the folder itself has changed.
+    nothing in the folder itself has changed. For this process alone; not to be stored.
     """
-    digest = hashlib.sha256(repr((listing.folders, sorted(listing.links.items()), len(stats))).encode(*_BYTES))
-    digest.update("\0".join(stats).encode(*_BYTES))
     states = stats.values()
-    # A time may be any number of years from now, more than 64 bits hold in ns.
-    digest.update(repr([s.st_mtime_ns for s in states]).encode("ascii"))
-    digest.update(array("q", [s.st_size for s in states]))
-    digest.update(array("Q", [s.st_ino for s in states]))
-    return digest.digest()
+    # A time may be any number of years from now, more than 64 bits hold in ns. Version 0 writes equal values as
+    # equal bytes; later ones look at how the values are held in memory, too.
+    written = marshal.dumps(
+        (
+            listing.folders,
+            sorted(listing.links.items()),
+            list(stats),
+            [s.st_mtime_ns for s in states],
+            [s.st_size for s in states],
+            [s.st_ino for s in states],
+        ),
+        0,
+    )
+    return hashlib.sha256(written).digest()
 
 
 def snapshot_now(candidate: Candidate, kind: Format) -> str:
