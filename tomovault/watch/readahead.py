@@ -1,98 +1,160 @@
-"""Looking at folders before the walker comes to them, where each look waits for a disk or a server.
+"""Reading folders before the walker comes to them, where each look waits for a disk or a server.
 
-What the threads see is thrown away: it is in the caches of the kernel then, and the walker, which alone decides
-what is true, need not wait for it. Where everything is in those caches already, threads would only be in the way.
+What a thread read is as good as what the walker reads itself, and says as much of it as it takes to see that a folder
+is as it was; a folder that changed, or could not be read, the walker reads for itself. Where everything is in the
+kernel's caches already, threads would only be in the way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import resource
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import NamedTuple
 
-from tomovault.watch.listing import Descent, read_folder
+from tomovault.watch.listing import Descent, key_of, read_folder
+from tomovault.watch.snapshot import digest_of
 
 #: Looks wait where the thread that looks gave its processor up more often than this for each file: a server makes
-#: it wait once a file, a local disk once a block, which holds the states of 16 files (ext4, inodes of 256 bytes).
-_WAITS_A_FILE = 0.04
+#: it wait once a file, a local disk once in a hundred files where it reads some hundred inodes ahead (ext4).
+_WAITS_A_FILE = 0.005
 
-#: So many files are looked at before it is judged whether looks wait, and so many folders are looked at ahead
+#: So many files are looked at before it is judged whether looks wait, and so many are read with the help of threads
 #: before it is judged again.
-_JUDGED_BY = 200
-_FOLDERS_AHEAD = 400
+_JUDGED_BY = 400
+_FILES_AHEAD = 50_000
 
-#: Two at a time are as good as eight on a local disk, and a server has others to serve.
+#: With the walker itself three readers: more are no faster on a local disk, and a server has others to serve.
 _THREADS = 2
-_AHEAD = 2 * _THREADS
+#: So many of the next folders may be read ahead.
+_AHEAD = 16
+
+
+class Reading(NamedTuple):
+    """A folder as it was read: when that began by the walker's clock, `key_of` the folder before, a digest of all
+    that it holds, and how many files those are.
+    """
+
+    began: float
+    key: tuple[int, int, int]
+    digest: bytes
+    files: int
 
 
 class ReadAhead:
-    """For one sweep of a tree. Starts its threads only once looks were found to wait."""
+    """For one sweep. Starts its threads only once looks were found to wait; they end with it."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._asked: set[str] = set()
+    def __init__(self, descent: Descent, clock: Callable[[], float]) -> None:
+        """`descent` stays the walker's own; `clock` is the walker's."""
+        self._descent = descent
+        self._clock = clock
         self._threads: list[threading.Thread] = []
         self._left = 0
-        self._waits = 0
         self._files = 0
-        self._before = 0
+        self._waits = 0
+        self._lock = threading.Lock()
+        self._asked = threading.Condition(self._lock)
+        self._finished = threading.Condition(self._lock)
+        self._wanted: list[str] = []
+        self._reading: set[str] = set()
+        self._read: dict[str, Reading | None] = {}
+        self._closed = False
 
     def __enter__(self) -> ReadAhead:
+        self._waits = _waits_of_this_thread()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._wanted.get_nowait()
-        for _ in self._threads:
-            self._wanted.put(None)
+        with self._lock:
+            self._closed = True
+            self._asked.notify_all()
         for thread in self._threads:
             thread.join()
 
     @property
     def active(self) -> bool:
-        """Whether threads look ahead now."""
+        """Whether threads read ahead now."""
         return self._left > 0
 
-    def begin(self) -> None:
-        """The walker begins to read a folder."""
-        if not self.active:
-            self._before = _waits_of_this_thread()
-
-    def end(self, files: int) -> None:
-        """The walker has read a folder of so many files."""
+    def judge(self, files: int) -> None:
+        """The walker itself has read a folder of so many files."""
         if self.active:
+            self._count(files)
             return
-        self._waits += _waits_of_this_thread() - self._before
         self._files += files
         if self._files >= _JUDGED_BY:
-            self._left = _FOLDERS_AHEAD if self._waits > self._files * _WAITS_A_FILE else 0
-            self._waits = self._files = 0
+            waits = _waits_of_this_thread()
+            self._left = _FILES_AHEAD if waits - self._waits > self._files * _WAITS_A_FILE else 0
+            self._waits, self._files = waits, 0
+
+    def _count(self, files: int) -> None:
+        self._left -= files
+        if not self.active:
+            with self._lock:
+                self._wanted = []
+            self._waits, self._files = _waits_of_this_thread(), 0
 
     def expect(self, pending: Sequence[str]) -> None:
-        """The walker will come to the last of `pending` next; the threads look at the few before that."""
+        """The walker comes to the last of `pending` next; threads may read the few before that."""
         if not self.active:
             return
         while len(self._threads) < _THREADS:
             self._threads.append(threading.Thread(target=self._run, name="read-ahead", daemon=True))
             self._threads[-1].start()
-        self._asked.discard(pending[-1])
-        for relative in pending[-2 : -2 - _AHEAD : -1]:
-            if relative not in self._asked:
-                self._asked.add(relative)
-                self._wanted.put(relative)
-        self._left -= 1
+        with self._lock:
+            self._wanted = [
+                relative
+                for relative in pending[-1 - _AHEAD : -1]
+                if relative not in self._read and relative not in self._reading
+            ]
+            self._asked.notify_all()
+
+    def take(self, relative: str) -> Reading | None:
+        """What a thread read of this folder, waited for if it is at it; None where the walker is to read it."""
+        if not self._threads:
+            return None
+        with self._lock:
+            if relative in self._wanted:
+                self._wanted.remove(relative)
+            while relative in self._reading:
+                self._finished.wait()
+            reading = self._read.pop(relative, None)
+        if reading is not None and self.active:
+            self._count(reading.files)
+        return reading
+
+    # --- in the threads ---
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError), Descent(self._root) as descent:
-            while (relative := self._wanted.get()) is not None:
-                with contextlib.suppress(OSError):  # the walker will meet the same, and say so
-                    read_folder(descent.enter(relative), relative)
+        with contextlib.suppress(OSError), self._descent.another() as descent:
+            while (relative := self._next()) is not None:
+                reading = None
+                try:
+                    with contextlib.suppress(OSError):  # the walker will meet the same, and say so
+                        reading = self._look(descent, relative)
+                finally:
+                    with self._lock:
+                        self._reading.remove(relative)
+                        self._read[relative] = reading
+                        self._finished.notify_all()
+
+    def _next(self) -> str | None:
+        with self._lock:
+            while not self._wanted and not self._closed:
+                self._asked.wait()
+            if self._closed:
+                return None
+            relative = self._wanted.pop()
+            self._reading.add(relative)
+            return relative
+
+    def _look(self, descent: Descent, relative: str) -> Reading:
+        began = self._clock()
+        descriptor = descent.enter(relative)
+        listing, stats = read_folder(descriptor, relative)
+        return Reading(began, key_of(descent.own), digest_of(listing, stats), len(stats))
 
 
 def _waits_of_this_thread() -> int:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from tomovault.core.ports import Format
 from tomovault.core.scan import Candidate
-from tomovault.watch.listing import Descent, FolderListing, read_folder, skip
+from tomovault.watch.listing import Descent, FolderListing, key_of, read_folder, skip
 from tomovault.watch.missing import Missing
 from tomovault.watch.mounts import mounted_below, read_mounts
-from tomovault.watch.readahead import ReadAhead
+from tomovault.watch.readahead import ReadAhead, Reading
 from tomovault.watch.settling import Settling
 from tomovault.watch.snapshot import Members, digest_of, snapshot_of
 from tomovault.watch.sweep import Seen, Sweep, missing_brake
@@ -24,29 +24,25 @@ from tomovault.watch.sweep import Seen, Sweep, missing_brake
 #: again although its time did not change.
 LISTING_DOUBT_S = 120.0
 
-#: Key of a folder and of the member folders in it: what the gate compares.
-_Key = tuple[tuple[str, int, int, int], ...]
-
 
 @dataclass(slots=True)
 class _Folder:
     """What is remembered of one folder. `found` holds None for a candidate whose members could not be read.
 
-    `digest` is that of the listing, where all that was found is in the folder itself; else it is empty.
+    The gate compares `key`, that of the folder, and `members`, those of the member folders in it; both are as they
+    were `since`. `digest` is that of the listing, where all that was found is in the folder itself; else it is empty.
     """
 
-    key: _Key
+    key: tuple[int, int, int]
+    members: tuple[tuple[str, int, int, int], ...]
     since: float
     children: dict[str, None]
     found: dict[Candidate, Seen | None]
     closed: bool
     sweep: int
     digest: bytes
-
-    @property
-    def places(self) -> int:
-        """Candidates of several formats may speak of one file."""
-        return len({candidate.key for candidate in self.found})
+    #: Of how many files `found` speaks: candidates of several formats may speak of one.
+    places: int
 
 
 @dataclass
@@ -55,7 +51,6 @@ class _Tally:
     full: bool
     mounted: frozenset[str]
     known: int
-    ahead: ReadAhead
     seen: list[Seen] = field(default_factory=list)
     changed: list[Seen] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -87,6 +82,7 @@ class Walker:
     ) -> None:
         """`recent_s`: by default one hour, or 20 times `quiet_s` if longer."""
         self.root = os.path.abspath(area_path)
+        self._prefix = self.root.rstrip("/") + "/"
         self.quiet_s = quiet_s
         self.recent_s = max(3600.0, 20 * quiet_s) if recent_s is None else max(recent_s, quiet_s)
         self._doubt_s = min(self.recent_s, max(2 * quiet_s, LISTING_DOUBT_S))
@@ -131,6 +127,7 @@ class Walker:
             state = self._folders.get(self._relative(candidate))
             if state is not None and candidate in state.found:
                 del state.found[candidate]
+                state.places = _count_places(state.found)
                 state.closed = False
                 state.digest = b""
 
@@ -149,12 +146,12 @@ class Walker:
         """
         self._number += 1
         mounted = mounted_below(self.root, read_mounts())
-        tally = _Tally(self._clock(), full, mounted, self._count_known(), ReadAhead(self.root))
+        tally = _Tally(self._clock(), full, mounted, self._count_known())
         stopped = ""
         vanished: tuple[Candidate, ...] = ()
         try:
-            with Descent(self.root) as descent:
-                self._walk(descent, tally, stop)
+            with Descent(self.root) as descent, ReadAhead(descent, self._clock) as ahead:
+                self._walk(descent, ahead, tally, stop)
         except _Stopped as reason:
             stopped = str(reason)
         except OSError as problem:
@@ -184,23 +181,24 @@ class Walker:
 
     # --- walking ---
 
-    def _walk(self, descent: Descent, tally: _Tally, stop: Callable[[], bool] | None) -> None:
+    def _walk(self, descent: Descent, ahead: ReadAhead, tally: _Tally, stop: Callable[[], bool] | None) -> None:
         pending = [""]
-        with tally.ahead:
-            while pending:
-                if stop is not None and stop():
-                    raise _Stopped("asked to stop")
-                if tally.full and not self._unsettled:
-                    tally.ahead.expect(pending)
-                relative = pending.pop()
-                tally.folders += 1
-                try:
-                    children = self._visit(relative, descent, tally)
-                except OSError as problem:
-                    self._note_unreadable(relative, problem, tally)
-                    continue
+        reads_ahead = tally.full and not self._unsettled
+        while pending:
+            if stop is not None and stop():
+                raise _Stopped("asked to stop")
+            if reads_ahead:
+                ahead.expect(pending)
+            relative = pending.pop()
+            tally.folders += 1
+            try:
+                children = self._visit(relative, descent, ahead, tally)
+            except OSError as problem:
+                self._note_unreadable(relative, problem, tally)
+                continue
+            if children:
                 prefix = relative + "/" if relative else ""
-                pending.extend(prefix + name for name in reversed(children))
+                pending += [prefix + name for name in reversed(children)]
 
     def _note_unreadable(self, relative: str, problem: OSError, tally: _Tally) -> None:
         if problem.errno == errno.EIO or not relative:
@@ -214,77 +212,80 @@ class Walker:
             reason = "went away while the area was walked"
         tally.unreadable.append((self._path(relative), reason))
 
-    def _visit(self, relative: str, descent: Descent, tally: _Tally) -> dict[str, None]:
+    def _visit(self, relative: str, descent: Descent, ahead: ReadAhead, tally: _Tally) -> dict[str, None]:
         if relative in tally.mounted:
             raise OSError(errno.EXDEV, "something else is mounted here")
         state = self._folders.get(relative)
-        if (
-            state is not None
-            and state.closed
-            and not tally.full
-            and self._is_unchanged(relative, state, descent, tally)
-        ):
+        if state is None:
+            return self._read(relative, None, descent, ahead, tally)
+        if state.closed and not tally.full and self._is_unchanged(relative, state, descent, tally):
             state.sweep = self._number
-            tally.seen.extend(seen for seen in state.found.values() if seen is not None)
+            tally.seen += [seen for seen in state.found.values() if seen is not None]
             return state.children
-        return self._list(relative, descent, tally)
+        reading = ahead.take(relative)
+        if reading is not None and reading.digest == state.digest:
+            return self._look_again(state, reading, tally)
+        return self._read(relative, state, descent, ahead, tally)
 
     def _is_unchanged(self, relative: str, state: _Folder, descent: Descent, tally: _Tally) -> bool:
         parent, _, name = relative.rpartition("/")
         at = descent.enter(parent)
-        for part, *rest in state.key:
+        tally.stats += 1
+        now = os.stat(name, dir_fd=at, follow_symlinks=False) if name else os.fstat(at)
+        if key_of(now) != state.key or now.st_dev != descent.device or not stat.S_ISDIR(now.st_mode):
+            return False
+        for member, *key in state.members:
             tally.stats += 1
-            if not relative and not part:
-                now = os.fstat(at)
-            else:
-                now = os.stat(os.path.join(name, part) if part else name, dir_fd=at, follow_symlinks=False)
-            if not stat.S_ISDIR(now.st_mode) or now.st_dev != descent.device or _key(now) != tuple(rest):
+            path = os.path.join(name, member)
+            now = os.stat(path, dir_fd=at, follow_symlinks=False)
+            if list(key_of(now)) != key or now.st_dev != descent.device or not stat.S_ISDIR(now.st_mode):
                 return False
         return True
 
-    def _list(self, relative: str, descent: Descent, tally: _Tally) -> dict[str, None]:
+    def _read(
+        self, relative: str, state: _Folder | None, descent: Descent, ahead: ReadAhead, tally: _Tally
+    ) -> dict[str, None]:
+        began = self._clock()
         descriptor = descent.enter(relative)
-        before = self._clock()
-        own = os.fstat(descriptor)
-        tally.ahead.begin()
         listing, stats = read_folder(descriptor, self._path(relative))
-        tally.ahead.end(len(stats))
-        tally.listed += 1
-        tally.stats += 1 + len(stats)
+        ahead.judge(len(stats))
         if not relative and tally.known and not stats and not listing.folders:
             raise _Stopped(f"{self.root} is empty, but {tally.known} scans were there: is it mounted?")
-        state = self._folders.get(relative)
+        reading = Reading(began, key_of(descent.own), digest_of(listing, stats), len(stats))
+        if state is not None and state.digest == reading.digest:
+            return self._look_again(state, reading, tally)
         troubles = len(tally.unreadable)
-        digest = digest_of(listing, stats)
-        key: _Key = (("", *_key(own)),)
-        if state is not None and state.digest == digest:
-            found = self._look_again(state, before, tally)
-        else:
-            self._note_links(listing, state, tally)
-            members = Members(listing, stats, descriptor, descent)
-            found = dict(self._look(listing, members, state, before, tally))
-            tally.stats += members.stats
-            if members.keys() or None in found.values() or len(tally.unreadable) != troubles:
-                digest = b""
-            key += members.keys()
-            self._note_gone(relative, state, found)
-        same = state is not None and state.key == key
-        since = state.since if state is not None and same else self._clock()
-        self._folders[relative] = _Folder(
-            key=key,
-            since=since,
+        self._note_links(listing, state, tally)
+        members = Members(listing, stats, descriptor, descent)
+        found = dict(self._look(listing, members, state, began, tally))
+        keys = members.keys()
+        whole = len(tally.unreadable) == troubles
+        self._note_gone(relative, state, found)
+        same = state is not None and (state.key, state.members) == (reading.key, keys)
+        self._folders[relative] = state = _Folder(
+            key=reading.key,
+            members=keys,
+            since=state.since if state is not None and same else self._clock(),
             children=dict.fromkeys(listing.folders),
             found=found,
-            closed=before - since >= self._doubt_s
-            and len(tally.unreadable) == troubles
-            and all(self._is_at_rest(seen) for seen in found.values()),
+            closed=False,
             sweep=self._number,
-            digest=digest,
+            digest=reading.digest if whole and not keys and None not in found.values() else b"",
+            places=_count_places(found),
         )
-        return self._folders[relative].children
+        state.closed = whole and self._may_close(state, began)
+        tally.listed += 1
+        tally.stats += 1 + len(stats) + members.stats
+        return state.children
 
-    def _is_at_rest(self, seen: Seen | None) -> bool:
-        return seen is not None and seen.settled and seen.quiet_for_s >= self.recent_s
+    def _may_close(self, state: _Folder, began: float) -> bool:
+        """Whether all in a folder is at rest, as of a look that began then."""
+        if began - state.since < self._doubt_s:
+            return False
+        return all(seen is not None and self._is_at_rest(seen) for seen in state.found.values())
+
+    def _is_at_rest(self, seen: Seen) -> bool:
+        return seen.settled and seen.quiet_for_s >= self.recent_s
 
     def _note_links(self, listing: FolderListing, state: _Folder | None, tally: _Tally) -> None:
         for name in state.children if state is not None else ():
@@ -294,14 +295,19 @@ class Walker:
 
     # --- candidates ---
 
-    def _look_again(self, state: _Folder, before: float, tally: _Tally) -> dict[Candidate, Seen | None]:
+    def _look_again(self, state: _Folder, reading: Reading, tally: _Tally) -> dict[str, None]:
         """What was found before is there as it was: no format needs to be asked about the same names again."""
-        found: dict[Candidate, Seen | None] = {}
+        tally.listed += 1
+        tally.stats += 1 + reading.files
         for candidate, old in state.found.items():
             if old is not None:
                 looked = (old.snapshot, old.listing_bytes, old.newest)
-                found[candidate] = self._see(candidate, looked, state, before, tally)
-        return found
+                state.found[candidate] = self._see(candidate, looked, old, reading.began, tally)
+        if state.key != reading.key:
+            state.key, state.since = reading.key, self._clock()
+        state.closed = self._may_close(state, reading.began)
+        state.sweep = self._number
+        return state.children
 
     def _look(
         self, listing: FolderListing, members: Members, state: _Folder | None, before: float, tally: _Tally
@@ -333,13 +339,14 @@ class Walker:
                 raise
             tally.unreadable.append((candidate.folder, f"a member folder: {problem.strerror}"))
             return None
-        return self._see(candidate, snapshot_of(stats), state, before, tally)
+        earlier = state.found.get(candidate) if state is not None else None
+        return self._see(candidate, snapshot_of(stats), earlier, before, tally)
 
     def _see(
         self,
         candidate: Candidate,
         looked: tuple[str, int, int],
-        state: _Folder | None,
+        earlier: Seen | None,
         before: float,
         tally: _Tally,
     ) -> Seen:
@@ -347,12 +354,12 @@ class Walker:
         rest = self._settling.observe(candidate, snapshot, began=before, ended=self._clock())
         seen = Seen(candidate, snapshot, rest.settled, rest.quiet_for_s, size, newest)
         tally.seen.append(seen)
-        earlier = state.found.get(candidate) if state is not None else None
-        if earlier is None or (earlier.snapshot, earlier.settled) != (seen.snapshot, seen.settled):
+        if earlier is None or earlier.snapshot != snapshot or earlier.settled != seen.settled:
             tally.changed.append(seen)
-        self._primed.pop(candidate, None)
+        if self._primed:
+            self._primed.pop(candidate, None)
         self._missing.drop(candidate)
-        if self._no_scans.get(candidate, snapshot) != snapshot:
+        if self._no_scans and self._no_scans.get(candidate, snapshot) != snapshot:
             del self._no_scans[candidate]  # it may be one now
         return seen
 
@@ -397,20 +404,19 @@ class Walker:
         return seen + len(_places(self._primed)) + len(_places(self._missing.untold()))
 
     def _path(self, relative: str) -> str:
-        return os.path.join(self.root, relative) if relative else self.root
+        return self._prefix + relative if relative else self.root
 
     def _relative(self, candidate: Candidate) -> str:
         if candidate.folder == self.root:
             return ""
-        prefix = self.root.rstrip("/") + "/"
-        if not candidate.folder.startswith(prefix):
+        if not candidate.folder.startswith(self._prefix):
             raise ValueError(f"{candidate.folder!r} is not in the area {self.root!r}")
-        return candidate.folder[len(prefix) :]
+        return candidate.folder[len(self._prefix) :]
 
 
 def _places(candidates: Iterable[Candidate]) -> set[tuple[str, str]]:
     return {(candidate.folder, candidate.key) for candidate in candidates}
 
 
-def _key(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+def _count_places(found: Iterable[Candidate]) -> int:
+    return len({candidate.key for candidate in found})
