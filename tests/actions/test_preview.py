@@ -106,6 +106,25 @@ def test_a_volume_is_made_from_the_package(order, package, bench):
     _check(Reconstruct().perform(_volume(order, package, rows=[2, 3]), bench).records, "volume", [2, 3])
 
 
+def test_a_volume_of_counts_is_made_with_what_gives_its_values_back(order, package, bench):
+    made, stored = Reconstruct().perform({**_volume(order, package, rows=[2, 3]), "dtype": "uint8"}, bench).records
+    told = made.processing.parameters["cast"]
+    assert told == {
+        "dtype": "uint8",
+        "scale": 1 / 255,
+        "offset": 2.0,
+        "low": 2.0,
+        "high": 3.0,
+        "clipped": 0,
+        "largest_error": 0.0,
+    }
+    with h5py.File(stored.files[0].location, "r") as file:
+        data = file["/entry/reconstruction/results/data"]
+        assert data.dtype == np.uint8
+        values = data[()] * data.attrs["scale"] + data.attrs["offset"]
+    assert np.array_equal(values, np.broadcast_to(np.array([2.0, 3.0])[:, None, None], values.shape))
+
+
 def test_a_volume_that_needs_more_memory_than_jobs_may_use_is_not_begun(order, package, bench):
     wanted = _volume(order, package)
     with pytest.raises(UserError, match="needs 16000 bytes of memory, and jobs may use 15999"):

@@ -115,6 +115,13 @@ def test_the_preset_of_the_preview_rule_is_what_it_is_made_with(town):
     assert _ask(town, town.scan("one"), "preview")["parameters"] == {"filter": "hann"}
 
 
+def test_a_volume_is_stored_as_the_rule_that_holds_says(town):
+    scan = town.scan("one")
+    assert _ask(town, scan, "reconstruct")["dtype"] == "float32"
+    town.policy(("rules:\n", "rules:\n  - {name: counts, do: reconstruct, with: {dtype: uint16}}\n"))
+    assert _ask(town, scan, "reconstruct")["dtype"] == "uint16"
+
+
 def test_a_removal_asks_for_the_copies_of_the_rules_that_hold(town):
     town.room()
     town.policy(("rules:\n", "rules:\n  - {name: vip, do: archive, when: proposal = 'vip', with: {copies: 3}}\n"))

@@ -19,7 +19,8 @@ from tomovault.package.names import Whose
 class Order:
     """From which `frames`, with which parameters (empty: the engine's own), and where the volume goes.
 
-    No run begins that would need more than `memory_bytes`; 0 is no limit.
+    No run begins that would need more than `memory_bytes`; 0 is no limit. The values are stored as they are, or as
+    counts of a `dtype`.
     """
 
     frames: Frames
@@ -32,6 +33,7 @@ class Order:
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
     memory_bytes: int = 0
+    dtype: str = "float32"
 
 
 class Reconstruct:
@@ -80,6 +82,7 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
         checkpoint=bench.checkpoint,
         floor_bytes=wanted.floor_bytes,
         progress=bench.progress,
+        dtype=wanted.dtype,
     )
     facts = facts_of_made(
         ProductKind.VOLUME,
@@ -88,7 +91,7 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
         name=wanted.stem,
         re_read=lambda path: verify_volume(path, throttle=bench.throttle(wanted.area)),
         engine=engine,
-        parameters=resolved,
+        parameters=written.resolved,
         started_at=started_at,
         tier=wanted.area,
         domain=wanted.domain,

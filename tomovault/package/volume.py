@@ -23,6 +23,7 @@ from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.manifest import content_digest
 from tomovault.core.ports import Checkpoint, Progress, Throttle
 from tomovault.core.replica import StoredFile
+from tomovault.package.casting import FLOAT, Casting
 from tomovault.package.codec import LARGEST_FRAME, decode_frame, encode_frame, frame_filter
 from tomovault.package.coding import BLOSC2
 from tomovault.package.container import check_space, write_problems
@@ -39,7 +40,7 @@ from tomovault.package.landing import (
 from tomovault.package.names import Whose, readable
 from tomovault.package.outfile import OutFile, open_out
 
-Slice: TypeAlias = npt.NDArray[np.float32]
+Slice: TypeAlias = npt.NDArray[Any]
 
 DATA = "/entry/reconstruction/results/data"
 CONFIGURATION = "/entry/reconstruction/configuration"
@@ -47,11 +48,14 @@ CONFIGURATION = "/entry/reconstruction/configuration"
 
 @dataclass(frozen=True)
 class VolumeWritten:
-    """A volume under its final name: the digest of its content, its files as re-read, its shape (z, y, x)."""
+    """A volume under its final name: the digest of its content, its files as re-read, its shape (z, y, x), and the
+    parameters that are in it, with those of its casting.
+    """
 
     digest: str
     files: tuple[StoredFile, ...]
     shape: tuple[int, int, int]
+    resolved: Mapping[str, Any]
 
 
 def write_volume(
@@ -72,8 +76,10 @@ def write_volume(
     checkpoint: Checkpoint,
     progress: Progress,
     floor_bytes: int = 0,
+    dtype: str = FLOAT,
 ) -> VolumeWritten:
-    """`<stem>.volume.h5` stands in `folder`, synced; its stored bytes were re-read and hashed.
+    """`<stem>.volume.h5` stands in `folder`, synced; its stored bytes were re-read and hashed. Its values are stored as
+    they are, or of another `dtype` as counts (see `casting`).
 
     `slices` gives the rows in ascending order, all of one shape; `progress` counts slices written. Raises NoSpace
     where the disk is full or would fall below `floor_bytes`, UserError where `slices` does not give `rows`,
@@ -89,11 +95,15 @@ def write_volume(
         final.parent.mkdir(parents=True, exist_ok=True)
     overwrite = may_replace(final, whose, "/entry/reconstruction", source_digest=str(nx.get("digest")))
     check_space(str(temporary), floor_bytes, 0)
+    casting = Casting(dtype, final.parent, floor_bytes) if dtype != FLOAT else None
     try:
         with open_out(temporary) as out:
-            writer = _Writer(out, temporary, wanted, throttle, progress, floor_bytes)
-            writer.take(slices, max(1, threads))
+            writer = _Writer(out, temporary, wanted, throttle, progress, floor_bytes, dtype)
+            writer.take(slices if casting is None else casting.slices(slices), max(1, threads))
             digest = content_digest(writer.parts)
+            if casting is not None:
+                resolved = {**resolved, "cast": casting.told}
+                out.file[DATA].attrs.update({k: casting.told[k] for k in ("scale", "offset", "largest_error")})
             _describe(out.file, wanted, writer.shape, resolved, engine, version, nx, now)
             out.file.attrs[SCAN_ATTRIBUTE] = whose.scan
             out.file["/entry/reconstruction"].attrs["digest"] = digest
@@ -104,14 +114,21 @@ def write_volume(
         discard(temporary)
         raise
     checkpoint("volume.named")
-    return VolumeWritten(digest, (reread_file(final),), writer.shape)
+    return VolumeWritten(digest, (reread_file(final),), writer.shape, resolved)
 
 
 class _Writer:
     """Slices on their way into a file. `parts` holds the digest of each slice written."""
 
     def __init__(
-        self, out: OutFile, path: Path, rows: list[int], throttle: Throttle, progress: Progress, floor_bytes: int
+        self,
+        out: OutFile,
+        path: Path,
+        rows: list[int],
+        throttle: Throttle,
+        progress: Progress,
+        floor_bytes: int,
+        dtype: str,
     ) -> None:
         self.parts: dict[str, str] = {}
         self.shape = (len(rows), 0, 0)
@@ -121,6 +138,7 @@ class _Writer:
         self._throttle = throttle
         self._progress = progress
         self._floor = floor_bytes
+        self._dtype = np.dtype(dtype).newbyteorder("<")
 
     def take(self, slices: Iterator[tuple[int, Slice]], threads: int) -> None:
         waiting: deque[tuple[int, Future[tuple[bytes, str]]]] = deque()
@@ -130,7 +148,7 @@ class _Writer:
                 if taken == len(self._rows) or row != self._rows[taken]:
                     raise UserError(f"the engine gave row {row}, which was not its turn")
                 self._check_shape(image)
-                waiting.append((taken, pool.submit(_encode, np.ascontiguousarray(image, dtype="<f4"))))
+                waiting.append((taken, pool.submit(_encode, np.ascontiguousarray(image, dtype=self._dtype))))
                 taken += 1
                 if len(waiting) > threads:
                     self._write(*waiting.popleft())
@@ -148,7 +166,7 @@ class _Writer:
                 DATA,
                 shape=self.shape,
                 chunks=(1, *self.shape[1:]),
-                dtype="<f4",
+                dtype=self._dtype,
                 **dict(frame_filter((self.shape[1], self.shape[2]))),
             )
         elif image.shape != self.shape[1:]:
@@ -264,7 +282,7 @@ def _read_digest(file: Any, throttle: Throttle | None) -> str:
     recorded = [value.decode("ascii") for value in file["/entry/reconstruction/results/slice_sha256"][()]]
     if not len(rows) == len(recorded) == data.shape[0]:
         raise IntegrityError(f"{file.filename}: its lists of rows and digests do not fit its slices")
-    image = np.empty(data.shape[1:], dtype="<f4")
+    image = np.empty(data.shape[1:], dtype=data.dtype)
     parts: dict[str, str] = {}
     for at, row in enumerate(rows):
         try:

@@ -52,7 +52,7 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "preview": frozenset({"preset"}),
     "replicate": frozenset({"tiers", "form", "to", "path"}),
     "archive": frozenset({"copies", "tiers"}),
-    "reconstruct": frozenset({"preset"}),
+    "reconstruct": frozenset({"preset", "dtype"}),
     "accept": frozenset({"preset"}),
     "reduce": frozenset({"preset"}),
     "export": frozenset({"to", "product"}),
@@ -107,6 +107,8 @@ class Settings(Strict):
     to: str | None = None
     form: Form = Form.PACKAGE
     path: str | None = None
+    #: As what the values of a volume are stored: counts have a scale and an offset.
+    dtype: Literal["float32", "uint16", "uint8"] = "float32"
     #: How long before a removal the owner is told of it; None as the site says.
     warn: Duration | None = None
     #: In an area as full as that, what is to go does not wait for its warning.

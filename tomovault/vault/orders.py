@@ -27,6 +27,7 @@ from tomovault.core.replica import (
 )
 from tomovault.core.scan import has_slices
 from tomovault.core.wire import to_plain
+from tomovault.policy.document import Settings
 from tomovault.policy.matching import Asks
 from tomovault.vault.domains import domain_now
 from tomovault.vault.move_orders import order_move
@@ -193,7 +194,7 @@ def _preview(request: Request) -> dict[str, Any]:
 
 
 def _reconstruct(request: Request) -> dict[str, Any]:
-    vault = request.vault
+    vault, rule = request.vault, _asks(request).rules.get("reconstruct")
     return {
         "frames": _frames(request),
         **_place(request),
@@ -202,6 +203,7 @@ def _reconstruct(request: Request) -> dict[str, Any]:
         "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
         "parameters": {**_preset(request, "reconstruct"), **request.wish.get("parameters", {})},
         "floor_bytes": vault.area(request.scan.area).floor,
+        "dtype": rule.settings.dtype if rule is not None else Settings().dtype,
     }
 
 
