@@ -137,3 +137,12 @@ def test_rules_are_asked_in_their_order():
     )
     assert [rule.name for rule in policy.ordered()] == ["first", "one", "late"]
     assert policy.cite(policy.rules[0]) == "late@a:1"
+
+
+def test_a_prune_rule_that_names_tiers_is_for_packages():
+    text = "name: x\nversion: 1\nrules:\n  - {name: a, do: prune, with: {tiers: [mirror]%s}}\n"
+    (rule,) = parse_policy(text % "", "x.yaml").rules
+    assert rule.settings.tiers == ("mirror",)
+    parse_policy(text % ", forms: [package]", "x.yaml")
+    with pytest.raises(UserError, match="a rule that names tiers is for those alone"):
+        parse_policy(text % ", forms: [files]", "x.yaml")

@@ -7,22 +7,26 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError
-from tomovault.core.ports import Action, Bench
+from tomovault.core.ports import Action, Bench, Placed
 from tomovault.core.record import Outcome, Removed, Result
 from tomovault.core.wire import from_plain
+from tomovault.tiers import place as marked
 from tomovault.tiers.quarantine import Place, empty
 from tomovault.watch.area import AreaIdentity, check_area
 
 
 @dataclass(frozen=True)
 class Order:
-    """The quarantine of one permit, which was granted a second time."""
+    """The quarantine of one permit, which was granted a second time; on a tier what was `placed` there goes whole."""
 
     permit: str
     area: str
     area_path: str
-    identity: AreaIdentity
+    identity: AreaIdentity | None
     place: Place
+    tier: marked.Place | None = None
+    tier_name: str = ""
+    placed: Placed | None = None
 
 
 class EmptyQuarantine:
@@ -33,7 +37,12 @@ class EmptyQuarantine:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The files of this permit are gone. Raises IntegrityError if one there is not what was put there."""
         wanted = from_plain(Order, dict(order))
-        check_area(wanted.area_path, wanted.identity)
+        if wanted.tier is not None:
+            marked.check_place(wanted.tier)
+        elif wanted.identity is not None:
+            check_area(wanted.area_path, wanted.identity)
+        else:
+            raise ValueError("nothing says by what the place of a removal is recognised")
         bench.checkpoint("remove.begin")
         files, size, left = empty(
             wanted.place,
@@ -47,6 +56,8 @@ class EmptyQuarantine:
                 f"{len(left)} files in {wanted.place.quarantine} were not removed, first {left[0]}",
                 hint="look at the folder; tomovault prune undo SCAN puts back what is there",
             )
+        if wanted.placed is not None:
+            bench.tier(wanted.tier_name).remove(wanted.placed)  # its manifest, and the folder that is empty now
         return Result(Outcome.SUCCEEDED, (Removed(wanted.permit, files, size),))
 
 

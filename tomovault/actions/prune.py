@@ -15,6 +15,7 @@ from tomovault.core.replica import Form, StoredFile
 from tomovault.core.scan import FileRole
 from tomovault.core.wire import from_plain
 from tomovault.package.manifest import read_text
+from tomovault.tiers import place as marked
 from tomovault.tiers.note import leave_note
 from tomovault.tiers.quarantine import Place, Victim, move_in
 from tomovault.watch.area import AreaIdentity, check_area, disk_space
@@ -24,6 +25,8 @@ from tomovault.watch.area import AreaIdentity, check_area, disk_space
 class Order:
     """Which replica goes, and where to. The place is below the area's root (files) or its vault (package).
 
+    What is on no area but on a `tier` is recognised by that one's marker.
+
     `within` is the folder on the manifest that the place's root is, where that is not all of it: no other file goes.
     """
 
@@ -31,13 +34,14 @@ class Order:
     form: Form
     area: str
     area_path: str
-    identity: AreaIdentity
+    identity: AreaIdentity | None
     place: Place
     manifest: str
     files: tuple[StoredFile, ...]
     keep: tuple[str, ...]
     readme: str
     within: str = ""
+    tier: marked.Place | None = None
 
 
 class Prune:
@@ -48,7 +52,12 @@ class Prune:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """What is as it was packed lies in quarantine; a text file in the scan's folder says where the data is."""
         wanted = from_plain(Order, dict(order))
-        check_area(wanted.area_path, wanted.identity)
+        if wanted.tier is not None:
+            marked.check_place(wanted.tier)
+        elif wanted.identity is not None:
+            check_area(wanted.area_path, wanted.identity)
+        else:
+            raise ValueError("nothing says by what the place of a removal is recognised")
         if disk_space(wanted.place.below) is None:
             raise Transient(f"{wanted.place.below}: its file system does not say how full it is in a way that can be")
         victims = _files_of(wanted) if wanted.form is Form.FILES else _package_of(wanted)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, PutBack, Result
 from tomovault.core.wire import from_plain
+from tomovault.tiers import place as marked
 from tomovault.tiers.note import leave_note
 from tomovault.tiers.quarantine import Place, Stock, put_back, take_stock
 from tomovault.watch.area import AreaIdentity, check_area
@@ -22,12 +23,13 @@ class Order:
 
     permit: str
     area_path: str
-    identity: AreaIdentity
+    identity: AreaIdentity | None
     place: Place
     note: bool
     readme: str
     moved: tuple[str, ...] = ()
     moved_bytes: int = 0
+    tier: marked.Place | None = None
 
 
 class UndoPrune:
@@ -38,7 +40,12 @@ class UndoPrune:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """Every file is back, unless something else stands in its place or it is gone, which is reported."""
         wanted = from_plain(Order, dict(order))
-        check_area(wanted.area_path, wanted.identity)
+        if wanted.tier is not None:
+            marked.check_place(wanted.tier)
+        elif wanted.identity is not None:
+            check_area(wanted.area_path, wanted.identity)
+        else:
+            raise ValueError("nothing says by what the place of a removal is recognised")
         bench.checkpoint("undo.begin")
         files, size, conflicts = put_back(
             wanted.place, moved=wanted.moved, may_continue=bench.token_is_current, checkpoint=bench.checkpoint

@@ -39,17 +39,19 @@ def _lines(page: dict[str, Any]) -> list[str]:
     jobs = page["jobs"]
     lines.append("jobs:   " + (", ".join(f"{count} {status}" for status, count in jobs.items() if count) or "none"))
     lines += [f"  {r['action']} {r['scan']}" for r in page["running"]]
-    rows = [
-        [
-            a["area"],
-            bar(a["used_fraction"], high=a["high"]),
-            f"{show_bytes(a['used_bytes'])} of {show_bytes(a['quota_bytes'])}",
-            show_bytes(a["quarantine_bytes"]) if a["quarantine_bytes"] else "",
-            f"prune {a['prune']}",
+    for kind, places in (("area", page["areas"]), ("tier", page["tiers"])):
+        rows = [
+            [
+                a[kind],
+                bar(a["used_fraction"], high=a["high"]),
+                f"{show_bytes(a['used_bytes'])} of {show_bytes(a['quota_bytes'])}",
+                show_bytes(a["quarantine_bytes"]) if a["quarantine_bytes"] else "",
+                "" if a["low"] is None else f"prune {a['prune']}",
+            ]
+            for a in places
         ]
-        for a in page["areas"]
-    ]
-    lines += ["", table(["area", "used", "", "quarantine", ""], rows)]
+        lines += ["", table([kind, "used", "", "quarantine", ""], rows)] if rows or kind == "area" else []
+    lines += [f"  {tier['tier']}: {alarm}" for tier in page["tiers"] for alarm in tier["alarms"]]
     for area in page["areas"]:
         notes = [area["unwatched"], area["absent"], area["trouble"], *area["alarms"]]
         lines += [f"  {area['area']}: {note}" for note in notes if note]

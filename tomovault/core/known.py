@@ -245,7 +245,7 @@ def facts_of(
         preview=_made(scan, ProductKind.PREVIEW) or let_go(scan, ProductKind.PREVIEW) is not None,
         package=bool(packages),
         tiers_wanted=len(wanted_tiers) + len(wanted_files),
-        tiers_lacking=len(wanted_tiers - on_tiers) + len(wanted_files - files_in),
+        tiers_lacking=len(wanted_tiers - on_tiers - let_go_from(scan)) + len(wanted_files - files_in),
         archive_copies=len(good_domains((r for r in originals if r.tier not in uncounted), TierClass.ARCHIVE)),
         archive_wanted=archive_wanted,
         volume=_made(scan, ProductKind.VOLUME) or let_go(scan, ProductKind.VOLUME) is not None,
@@ -280,6 +280,16 @@ def let_go(scan: KnownScan, kind: ProductKind) -> Permit | None:
 def run_of(scan: KnownScan, digest: str) -> str | None:
     """The last processing that gave a product and whose parameters are kept; None where none is known."""
     return next((key for key, run in reversed(scan.processings) if run.parameters and digest in run.outputs), None)
+
+
+def let_go_from(scan: KnownScan) -> frozenset[str]:
+    """Tiers from which a rule took the package of the original away, or is about to: nothing brings it there again, or
+    one rule would undo for ever what another does.
+    """
+    packages = {r.id: r for r in scan.replicas if r.product is ProductKind.ORIGINAL and r.form is Form.PACKAGE}
+    taken = (p for p in scan.permits if p.phase is not RemovalPhase.UNDONE and not p.ordered_by)
+    tiers = {packages[p.replica].tier for p in taken if p.replica in packages}
+    return frozenset(tiers - {scan.area})
 
 
 def frames_lacking(scan: KnownScan) -> str:

@@ -37,6 +37,7 @@ from tomovault.vault.asking import holder_name
 from tomovault.vault.fellows import read_fellows, rest_lease, watch_lease
 from tomovault.vault.foreman import Foreman, Running
 from tomovault.vault.telling import tell
+from tomovault.vault.tier_facts import measured_tiers
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -142,7 +143,7 @@ class Clerk:
     def _measured(self) -> Iterator[None]:
         """Meanwhile nothing here waits for a file server to say how full it is."""
         measure = self.vault.space_of
-        self._gauges.start(self.vault.site.areas.values())
+        self._gauges.start((*self.vault.site.areas.values(), *measured_tiers(self.vault.site)))
         self.vault.space_of = self._gauges.space_of
         try:
             yield

@@ -69,7 +69,7 @@ class EvidencePruner:
 
     def _grant(self, tx: Any, scan: KnownScan, chosen: Chosen, now: datetime) -> datetime | None:
         facts = self._vault.area_facts(tx, scan.area, now)
-        braked = within_limits(self._vault, chosen, facts, on_their_way(tx, scan.area))
+        braked = within_limits(self._vault, chosen, facts, on_their_way(tx, facts))
         dates = [self._wait(tx, scan, facts, waiting, now) for waiting in braked.waiting]
         refused = [self._permit(tx, scan, going, now) for going in braked.going]
         dates += [now + _STOPPED_AGAIN] * any(refused)

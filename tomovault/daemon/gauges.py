@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 
 from tomovault.vault.site import Area
+from tomovault.vault.site_settings import TierSettings
 from tomovault.watch.area import Space, disk_space
 
 #: Each area is measured this often, and whenever it is asked for.
@@ -27,10 +28,11 @@ _FIRST_S = 5.0
 class _Gauge:
     """Measures one area again and again. A thread that hangs in the kernel is left behind."""
 
-    def __init__(self, area: Area) -> None:
+    def __init__(self, area: Area | TierSettings) -> None:
         self.space: Space | None = None
         self.measured = threading.Event()
-        self._path, self._vault = str(area.path), str(area.vault)
+        self._path = str(area.path)
+        self._vault = str(area.path if isinstance(area, TierSettings) else area.vault)
         self._asked = self._answered = 0
         self._began: float | None = None
         self._stop = threading.Event()
@@ -79,8 +81,8 @@ class Gauges:
     def __init__(self) -> None:
         self._gauges: dict[str, _Gauge] = {}
 
-    def start(self, areas: Iterable[Area]) -> None:
-        """Areas are measured from now on; the first figures are there, but for servers that are slow to answer."""
+    def start(self, areas: Iterable[Area | TierSettings]) -> None:
+        """Areas, and tiers on disks, are measured from now on; the first figures are there, but for slow servers."""
         for area in areas:
             if area.name not in self._gauges:
                 self._gauges[area.name] = _Gauge(area)
@@ -104,7 +106,7 @@ class Gauges:
         gauge = self._gauges.get(area)
         return gauge is None or gauge.fresh
 
-    def space_of(self, area: Area) -> Space | None:
+    def space_of(self, area: Area | TierSettings) -> Space | None:
         """The room on an area's file system as last measured; None where it could not be."""
         gauge = self._gauges.get(area.name)
         return None if gauge is None else gauge.space

@@ -32,7 +32,7 @@ _NOT_BY_SCAN = frozenset({Stage.PRUNED, Stage.COMPLETE, Stage.ACCEPTED, Stage.EX
 #: What is made from a package, by the step that makes it.
 _MADE_AT = {Stage.PREVIEWED: ProductKind.PREVIEW, Stage.RECONSTRUCTED: ProductKind.VOLUME}
 
-#: Actions after which the bytes of a removal are gone: from a disk, and from any other tier.
+#: Actions after which the bytes of a removal are gone: from a quarantine, and from where an order left them until then.
 _SECOND_PHASES = frozenset({"empty_quarantine", "destroy"})
 
 #: A removal that the law refused after its hold is looked at again so often.
@@ -187,7 +187,8 @@ class Planner:
             return
         self.alarms.pop(f"permit {permit.id}", None)
         replica = next(r for r in scan.replicas if r.id == permit.replica)
-        action = "empty_quarantine" if replica.tier in self._vault.site.areas else "destroy"
+        in_place = permit.ordered_by and replica.tier not in self._vault.site.areas
+        action = "destroy" if in_place else "empty_quarantine"
         self._vault.catalogue.queue_job(
             tx,
             action,

@@ -19,6 +19,7 @@ from tomovault.vault.removals import grant
 from tomovault.vault.room import Room, look_for_room, why_not_now
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.staying import Stays, why_nothing_goes
+from tomovault.vault.tier_facts import marked_tiers, may_be_pruned, place_facts, why_no_rule_reaches
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -74,8 +75,10 @@ class RoomMaker:
         self._resting = resting
 
     def ask(self) -> None:
-        """Every area is to be looked at, since something changed; one that is being looked at, once more."""
-        self._due |= dict.fromkeys(self._vault.site.areas)
+        """Every area, and every tier with marks, is to be looked at, since something changed; one that is being looked
+        at, once more.
+        """
+        self._due |= dict.fromkeys((*self._vault.site.areas, *marked_tiers(self._vault.site)))
 
     def begin_anew(self) -> None:
         """What was being chosen was so by rules that do not hold any more."""
@@ -153,7 +156,7 @@ class RoomMaker:
         to_come = sum(waiting.going.choice.bytes for waiting in room.waiting)
         for batch in _batches(room.going):
             with self._vault.catalogue.writing() as tx:
-                facts = self._vault.area_facts(tx, area, self._now, draining=True)
+                facts = place_facts(self._vault, tx, area, self._now, draining=True)
                 if bytes_to_free(facts) <= to_come:
                     break  # room came in another way meanwhile
                 granted += self._grant(tx, batch, room, facts, bytes_to_free(facts) - to_come)
@@ -168,7 +171,7 @@ class RoomMaker:
     def _over_its_mark(self, area: str) -> AreaFacts | None:
         """The facts of an area over its mark; None for one with room enough."""
         with self._vault.catalogue.reading() as tx:
-            facts = self._vault.area_facts(tx, area, self._now, draining=area in self._draining)
+            facts = place_facts(self._vault, tx, area, self._now, draining=area in self._draining)
         if bytes_to_free(facts) > 0:
             return facts
         self._draining.discard(area)
@@ -178,8 +181,12 @@ class RoomMaker:
     def _stays_as_it_is(self, facts: AreaFacts) -> bool:
         """Whether nothing may go from the area now, whatever its scans are; why is told."""
         over = _over(facts)
+        if not may_be_pruned(facts):
+            told = "nothing is removed there by a mark: give it more media or a larger quota"
+            self.alarms[facts.name] = Alarm(facts.name, f"{over}; {told}")
+            return True
         if not facts.prune_on:
-            self.alarms[facts.name] = Alarm(facts.name, f"{over}; `prune` is off for this area")
+            self.alarms[facts.name] = Alarm(facts.name, f"{over}; `prune` is off for this {_kind(facts)}")
             return True
         self._draining.add(facts.name)
         if facts.name in self._resting:
@@ -196,7 +203,8 @@ class RoomMaker:
             if wanted <= 0:
                 break
             scan = self._vault.catalogue.known(tx, going.choice.scan)
-            reason = why_not_now(self._vault, scan, going, facts, self._now)
+            reason = f"nothing is removed in area {scan.area} now" if scan.area in self._resting else ""
+            reason = reason or why_not_now(self._vault, scan, going, facts, self._now)
             if not reason:
                 try:
                     grant(self._vault, tx, scan, going.choice.replica, rule=going.rule, now=self._now)
@@ -228,8 +236,12 @@ class RoomMaker:
         elif room.waiting:
             self.alarms[facts.name] = Alarm(facts.name, f"{over} and nothing may go yet: {_words(room)}")
         elif not facts.quarantine_bytes:
-            why = why_nothing_goes(room.stays.values())
+            why = why_no_rule_reaches(self._vault, facts) or why_nothing_goes(room.stays.values())
             self.alarms[facts.name] = Alarm(facts.name, f"{over} and nothing may go: {why}")
+
+
+def _kind(facts: AreaFacts) -> str:
+    return "tier" if facts.of_tier else "area"
 
 
 def _over(facts: AreaFacts) -> str:

@@ -16,7 +16,8 @@ class AreaFacts:
 
     While `draining` a prune to the low watermark is under way, and `high` reads as `low`: the rule that began it
     holds until the low watermark is reached. `warn` is how long before a removal its owner is told of it, where the
-    rule does not say.
+    rule does not say. What is `of_tier` is no area but a tier: it holds packages alone, of scans of any area, and only
+    rules that name it let them go.
     """
 
     name: str
@@ -35,6 +36,7 @@ class AreaFacts:
     #: Limits of proposals, owners, beamlines and tiers that are exceeded, wherever their data lie.
     exceeded: Exceeded = field(default_factory=Exceeded)
     warn: timedelta = timedelta(0)
+    of_tier: bool = False
 
     @property
     def usage(self) -> float:

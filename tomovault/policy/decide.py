@@ -12,7 +12,7 @@ from tomovault.core.scan import has_slices
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import STAGE_OF, Policy
 from tomovault.policy.matching import Match, first_of, matches_of, wanted_of
-from tomovault.policy.removing import removal_of
+from tomovault.policy.removing import reaches, removal_of
 
 
 def wants_of(
@@ -30,7 +30,7 @@ def wants_of(
     for do, stage in STAGE_OF.items():
         rules = [m for m in matches if m.rule.do == do]
         if stage is Stage.PRUNED:
-            rules = [m for m in rules if (ProductKind.ORIGINAL, Form.FILES) in m.rule.removes]
+            rules = [m for m in rules if reaches(m.rule, ProductKind.ORIGINAL, Form.FILES, area)]
         wanted = first_of(rules)
         if wanted is not None:
             by[stage] = policy.cite(wanted.rule)

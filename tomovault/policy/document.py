@@ -56,7 +56,7 @@ SETTINGS_OF: Mapping[str, frozenset[str]] = {
     "accept": frozenset({"preset"}),
     "reduce": frozenset({"preset"}),
     "export": frozenset({"to", "product"}),
-    "prune": frozenset({"product", "forms", "first", "copies", "verified_within", "warn", "unwarned_above"}),
+    "prune": frozenset({"product", "forms", "tiers", "first", "copies", "verified_within", "warn", "unwarned_above"}),
     "verify": frozenset({"tiers", "verified_within"}),
     "notify": frozenset(),
     "forbid": frozenset({"actions"}),
@@ -187,10 +187,10 @@ class Rule(Strict):
             found.append(Fault("a copy is re-read once a day at most: 1d or more", ("with", "verified_within")))
         if "forms" in given and self.settings.product is not ProductKind.ORIGINAL:
             found.append(Fault(f"a {self.settings.product} has one form only", ("with", "forms"), at_key=True))
-        if self.do == "prune" and self.settings.product is ProductKind.REDUCED:
-            found.append(Fault("a rule removes original, volume or preview", ("with", "product")))
         if "forms" in given and not self.settings.forms:
             found.append(Fault("name at least one of files, package", ("with", "forms")))
+        if self.do == "prune":
+            found.extend(_problems_of_prune(self.settings))
         if self.do == "replicate" and not given - legal:
             found.extend(_problems_of_copy(self.settings))
         if self.do == "notify" and not self.notify:
@@ -212,14 +212,14 @@ class Rule(Strict):
     @cached_property
     def by_evidence(self) -> bool:
         """Whether it lets something go however empty the area is: a 'prune' that does not ask how full it is."""
-        return self.do == "prune" and not asks_usage(self.condition)
+        return self.do == "prune" and not self.settings.tiers and not asks_usage(self.condition)
 
     @cached_property
     def removes(self) -> tuple[tuple[ProductKind, Form], ...]:
-        """What a 'prune' lets go, in the order in which it goes: files before packages, since a package is smaller and
-        opens in every viewer.
+        """What a 'prune' lets go from the area of a scan, in the order in which it goes: files before packages, since a
+        package is smaller and opens in every viewer. A rule that names tiers lets nothing go from an area.
         """
-        if self.do != "prune":
+        if self.do != "prune" or self.settings.tiers:
             return ()
         kind = self.settings.product
         forms = [f for f in Form if f in self.settings.forms] if kind is ProductKind.ORIGINAL else [Form.PACKAGE]
@@ -236,6 +236,20 @@ class Rule(Strict):
     def is_in_force(self, now: datetime) -> bool:
         """Whether `now` is one of its dates."""
         return self.has_begun(now) and not self.is_over(now)
+
+
+def _problems_of_prune(settings: Settings) -> Iterator[Fault]:
+    """What a rule that names tiers lets go from them is the package of the original."""
+    if settings.product is ProductKind.REDUCED:
+        yield Fault("a rule removes original, volume or preview", ("with", "product"))
+    if not settings.tiers:
+        return
+    if "forms" in settings.model_fields_set and Form.FILES in settings.forms:
+        yield Fault("tiers hold packages; a rule that names tiers is for those alone", ("with", "forms"))
+    if settings.product is not ProductKind.ORIGINAL:
+        yield Fault("tiers hold packages of the original alone", ("with", "product"))
+    if settings.first != "oldest":
+        yield Fault("from a tier the oldest scans go first", ("with", "first"))
 
 
 def _problems_of_copy(settings: Settings) -> Iterator[Fault]:

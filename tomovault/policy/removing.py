@@ -67,6 +67,16 @@ def removable_kinds(policy: Policy) -> tuple[ProductKind, ...]:
     return tuple(kind for kind in ProductKind if kind in named)
 
 
+def reaches(rule: Rule, kind: ProductKind, form: Form, area: AreaFacts) -> bool:
+    """Whether a rule lets go of such copies there: one that names tiers of the packages on those, any other of its
+    forms in the area of the scan.
+    """
+    if area.of_tier:
+        is_package = (kind, form) == (ProductKind.ORIGINAL, Form.PACKAGE)
+        return rule.do == "prune" and is_package and area.name in rule.settings.tiers
+    return (kind, form) in rule.removes
+
+
 def prune_rule_of(
     scan: KnownScan,
     form: Form,
@@ -83,7 +93,7 @@ def prune_rule_of(
     """
     matches = matches_of(scan, policy, area, now) if matches is None else matches
     held = (m for m in matches if m.verdict.value and m.rule.do == "prune" and (m.rule.by_evidence or not by_evidence))
-    return next((m.rule for m in held if (kind, form) in m.rule.removes), None)
+    return next((m.rule for m in held if reaches(m.rule, kind, form, area)), None)
 
 
 def still_lets_go(
@@ -99,7 +109,7 @@ def still_lets_go(
         return False
     there = {r.id: r for r in scan.replicas}
     leaving = there.get(replica)
-    if leaving is None or (leaving.product, leaving.form) not in rule.removes or not rule.is_in_force(now):
+    if leaving is None or not reaches(rule, leaving.product, leaving.form, area) or not rule.is_in_force(now):
         return False
     stood = replace(leaving, state=ReplicaState.VERIFIED)
     before = replace(scan, replicas=tuple(stood if r.id == replica else r for r in scan.replicas))
@@ -117,7 +127,7 @@ def removal_of(
 ) -> Removal:
     """What law 4 asks about one replica of the scan that is to go from the area."""
     matches = matches_of(scan, policy, area, now) if matches is None else matches
-    rule = first_of(m for m in matches if (replica.product, replica.form) in m.rule.removes)
+    rule = first_of(m for m in matches if reaches(m.rule, replica.product, replica.form, area))
     asked = rule.rule.settings.verified_within if rule is not None else None
 
     def period(tier_class: TierClass) -> timedelta:

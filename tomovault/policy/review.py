@@ -94,7 +94,7 @@ def _of_units(at: int, rule: Rule) -> Iterator[Finding]:
 
 def _of_room(at: int, rule: Rule) -> Iterator[Finding]:
     """A removal by a sentence that asks how full the area is makes room there, and happens for no other reason."""
-    if rule.do != "prune" or rule.by_evidence or find_clash(_when_empty(rule.condition)):
+    if rule.do != "prune" or rule.by_evidence or rule.settings.tiers or find_clash(_when_empty(rule.condition)):
         return
     told = "since it asks for usage, nothing goes by this rule below the high mark, although it holds there, too"
     yield Finding(Fault(f"{told}: what is to go from any area needs a rule of its own", ("rules", at, "name")))
@@ -141,7 +141,8 @@ def _asks_as_much(first: Rule, later: Rule) -> bool:
     if first.do in _DECIDED_BY_FIRST:
         return True
     if first.do == "prune":
-        return set(later.removes) <= set(first.removes) and other.copies <= one.copies
+        as_much = set(later.removes) <= set(first.removes) and set(other.tiers) <= set(one.tiers)
+        return as_much and other.copies <= one.copies
     if first.do == "forbid":
         return set(other.actions) <= set(one.actions)
     return one.model_dump() == other.model_dump()
@@ -177,6 +178,8 @@ def _unknown_places(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
     """Places in the settings to which nothing could be brought, or that have nothing to be re-read."""
     here, settings = ("rules", at, "with"), rule.settings
     holding = {*places.tiers, *places.areas}
+    if rule.do == "prune":
+        holding -= set(places.areas)  # a rule without tiers is for those
     if rule.do == "verify":
         holding |= {kind.value for kind in TierClass}
     for n, tier in enumerate(settings.tiers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -87,7 +87,7 @@ def within_brakes(
     holds: Mapping[str, Hold],
     *,
     bytes_to_free: int,
-    policy: Policy,
+    policy_of: Callable[[PruneChoice], Policy],
     quarantine_bytes: int,
     quarantine_limit: int,
     under_way: Counter[tuple[str, str]],
@@ -95,8 +95,9 @@ def within_brakes(
     """Of these choices those that go: down to the low mark, while the quarantine is not full. Of one rule, no more
     bytes and files are on their way into it than its `limits` say.
 
-    `rules` has the rule and the files of each replica, and `holds` what waits for a warning; `under_way` counts, by
-    (rule without its version, 'bytes' or 'files'), what was permitted and is not in quarantine yet, and is counted on.
+    `policy_of` gives the policy that a choice was made by, `rules` the rule and the files of each replica, and `holds`
+    what waits for a warning; `under_way` counts, by (rule without its version, 'bytes' or 'files'), what was permitted
+    and is not in quarantine yet, and is counted on.
     """
     braked = Braked()
     waiting = quarantine_bytes
@@ -106,7 +107,7 @@ def within_brakes(
             # It counts as room to come: what is later in the order must not go in its place.
             braked.waiting.append(Waiting(Going(choice, rule, files), hold))
             continue
-        cited = policy.cite(rule)
+        cited = policy_of(choice).cite(rule)
         counted = unversioned(cited)
         if waiting >= quarantine_limit:
             braked.full = f"the quarantine is full ({show_size(waiting)} of {show_size(quarantine_limit)})"

@@ -62,7 +62,7 @@ def within_limits(vault: Vault, chosen: Chosen, facts: AreaFacts, under_way: Cou
         chosen.rules,
         chosen.holds,
         bytes_to_free=sum(choice.bytes for choice in chosen.choices),
-        policy=vault.policy_of(facts.name),
+        policy_of=lambda _choice: vault.policy_of(facts.name),
         quarantine_bytes=facts.quarantine_bytes,
         quarantine_limit=vault.site.quarantine.limit_of(facts.quota_bytes),
         under_way=under_way,
@@ -76,7 +76,7 @@ def foresee_evidence(vault: Vault, tx: Any, facts: AreaFacts, now: datetime) -> 
     if rules:
         for scan in _walk(vault, tx, rules, facts, now):
             every.add(choose_by_evidence(vault, scan, facts, now))
-    return within_limits(vault, every, facts, on_their_way(tx, facts.name))
+    return within_limits(vault, every, facts, on_their_way(tx, facts))
 
 
 def _walk(vault: Vault, tx: Any, rules: Iterable[str], facts: AreaFacts, now: datetime) -> Iterator[KnownScan]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tomovault.catalog.joins import list_twins
 from tomovault.core.errors import Refused, Transient, UserError
-from tomovault.core.known import CODED_FRAMES, KnownScan, frames_lacking
+from tomovault.core.known import CODED_FRAMES, KnownScan, frames_lacking, let_go_from
 from tomovault.core.life import REMOVALS, Stage, Status
 from tomovault.core.ports import Parcel, Placed
 from tomovault.core.replica import (
@@ -284,7 +284,7 @@ def _recall_for_archive(request: Request, package: Replica) -> dict[str, Any] | 
 def _replicate(request: Request) -> dict[str, Any]:
     asks = _asks(request)
     good = [r for r in request.scan.replicas_of(ProductKind.ORIGINAL) if r.state is ReplicaState.VERIFIED]
-    lacking = sorted(frozenset(asks.tiers) - {r.tier for r in good})
+    lacking = sorted(frozenset(asks.tiers) - {r.tier for r in good} - let_go_from(request.scan))
     files_in = {r.tier for r in good if r.form is Form.FILES}
     moves = [move for move in asks.moves if move.to not in files_in]
     if not lacking and not moves:

@@ -56,7 +56,7 @@ def warn_owners(vault: Vault, tx: Any, facts: AreaFacts, leaving: Iterable[Leavi
     for one in leaving:
         hold = why_unwarned(one.scan, one.replica.id, one.rule, facts, now)
         if hold is not None and hold.ask:
-            cited = vault.policy_of(facts.name).cite(one.rule)
+            cited = vault.policy_of(one.scan.area).cite(one.rule)
             groups[one.scan.owner, cited, days_of(one.rule, facts)].append(one)
     unheard: dict[str, str] = {}
     for (owner, cited, days), group in groups.items():

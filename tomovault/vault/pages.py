@@ -27,6 +27,7 @@ from tomovault.vault.notices import outbox_page
 from tomovault.vault.places import absent_places
 from tomovault.vault.policy_files import tells_wrong
 from tomovault.vault.restored import restored_places
+from tomovault.vault.tier_facts import marked_tiers, may_be_pruned, tier_facts
 from tomovault.vault.vault import Vault, View
 
 #: What a rule makes due for one scan; what goes is chosen for a whole area.
@@ -340,6 +341,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             {**job_line(j), "name": name_of(names.get(j.scan or "", "")), "place": places.get(j.id, "")} for j in failed
         ],
         "areas": areas,
+        "tiers": [_tier_line(vault, tx, name, told) for name in marked_tiers(vault.site)],
         "limits": [standing.text for standing in vault.exceeded(tx, now).by_subject.values()],
         "absent_places": [{"problem": name_of(p.message), "hint": name_of(p.hint)} for p in absent_places(vault, tx)],
         "suspect": [
@@ -352,6 +354,22 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             if _is_put_off(j)
         ],
         "outbox": outbox_page(vault, tx),
+    }
+
+
+def _tier_line(vault: Vault, tx: Any, name: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    facts = tier_facts(vault, tx, name)
+    return {
+        "tier": name,
+        "class": facts.tier_class.value,
+        "used_bytes": facts.used_bytes,
+        "quota_bytes": facts.quota_bytes,
+        "used_fraction": facts.used_fraction,
+        "quarantine_bytes": facts.quarantine_bytes,
+        "high": facts.high,
+        "low": facts.low if may_be_pruned(facts) else None,
+        "prune": "on" if facts.prune_on else "off",
+        "alarms": [*filter(None, [told.get("absent", {}).get(name, "")]), *_alarms_of(told, name)],
     }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.forecast import Forecast, forecast_full
 from tomovault.policy.limits import Level, Standing, stand
 from tomovault.vault.forecasting import Outlook
+from tomovault.vault.tier_facts import marked_tiers, may_be_pruned, place_facts
 from tomovault.vault.vault import Vault
 
 
@@ -22,16 +24,16 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
     rows = []
     for row in vault.catalogue.usage(tx, by):
         key = row.value
-        of_area = key is not None and by in ("area", "tier") and key in vault.site.areas
-        facts = vault.area_facts(tx, key, now) if of_area and key is not None else None
+        facts = _facts_of(vault, tx, by, key, now)
+        by_marks = facts is not None and (by == "area" or facts.of_tier)
         limit = vault.site.quotas.quotas.of(by, key)
         most = limit.bytes if limit and limit.bytes is not None else (facts.quota_bytes or None if facts else None)
         share = row.bytes / most if most else None
-        used = facts.used_bytes if facts and by == "area" else row.bytes
+        used = facts.used_bytes if facts and by_marks else row.bytes
         standing = None
         if limit is not None and key is not None:
             standing = exceeded.get((by, key)) or stand((by, key), limit, row.bytes, row.files, None, now)
-        of_its_own = most is not None and (by == "area" or limit is not None)
+        of_its_own = most is not None and (by_marks or limit is not None)
         forecast = forecast_full(outlook.growth(key), (most or 0) - used) if key is not None and of_its_own else None
         rows.append(
             {
@@ -41,9 +43,9 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
                 "scans": row.scans,
                 "limit_bytes": most,
                 "used_fraction": share,
-                "full_fraction": facts.used_fraction if facts and by == "area" and facts.quota_bytes else share,
+                "full_fraction": facts.used_fraction if facts and by_marks and facts.quota_bytes else share,
                 "high": facts.high if facts else None,
-                "low": facts.low if facts else None,
+                "low": facts.low if facts and may_be_pruned(facts) else None,
                 **_forecast(forecast),
                 "logical_bytes": row.logical,
                 "saved_fraction": 1 - row.bytes / row.logical if row.logical else None,
@@ -51,6 +53,14 @@ def quota_page(vault: Vault, tx: Any, by: str, now: datetime) -> dict[str, Any]:
             }
         )
     return {"at": time_text(now), "by": by, "rows": rows}
+
+
+def _facts_of(vault: Vault, tx: Any, by: str, key: str | None, now: datetime) -> AreaFacts | None:
+    """Of an area, or of a tier that has marks, how full it is."""
+    site = vault.site
+    if key is None or by not in ("area", "tier") or not (key in site.areas or key in marked_tiers(site)):
+        return None
+    return place_facts(vault, tx, key, now)
 
 
 def _forecast(forecast: Forecast | None) -> dict[str, Any]:

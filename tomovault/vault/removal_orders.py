@@ -17,6 +17,7 @@ from tomovault.core.ports import Placed
 from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.core.wire import to_plain
 from tomovault.tiers.note import OPENING
+from tomovault.vault.places import place_of
 from tomovault.vault.removals import regrant
 from tomovault.vault.requests import Moot, Request, stored_files
 
@@ -69,6 +70,8 @@ def _ask_again(request: Request, permit: Permit, phase: RemovalPhase) -> None:
 def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, Any]:
     """Where a removal happens, and by what the area is recognised there. Refused where it has no marker."""
     vault = request.vault
+    if replica.tier not in vault.site.areas:
+        return _removal_from_tier(request, permit, replica)
     area = vault.site.areas[request.scan.area]
     identity = vault.identity_of(request.tx, area.name)
     if identity.uuid is None:
@@ -92,6 +95,24 @@ def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, An
     }
 
 
+def _removal_from_tier(request: Request, permit: Permit, replica: Replica) -> dict[str, Any]:
+    """As `_removal`, for a package on a tier: its folder there, and a quarantine below that of the tier."""
+    vault = request.vault
+    marker = place_of(vault, replica.tier)
+    if marker is None:
+        raise Refused(
+            f"the tier {replica.tier} has no folder to move anything in",
+            by="law 5: same file system",
+            hint=f"an operator may: tomovault destroy {request.scan.id} --product original --tier {replica.tier}",
+        )
+    place = {
+        "below": marker.folder,
+        "root": replica.location,
+        "quarantine": vault.quarantine_of(marker.folder, permit.id),
+    }
+    return {"area_path": marker.folder, "identity": None, "tier": to_plain(marker), "place": place}
+
+
 def _within(request: Request, replica: Replica) -> str:
     """The folder, below the root of a replica, that a removal is confined to: that of the data of a split scan, whose
     texts are outside of its area; '' for the whole of any other.
@@ -111,7 +132,11 @@ def order_empty_quarantine(request: Request) -> dict[str, Any]:
     """Phase two, under a permit that was granted again. Moot where it would not be granted now."""
     permit, replica = find_permit(request)
     _ask_again(request, permit, RemovalPhase.LEAVING)
-    return {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
+    order = {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
+    if replica.tier in request.vault.site.areas:
+        return order
+    placed = Placed(replica.location, replica.domain, stored_files(request, replica))
+    return {**order, "placed": to_plain(placed), "tier_name": replica.tier}
 
 
 def order_destroy(request: Request) -> dict[str, Any]:

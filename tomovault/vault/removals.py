@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tomovault.catalog.permits import which_says
-from tomovault.core.errors import Refused
+from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, may_go
 from tomovault.core.record import PutBack
@@ -18,6 +18,7 @@ from tomovault.policy.document import Policy, Rule
 from tomovault.policy.removing import archiving_failed, removal_of, still_lets_go
 from tomovault.vault.domains import domain_now
 from tomovault.vault.owner_warnings import refuse_unwarned
+from tomovault.vault.tier_facts import place_facts
 from tomovault.vault.vault import Vault
 
 
@@ -26,7 +27,6 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
 
     A removal that failed is not tried again before something new is known of the replica or its scan.
     """
-    area = vault.site.areas[scan.area]
     cited = vault.policy_of(scan.area).cite(rule)
     if reason := failed_before(scan, replica):
         raise Refused(
@@ -34,13 +34,13 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
             by="a removal that failed is looked at by a person",
             hint=f"tomovault verify {scan.id} re-reads its copies; if they are right it is tried again",
         )
-    facts = vault.area_facts(tx, scan.area, now)
+    facts = _facts_there(vault, tx, scan, replica, now)
     refuse_unwarned(vault, scan, replica, rule, facts, now)
     permit = vault.catalogue.grant_permit(
         tx,
         scan.id,
         replica,
-        removal_enabled=area.prune,
+        removal_enabled=facts.prune_on,
         copies_asked=vault.asks(scan, facts, now).copies,
         within=_within(vault, scan, rule),
         rule=cited,
@@ -51,6 +51,15 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
     )
     queue_removal(vault, tx, scan, permit, now)
     return permit
+
+
+def _facts_there(vault: Vault, tx: Any, scan: KnownScan, replica: str, now: datetime) -> AreaFacts:
+    """How full the place is that a replica goes from. Raises Refused for a tier that has no marks any more."""
+    tier = next((r.tier for r in scan.replicas if r.id == replica), scan.area)
+    try:
+        return place_facts(vault, tx, tier, now)
+    except UserError as problem:
+        raise Refused(f"{scan.name}: {problem.message}", by="prune: off", hint=problem.hint) from problem
 
 
 def queue_removal(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
@@ -99,7 +108,7 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
         vault.catalogue.regrant_destruction(tx, permit.id, now=now)
         return
     policy = vault.policy_of(scan.area)
-    facts = vault.area_facts(tx, scan.area, now)
+    facts = _facts_there(vault, tx, scan, permit.replica, now)
     if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
         raise Refused(f"{scan.name}: {reason}", by="policy")
     rule = rule_of(vault, scan, permit)
@@ -110,7 +119,7 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
         tx,
         permit.id,
         rule=policy.cite(rule),
-        removal_enabled=vault.site.areas[scan.area].prune,
+        removal_enabled=facts.prune_on,
         copies_asked=vault.asks(scan, facts, now).copies,
         within=_within(vault, scan, rule),
         archiving_hopeful=archiving_hopeful(vault, scan, facts, now),

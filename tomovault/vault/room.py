@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from tomovault.catalog.tier_room import list_granted_on, list_removable_on
 from tomovault.catalog.work import list_granted, list_removable
 from tomovault.core.errors import Transient
 from tomovault.core.known import KnownScan
@@ -84,7 +85,7 @@ def look_for_room(
     search = _Search(vault, replace(facts, draining=True), now, wanted, without)
     yield from search.steps(reading)
     with reading() as tx:
-        under_way = on_their_way(tx, facts.name)
+        under_way = on_their_way(tx, facts)
     return _within_brakes(vault, facts, search, under_way)
 
 
@@ -109,7 +110,7 @@ def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: C
         {replica: (rule, files) for replica, (rule, files, _) in search.rules.items()},
         search.holds,
         bytes_to_free=search.wanted,
-        policy=vault.policy_of(facts.name),
+        policy_of=lambda choice: vault.policy_of(search.areas[choice.scan]),
         quarantine_bytes=facts.quarantine_bytes,
         quarantine_limit=vault.site.quarantine.limit_of(facts.quota_bytes),
         under_way=under_way,
@@ -119,10 +120,11 @@ def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: C
     return Room(braked.going, braked.waiting, {**search.stays, **stopped}, braked.full)
 
 
-def on_their_way(tx: Any, area: str) -> Counter[tuple[str, str]]:
+def on_their_way(tx: Any, facts: AreaFacts) -> Counter[tuple[str, str]]:
     """Bytes and files that are on their way into quarantine, by the rule of their permit, whatever its version."""
     count: Counter[tuple[str, str]] = Counter()
-    for rule, size, files in list_granted(tx, area):
+    granted = list_granted_on(tx, facts.name) if facts.of_tier else list_granted(tx, facts.name)
+    for rule, size, files in granted:
         count[unversioned(rule), "bytes"] += size
         count[unversioned(rule), "files"] += files
     return count
@@ -144,6 +146,7 @@ class _Search:
     stays: dict[str, Stays] = field(default_factory=dict)
     rules: dict[str, tuple[Rule, int, str]] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
+    areas: dict[str, str] = field(default_factory=dict)
     _of_scan: defaultdict[str, list[PruneChoice]] = field(default_factory=lambda: defaultdict(list))
     _looked_at: set[str] = field(default_factory=set)
     _through: set[tuple[ProductKind, Form]] = field(default_factory=set)
@@ -151,6 +154,9 @@ class _Search:
     def steps(self, reading: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
         """The search goes on by some scans, in a transaction of their own, before each pause."""
         enough = self.wanted
+        if self.facts.of_tier:  # rules of several policies: the oldest scan first, whichever lets it go
+            yield from self._pass(reading, ProductKind.ORIGINAL, Form.PACKAGE, enough, 0)
+            return
         for rank, rule, kind, form in turns_of(self.vault.policy_of(self.facts.name)):
             largest_first = rule.settings.first == "largest"
             enough -= yield from self._pass(reading, kind, form, enough, rank, largest_first=largest_first)
@@ -176,7 +182,11 @@ class _Search:
         if (kind, form) in self._through:
             return sum(c.bytes for c in self.choices if (c.rank, c.form) == (rank, form))
         with reading() as tx:
-            ids = list_removable(tx, self.facts.name, form, kind=kind, largest_first=largest_first)
+            if self.facts.of_tier:
+                listed = list_removable_on(tx, self.facts.name)
+                ids = [scan for scan, area in listed if area in self.vault.site.areas]
+            else:
+                ids = list_removable(tx, self.facts.name, form, kind=kind, largest_first=largest_first)
         found = 0
         for start in range(0, len(ids), _AT_ONCE):
             if found >= enough:
@@ -218,7 +228,8 @@ class _Search:
     def _choose_from(self, scan: KnownScan) -> None:
         vault, facts, now = self.vault, self.facts, self.now
         view = vault.view(scan, facts, now, warnings=False)
-        policy = vault.policy_of(facts.name)
+        policy = vault.policy_of(scan.area)
+        self.areas[scan.id] = scan.area
         for replica in (r for kind in removable_kinds(policy) for r in scan.replicas_of(kind)):
             if not is_here(replica, facts) or replica.id in self.without:
                 continue
@@ -233,6 +244,7 @@ class _Search:
                 self.holds[replica.id] = hold
                 self.stays[replica.id] = Stays(scan.name, hold.reason, replica.bytes, hold.until)
             choice = choice_of(scan, replica, rule, policy)
+            choice = replace(choice, rank=0) if facts.of_tier else choice
             self.choices.append(choice)
             self._of_scan[scan.id].append(choice)
 
@@ -254,7 +266,7 @@ def why_not_now(vault: Vault, scan: KnownScan, going: Going, facts: AreaFacts, n
     replica = next((r for r in scan.replicas if r.id == going.choice.replica and is_here(r, facts)), None)
     if replica is None:
         return "not as it was a moment ago"
-    rule = prune_rule_of(scan, replica.form, vault.policy_of(facts.name), facts, now, kind=replica.product)
+    rule = prune_rule_of(scan, replica.form, vault.policy_of(scan.area), facts, now, kind=replica.product)
     if rule != going.rule:
         return f"no longer by the rule {going.rule.name}"
     view = vault.view(scan, facts, now, warnings=False)  # those are asked for where the permit is granted
@@ -265,6 +277,6 @@ def why_it_stays_here(
     vault: Vault, view: View, replica: Replica, rule: Rule | None, facts: AreaFacts, now: datetime
 ) -> str:
     """'' if LIFE, the policy and law 4 all let the replica go, as far as can be said without the rows locked."""
-    scan, policy = view.scan, vault.policy_of(facts.name)
+    scan, policy = view.scan, vault.policy_of(view.scan.area)
     stays = why_it_stays(scan, replica, rule, view.standings[Stage.PRUNED], view.wants, policy, facts, now)
     return stays or failed_before(scan, replica.id)

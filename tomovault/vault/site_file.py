@@ -50,6 +50,7 @@ from tomovault.vault.site_settings import (
     record_path,
     shipped_policies,
 )
+from tomovault.vault.tier_marks import TierMarks
 
 
 def _parse_share_or_size(value: object) -> float | int:
@@ -99,7 +100,7 @@ class _Area(Strict):
     floor: Size | None = None
 
 
-class _Tier(Strict):
+class _Tier(TierMarks):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     kind: str
@@ -118,7 +119,7 @@ class _Tier(Strict):
         except UserError as problem:
             told = f"unknown kind {self.kind!r} of tier{nearest(self.kind, list_kinds('tiers'))}"
             raise faults([Fault(told, ("kind",))]) from problem
-        legal = plugin.OPTIONS | {"kind", "class"}
+        legal = plugin.OPTIONS | {"kind", "class", *TierMarks.model_fields}
         given = {*(self.model_fields_set - {"tier_class"}), *(self.model_extra or {})}
         found = [
             Fault(f"a tier of kind {self.kind!r} has no key {key!r}{nearest(key, legal)}", (key,), at_key=True)
@@ -129,6 +130,17 @@ class _Tier(Strict):
         if found:
             raise faults(found)
         return self
+
+    @property
+    def of_class(self) -> TierClass:
+        """Its class, by default that of its kind."""
+        given: TierClass = self.tier_class or load_plugin("tiers", self.kind).TIER_CLASS
+        return given
+
+    @property
+    def on_media(self) -> int | None:
+        """What all media of a library hold together, where the site says so."""
+        return None if self.capacity is None or self.slots is None else self.capacity * self.slots
 
     def options(self, folder: Path) -> dict[str, Any]:
         """What the plug-in is given: every key but kind and class, with absolute paths."""
@@ -283,6 +295,9 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
         yield Fault(f"{name!r} is an area already; areas and tiers share their names", ("tiers", name), at_key=True)
     for name, area in site.areas.items():
         yield from _check_area(name, area, folder)
+    for name, tier in site.tiers.items():
+        is_sized = tier.kind == "posix" or tier.on_media is not None
+        yield from tier.problems_of_marks(("tiers", name), tier.of_class, is_sized=is_sized)
     yield from _check_places(site, folder)
     yield from site.quotas.problems(site.areas, site.tiers)
 
@@ -406,7 +421,8 @@ def _tier(name: str, tier: _Tier, folder: Path) -> TierSettings:
     plugin, options = load_plugin("tiers", tier.kind), tier.options(folder)
     if getattr(plugin, "MARKED", False):
         options["record"] = record_path(folder, f"tier-{name}")
-    return TierSettings(name, tier.kind, tier.tier_class or plugin.TIER_CLASS, options)
+    marks = tier.marks(tier.of_class, tier.on_media)
+    return TierSettings(name, tier.kind, tier.of_class, options, marks)
 
 
 def _absolute(folder: Path, path: str) -> str:

@@ -78,13 +78,34 @@ class Area:
 
 
 @dataclass(frozen=True)
+class Marks:
+    """Between which marks a tier that is no area is kept. `quota` is None where its file system's size is the quota.
+
+    A tier of class archive has no `low` mark, and nothing is ever removed there because of the high one.
+    """
+
+    high: float
+    low: float | None
+    quota: int | None
+    prune: bool
+
+
+@dataclass(frozen=True)
 class TierSettings:
-    """A tier that is no area. `options` has every key but `kind`, paths made absolute."""
+    """A tier that is no area. `options` has every key but those of all kinds, paths made absolute; `marks` is None
+    where nobody asked how full it is.
+    """
 
     name: str
     kind: str
     tier_class: TierClass
     options: Mapping[str, Any]
+    marks: Marks | None = None
+
+    @property
+    def path(self) -> str:
+        """Its folder."""
+        return str(self.options.get("path", ""))
 
 
 @dataclass(frozen=True)

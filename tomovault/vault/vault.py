@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tomovault.catalog.areas import Area as RecordedArea
     from tomovault.policy.document import Policy
     from tomovault.vault.site import Area
+    from tomovault.vault.site_settings import TierSettings
 
 #: So many copies one look at an area asks the rules about, the scans of a hundred at a time: a fraction of a second.
 _LOOKED_AT = 1000
@@ -73,7 +74,7 @@ class Vault:
         #: The rules that decide, by the name of their policy. A daemon puts another mapping here when files change.
         self.policies: Mapping[str, Policy] = site.policies
         #: The room on an area's file system; a daemon has it measured elsewhere, since a file server may hang.
-        self.space_of: Callable[[Area], Space | None] = _measured_space
+        self.space_of: Callable[[Area | TierSettings], Space | None] = _measured_space
         #: Areas whose file servers are known not to answer: they are asked nothing.
         self.silent: frozenset[str] = frozenset()
 
@@ -272,7 +273,7 @@ class Vault:
         """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
         conf = self.area(area)
         known, quarantine = area_bytes(tx, area)
-        quota, used = _believed(conf.quota, self.space_of(conf), known, leaving_beside(tx, area))
+        quota, used = believed(conf.quota, self.space_of(conf), known, leaving_beside(tx, area))
         return AreaFacts(
             name=area,
             tier_class=TierClass(conf.tier_class),
@@ -410,11 +411,11 @@ def word_of(host: str) -> str:
     return "".join(c if c.isalnum() or c in "-." else "-" for c in host)[:60]
 
 
-def _measured_space(area: Area) -> Space | None:
-    return disk_space(area.path)
+def _measured_space(place: Area | TierSettings) -> Space | None:
+    return disk_space(place.path)
 
 
-def _believed(quota: int | None, space: Space | None, known: int, beside: int) -> tuple[int, int]:
+def believed(quota: int | None, space: Space | None, known: int, beside: int) -> tuple[int, int]:
     """(limit, bytes used of it), where the smaller free space is believed: by the catalogue, or by the file system, on
     which others may write, too; what is leaving `beside`, from other areas there, is room to come. Without a quota the
     file system is the limit; (0, known) where nothing is known of it.

@@ -44,7 +44,7 @@ def command(scan: str, as_json: bool) -> int:
     with open_progress(quiet=as_json) as progress:
         for permit in permits:
             replica = next(r for r in known.replicas if r.id == permit.replica)
-            if replica.tier not in vault.site.areas:
+            if permit.ordered_by and replica.tier not in vault.site.areas:
                 with vault.catalogue.writing() as tx:
                     take_back_order(vault, tx, known, permit, now)
                 continue
