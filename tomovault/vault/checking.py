@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tomovault.core.errors import TomovaultError
+from tomovault.vault.checking_room import Impossible, impossible_room, rules_that_free_nothing
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.notify_checks import (
     problems_of_channels,
     problems_of_templates,
     rules_that_warn_nobody,
+    why_nobody_hears,
 )
 from tomovault.vault.places import find_absence
 from tomovault.vault.vault import Vault
@@ -45,6 +47,7 @@ def run_doctor(folder: Path) -> list[Check]:
         checks.extend(_policies(vault))
         for name in vault.site.areas:
             checks.extend(_area(vault, name))
+        checks.extend(_told(one) for one in rules_that_free_nothing(vault))
         checks.extend(_tiers(vault))
         checks.append(_engine(vault))
         checks.extend(_transfers(vault))
@@ -125,12 +128,17 @@ def _area(vault: Vault, name: str) -> Iterator[Check]:
             f"{free:.0%} free",
             "" if space.free > area.floor else "below the floor kept for the acquisition",
         )
+    yield from (_told(one) for one in impossible_room(area))
     with vault.catalogue.reading() as tx:
         absent = find_absence(vault, tx, name)
     if absent is None:
         yield _writable(f"vault of {name}", Path(area.vault))
     else:
         yield Check(f"vault of {name}", False, absent.message, absent.hint)
+
+
+def _told(one: Impossible) -> Check:
+    return Check(one.about, False, one.text, one.hint, one.needed)
 
 
 def _writable(name: str, folder: Path) -> Check:
@@ -201,8 +209,11 @@ def _transfers(vault: Vault) -> Iterator[Check]:
 
 def _notify(vault: Vault) -> Iterator[Check]:
     """Channels, the site's own templates, and rules that wait for warnings which nobody would get."""
-    for name, usable, detail, hint in problems_of_channels(vault.site):
+    channels = list(problems_of_channels(vault.site))
+    for name, usable, detail, hint in channels:
         yield Check(f"channel {name}", usable, detail, hint)
+    if reason := why_nobody_hears(vault.site, frozenset(name for name, usable, *_ in channels if usable)):
+        yield Check("notify", False, reason, "tomovault notify test CHANNEL tries one; see docs/notifications.md")
     for problem in problems_of_templates(Path(vault.site.folder)):
         yield Check("template", False, problem, "until it is mended, the one that came with tomovault is used")
     for rule in rules_that_warn_nobody(vault):

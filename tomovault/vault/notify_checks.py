@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -60,6 +60,18 @@ def problems_of_channels(site: Site) -> Iterator[tuple[str, bool, str, str]]:
             yield name, True, open_channel(conf).health(), f"tomovault notify test {name}"
         except TomovaultError as problem:
             yield name, False, problem.message, problem.hint
+
+
+def why_nobody_hears(site: Site, usable: Collection[str]) -> str:
+    """Why a site that has a section `notify` tells nobody of anything; '' where somebody hears of something, and where
+    it has none. `usable` are the channels that can be used.
+    """
+    conf = site.notify
+    if conf is None or any(set(route.channels) & set(usable) for route in conf.routes.values()):
+        return ""
+    if not conf.routes:
+        return "the section `notify` names nobody who is told of anything: no alarms, warnings, failures or digest"
+    return "none of the channels that the section `notify` tells anything by can be used: nobody hears of an alarm"
 
 
 def rules_that_warn_nobody(vault: Vault) -> list[str]:
