@@ -14,8 +14,11 @@ from tomovault.vault import vault
 
 
 @pytest.fixture
-def care(town):
-    return Upkeep(town.vault)
+def care(town, monkeypatch):
+    made = Upkeep(town.vault)
+    made.begun = []
+    monkeypatch.setattr(made.nightly, "begin", lambda: made.begun.append("reconcile"))
+    return made
 
 
 def test_copies_that_cannot_be_re_read_do_not_stand_before_the_rest(town, care, monkeypatch):
@@ -116,6 +119,15 @@ def test_what_is_due_is_done_once(town, care):
     care.ask("room")
     assert care.take() == (0, True)
     assert care.take() == (0, False)
+
+
+def test_once_a_night_what_is_known_is_compared_with_what_is_there(care):
+    care.ask("room")
+    care.take()
+    assert care.begun == []
+    care.ask("nightly")
+    care.take()
+    assert care.begun == ["reconcile"]
 
 
 def test_the_head_of_the_audit_log_is_exported_nightly(town, care):

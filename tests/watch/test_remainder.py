@@ -93,3 +93,35 @@ def test_every_file_is_explained_or_told_once(tmp_path_factory, paths, levels, d
     assert sum(one.bytes for one in found) == sum(os.path.getsize(f) for f in files - explained)
     depths = [os.path.relpath(one.folder, root).count("/") + 1 for one in found if one.folder != str(root)]
     assert max(depths, default=0) <= levels
+
+
+@pytest.mark.parametrize("stop_after", range(1, 9))
+def test_a_walk_that_was_left_is_gone_on_with_and_finds_the_same(tmp_path, stop_after):
+    write(tmp_path, "top", "a/1", "a-b/2", "a/b/3", "a/b/c/4", "a/b/c/d/5", "e/6", "e/f/7")
+    whole, all_of_it = walk(tmp_path)
+    walked, found, left = Walked(), [], [stop_after]
+
+    def stop():
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    def go(progress, begin_at=""):
+        unexplained = walk_remainder(
+            str(tmp_path),
+            lambda *_: False,
+            lambda _: False,
+            levels=2,
+            walked=walked,
+            progress=progress,
+            begin_at=begin_at,
+        )
+        found.extend(unexplained)
+
+    try:
+        go(stop)
+    except KeyboardInterrupt:
+        walked.folders, walked.files, walked.bytes = walked.before
+        go(lambda: None, walked.at)
+    assert sorted(found, key=repr) == sorted(whole, key=repr)
+    assert (walked.folders, walked.files, walked.bytes) == (all_of_it.folders, all_of_it.files, all_of_it.bytes)

@@ -22,8 +22,9 @@ _SHOWN = 15
 
 @click.command()
 @click.argument("area", metavar="AREA")
+@click.option("--last", is_flag=True, help="Show what the last one found, be it of a command or of a night.")
 @common_options
-def command(area: str, as_json: bool) -> None:
+def command(area: str, last: bool, as_json: bool) -> None:
     """Look through all of AREA once: the first import of a full server, or an inventory of one that is watched.
 
     Every place where a scan may be is looked into and certified; nothing is packed, moved or removed. Then all files
@@ -34,12 +35,23 @@ def command(area: str, as_json: bool) -> None:
     daemon does the looking, and this shows how far it is.
     """
     from tomovault.cli._progress import open_progress
+    from tomovault.core.errors import UserError
     from tomovault.daemon.census import take_census
-    from tomovault.vault.census import census_page, find_remainder, keep_census
+    from tomovault.vault.census import census_page, find_remainder, keep_census, last_census
     from tomovault.vault.logs import start_log
 
     vault = open_vault()
     vault.area(area)
+    if last:
+        page = last_census(vault, area)
+        if not page:
+            raise UserError(f"no census of {area} was taken yet", hint=f"tomovault census {area}")
+        if as_json:
+            say_json(page)
+        else:
+            say(f"As of {page['at'][:16].replace('T', ' ')} UTC:")
+            _show(page)
+        return
     stop = threading.Event()
     with _stopped_gently(stop), open_progress(quiet=as_json) as progress:
         start_log(vault.run_folder / "census.log")
@@ -89,6 +101,21 @@ def _stopped_gently(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _show_places(page: dict[str, Any]) -> None:
+    """Copies that are not found, and scans that are not where they were."""
+    words = {
+        "not_found": "not found, or not as it was: nothing relies on it",
+        "moved": "moved here",
+        "elsewhere": "one more copy, restored or copied by somebody",
+    }
+    for key, told in words.items():
+        rows = page.get(key, [])
+        for row in rows[:_SHOWN]:
+            say(f"\n{label(row['name'])}: {told}: {label(row['location'])}")
+        if len(rows) > _SHOWN:
+            say(f"and {len(rows) - _SHOWN} more; --json has all.")
+
+
 def _show(page: dict[str, Any]) -> None:
     from tomovault.cli._table import table
     from tomovault.vault.sizes import show_bytes
@@ -109,6 +136,7 @@ def _show(page: dict[str, Any]) -> None:
         say(f"\n{counted(page['failed_jobs'], 'look')} failed: `tomovault status` says which and why.")
     for row in page["unreadable"]:
         say(f"\ncannot be read: {label(row['path'])}: {row['reason']}")
+    _show_places(page)
     unexplained = page["unexplained"]
     if not unexplained:
         say("\nEvery file belongs to a scan.")

@@ -61,6 +61,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
         if area["unclaimed"]:
             told = f"`tomovault area unclaimed {area['area']}` says why"
             lines.append(f"  {area['area']}: {area['unclaimed']} files are in no scan; {told}")
+    lines += [f"compared with what is there: {page['reconciled']}"] if page["reconciled"] else []
     lines += [f"  over its limit: {label(text)}" for text in page["limits"]]
     lines += [f"  {p['problem']} - {p['hint']}" for p in page["absent_places"]]
     if page["suspect"]:

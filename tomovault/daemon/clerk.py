@@ -397,7 +397,7 @@ class Clerk:
     def _alarms(self) -> dict[str, Alarm]:
         """Those of all who raise any, each by its kind and what it is about."""
         rooms = {f"room {area}": a for area, a in self.room_maker.alarms.items()}
-        return {**self.planner.alarms, **self._policies.alarms, **rooms}
+        return {**self.planner.alarms, **self._policies.alarms, **self.upkeep.nightly.alarms, **rooms}
 
     def _raised(self) -> Iterable[Raised]:
         return list_raised(

@@ -14,6 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from tomovault.catalog.outbox import forget_notices
 from tomovault.catalog.work import Late, asked_since, unfinished_by_place
 from tomovault.core.errors import TomovaultError, Transient
+from tomovault.daemon.nightly import Nightly
 from tomovault.vault.limits import note_exceeded
 from tomovault.vault.notices import post_digest
 from tomovault.vault.vault import Vault
@@ -38,6 +39,8 @@ class Upkeep:
         self._thinning: Generator[None, None, None] | None = None
         self._looked_at: dict[str, Late] = {}
         self._behind: set[str] = set()
+        #: Whatever is known is compared with what is there, once a night.
+        self.nightly = Nightly(vault)
 
     def start(self) -> BackgroundScheduler:
         """Timers run; old copies are looked for at once, too, for a daemon that never lives for an hour."""
@@ -106,6 +109,7 @@ class Upkeep:
         if self._thinning is None:
             self._thinning = self._vault.catalogue.thin_history_in_turns(datetime.now(UTC))
         self.export_head()
+        self.nightly.begin()
         with self._vault.catalogue.writing() as tx:
             forget_notices(tx, datetime.now(UTC) - _NOTICES_KEPT)
         return 0

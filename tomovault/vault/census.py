@@ -6,13 +6,15 @@ import json
 import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tomovault.catalog.census import Closure, census_found, failed_looks, walk_closures
+from tomovault.catalog.reconciling import Placed, list_elsewhere, list_moved
+from tomovault.catalog.suspects import list_suspects
 from tomovault.core.scan import FileState
 from tomovault.vault.job_folder import write_json
 from tomovault.vault.pages import name_of
@@ -24,6 +26,9 @@ LEVELS = 3
 
 #: After so long somebody should have said what unexplained data is; nothing happens to it by itself.
 EXPLAIN_WITHIN = timedelta(days=90)
+
+#: So many suspect, moved and copied scans are told.
+_MOST = 1000
 
 #: Manifests that are kept in memory at a time: a walk goes through the folder of one scan after the other, and in one
 #: folder may be that many scans.
@@ -69,24 +74,63 @@ def find_remainder(vault: Vault, area: str, progress: Callable[[int, int], None]
     `progress` is called with the files seen, and those that the file system has altogether, 0 where it does not say.
     Raises OSError where the area cannot be read.
     """
+    walk = Walk(area)
+    go_on(vault, walk, progress)
+    return walk.rows(), walk.walked
+
+
+@dataclass
+class Walk:
+    """A walk over an area, that can be left and taken up again: what was found, and how far it is."""
+
+    area: str
+    walked: Walked = field(default_factory=Walked)
+    found: list[Remainder] = field(default_factory=list)
+
+    def rows(self) -> list[Remainder]:
+        """What was found, that of most bytes first."""
+        return sorted(_joined(self.found), key=lambda one: (-one.bytes, one.folder))
+
+    def to_plain(self) -> dict[str, Any]:
+        """To be kept: the folder that is being added up is begun anew."""
+        return {
+            "at": self.walked.at,
+            "before": list(self.walked.before),
+            "unreadable": [list(one) for one in self.walked.unreadable],
+            "found": [asdict(one) for one in self.found],
+        }
+
+    @classmethod
+    def from_plain(cls, area: str, plain: Mapping[str, Any]) -> Walk:
+        """As it was kept. Raises KeyError, TypeError or ValueError for what no walk kept."""
+        folders, files, size = plain["before"]
+        unreadable = [(str(path), str(reason)) for path, reason in plain["unreadable"]]
+        walked = Walked(folders, files, size, unreadable, plain["at"], (folders, files, size))
+        return cls(area, walked, [Remainder(**one) for one in plain["found"]])
+
+
+def go_on(vault: Vault, walk: Walk, progress: Callable[[int, int], None]) -> None:
+    """The walk is over. What `progress` raises leaves it as it was, to be gone on with. Raises OSError where the area
+    cannot be read.
+    """
+    area, walked = walk.area, walk.walked
     root = str(vault.area(area).path)
-    walked = Walked()
     total = _files_on(root)
     explained = Explained(vault.catalogue.files_of, root)
     with vault.catalogue.reading() as tx:
         for closure in walk_closures(tx, area):
             explained.places.setdefault(closure.root, []).append(closure)
-    found = list(
-        walk_remainder(
-            root,
-            explained,
-            explained.is_in_a_scan,
-            levels=LEVELS,
-            walked=walked,
-            progress=lambda: progress(walked.files, max(total, walked.files)),
-        )
+    remainders = walk_remainder(
+        root,
+        explained,
+        explained.is_in_a_scan,
+        levels=LEVELS,
+        walked=walked,
+        progress=lambda: progress(walked.files, max(total, walked.files)),
+        begin_at=walked.at,
     )
-    return sorted(_joined(found), key=lambda one: (-one.bytes, one.folder)), walked
+    for one in remainders:
+        walk.found.append(one)
 
 
 def _joined(found: list[Remainder]) -> list[Remainder]:
@@ -137,7 +181,19 @@ def census_page(
         "failed_jobs": failed_looks(tx, area),
         "unreadable": [{"path": name_of(path), "reason": reason} for path, reason in walked.unreadable],
         "unexplained": [_row(one, since, now) for one in found],
+        "not_found": [
+            {"scan": one.scan, "name": name_of(one.name), "tier": one.tier, "location": name_of(one.location)}
+            | {"reason": name_of(one.reason)}
+            for one in list_suspects(tx, _MOST)
+            if one.area == area
+        ],
+        "moved": [_placed(one) for one in list_moved(tx, area, _MOST)],
+        "elsewhere": [_placed(one) for one in list_elsewhere(tx, area, _MOST)],
     }
+
+
+def _placed(one: Placed) -> dict[str, str]:
+    return {"scan": one.scan, "name": name_of(one.name), "location": name_of(one.location)}
 
 
 def _row(one: Remainder, since: Mapping[str, str], now: datetime) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     SIGTERM ends it as an exception would: what it holds half done is tidied up, and there is no result.
     """
     folder, daemon = Path(arguments[0]), int(arguments[1])
-    _end_with(daemon)
+    end_with(daemon)
     belong_to(daemon)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(OSError):
@@ -147,7 +147,7 @@ def result_to_plain(result: Result) -> dict[str, Any]:
     return plain
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """This process is killed by the kernel when its daemon dies: a claim that nobody renews must not go on."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

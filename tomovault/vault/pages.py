@@ -26,6 +26,7 @@ from tomovault.vault.fellows import read_fellows
 from tomovault.vault.notices import outbox_page
 from tomovault.vault.places import absent_places
 from tomovault.vault.policy_files import tells_wrong
+from tomovault.vault.reconciled import line_of, read_state
 from tomovault.vault.restored import restored_places
 from tomovault.vault.tier_facts import marked_tiers, may_be_pruned, tier_facts
 from tomovault.vault.vault import Vault, View
@@ -342,6 +343,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
         ],
         "areas": areas,
         "tiers": [_tier_line(vault, tx, name, told) for name in marked_tiers(vault.site)],
+        "reconciled": line_of(read_state(vault)),
         "limits": [standing.text for standing in vault.exceeded(tx, now).by_subject.values()],
         "absent_places": [{"problem": name_of(p.message), "hint": name_of(p.hint)} for p in absent_places(vault, tx)],
         "suspect": [

@@ -1,0 +1,143 @@
+"""What is known compared with what is there: absence decides nothing, and a night goes on where one ended."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tomovault.core.replica import Form
+from tomovault.daemon.nightly import Nightly
+from tomovault.vault import census, reconciling
+from tomovault.vault.census import keep_census, last_census
+from tomovault.vault.places import mark_places
+from tomovault.vault.reconciled import alarms_of, line_of, read_state, state_file
+from tomovault.vault.reconciling import Reconciler
+
+
+@pytest.fixture
+def kept(town):
+    """Called for scans whose packages stand in the vault as they were written; returns scans and paths."""
+
+    def make(count):
+        scans = [town.scan(f"scan{n}") for n in range(count)]
+        paths = [Path(town.replica(scan, Form.PACKAGE).location) for scan in scans]
+        for path in paths:
+            path.write_bytes(b"x" * 200)
+        mark_places(town.vault)
+        return scans, paths
+
+    return make
+
+
+def compare(town, *, folders=None):
+    """Whether it was over, before it was asked so often whether it should be."""
+    left = [10**9 if folders is None else folders]
+
+    def is_over():
+        left[0] -= 1
+        return left[0] < 0
+
+    return Reconciler(town.vault, is_over=is_over).run()
+
+
+def verifies(town, scans):
+    return [scan for scan in scans if town.jobs(scan, "verify")]
+
+
+def test_a_package_that_is_not_there_is_read_again_and_stays_what_it_was(town, kept):
+    scans, paths = kept(5)
+    paths[1].unlink()
+    paths[3].write_bytes(b"short")
+    assert compare(town)
+    assert verifies(town, scans) == [scans[1], scans[3]]
+    assert {town.replica(scan, Form.PACKAGE).state.value for scan in scans} == {"verified"}, "absence is no order"
+    state = read_state(town.vault)
+    assert (state["copies inhouse"]["seen"], state["copies inhouse"]["missing"]) == (5, 2)
+    assert "2 copies not found" in line_of(state)
+    compare(town)
+    assert [len(town.jobs(scan, "verify")) for scan in scans] == [0, 1, 0, 1, 0], "once a day"
+
+
+def test_too_many_at_once_are_told_and_not_believed(town, kept):
+    scans, paths = kept(6)
+    for path in paths[:4]:
+        path.unlink()
+    assert compare(town)
+    assert verifies(town, scans) == []
+    ((place, text),) = alarms_of(read_state(town.vault)).values()
+    assert place == "inhouse"
+    assert "4 of 6 copies of ours are not found there: too many to believe" in text
+    (alarm,) = Nightly(town.vault).alarms.values()
+    assert (alarm.area, alarm.text) == (place, text)
+
+
+def test_a_vault_that_is_not_there_says_nothing_of_its_copies(town, kept):
+    scans, _ = kept(2)
+    vault = Path(town.vault.site.areas["inhouse"].vault)
+    vault.rename(vault.with_name("away"))
+    vault.mkdir()
+    compare(town)
+    assert verifies(town, scans) == []
+    state = read_state(town.vault)["copies inhouse"]
+    assert "marker is missing" in state["problem"]
+    assert "seen" not in state
+
+
+def test_a_night_goes_on_where_the_one_before_ended(town, kept, monkeypatch):
+    scans, paths = kept(4)
+    monkeypatch.setattr(reconciling, "_AT_ONCE", 1)
+    for name in ("a", "b", "c/d", "e"):
+        (town.area / name).mkdir(parents=True)
+        (town.area / name / "left").write_bytes(b"x" * 10)
+    paths[0].unlink()
+    nights = 0
+    while not all("at" in read_state(town.vault).get(name, {}) for name in ("area inhouse", "copies inhouse")):
+        assert not compare(town, folders=1)
+        nights += 1
+        assert nights < 50
+    assert nights > 5
+    page = last_census(town.vault, "inhouse")
+    found = {os.path.relpath(row["folder"], town.area): row["bytes"] for row in page["unexplained"]}
+    assert found == {"a": 10, "b": 10, "c/d": 10, "e": 10}
+    assert page["bytes"] == 40, "nothing was counted twice"
+    assert page["folders"] == 6
+    assert verifies(town, scans) == [scans[0]]
+    assert read_state(town.vault)["copies inhouse"]["seen"] == 4
+
+
+def test_data_whose_day_is_over_is_told_with_its_owner(town):
+    (town.area / "old").mkdir()
+    (town.area / "old" / "junk.npy").write_bytes(b"x" * 1000)
+    assert compare(town)
+    assert alarms_of(read_state(town.vault)) == {}
+    page = last_census(town.vault, "inhouse")
+    long_ago = datetime.now(UTC) - census.EXPLAIN_WITHIN - timedelta(days=1)
+    page["unexplained"][0]["since"] = long_ago.isoformat()
+    keep_census(town.vault, page)
+    assert compare(town)
+    ((_, text),) = alarms_of(read_state(town.vault)).values()
+    assert text.startswith("1 kB in 1 folders are in no scan, and the day to say what they are is over")
+    assert page["unexplained"][0]["owner"] in text
+    assert (town.area / "old" / "junk.npy").exists()
+
+
+def test_a_damaged_state_begins_anew(town, kept):
+    kept(1)
+    compare(town)
+    state_file(town.vault).write_text("{")
+    assert read_state(town.vault) == {}
+    assert compare(town)
+
+
+def test_the_command_and_the_page_of_the_last_one(town, kept, say, ask, monkeypatch):
+    monkeypatch.setattr("tomovault.daemon.census.give_way", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert "no census of inhouse was taken yet" in say("census", "inhouse", "--last").err
+    kept(1)
+    assert ask("reconcile")["over"] is True
+    assert ask("status")["reconciled"]
+    assert "compared with what is there: " in say("status").out
+    assert ask("census", "inhouse", "--last")["area"] == "inhouse"
+    assert say("census", "inhouse", "--last").out.startswith("As of ")
+    assert say("reconcile", "--for", "soon").code == 2

@@ -1,0 +1,193 @@
+"""What is known compared with what is there, for ever and both ways: data that no scan explains, and copies of ours
+that are not where the catalogue has them.
+
+Nothing is concluded from an absence: a copy that is not found is queued for a re-read, which calls it suspect if it
+cannot be read, and too many at once are only told (law 3). What a night did not get to the next one goes on with.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from tomovault.catalog.reconciling import Known, list_kept
+from tomovault.core.errors import TomovaultError
+from tomovault.vault.census import Walk, census_page, go_on, keep_census
+from tomovault.vault.job_folder import write_json
+from tomovault.vault.places import find_absence, place_of
+from tomovault.vault.reconciled import read_state, state_file
+from tomovault.vault.vault import Vault
+from tomovault.watch.area import check_area
+from tomovault.watch.sweep import missing_brake
+
+log = structlog.get_logger(__name__)
+
+#: Copies that one question to the catalogue names.
+_AT_ONCE = 500
+
+#: How far it is is kept this often.
+_KEPT_EVERY_S = 5.0
+
+
+class Enough(Exception):
+    """The time is up. Not an error: what was done is kept."""
+
+
+class Reconciler:
+    """Goes through the places of a site, that which waited longest first, each from where it was left."""
+
+    def __init__(self, vault: Vault, *, is_over: Callable[[], bool]) -> None:
+        """`is_over` says whether to stop: asked at every folder and every few copies."""
+        self._vault = vault
+        self._is_over = is_over
+        self._state = read_state(vault)
+        self._kept_at = time.monotonic()
+
+    def run(self) -> bool:
+        """Whether every place was gone through once, before it was time to stop."""
+        try:
+            for name in sorted(self._places(), key=self._waited):
+                self._one(name)
+        except Enough:
+            return False
+        finally:
+            self._keep()
+        return True
+
+    def _places(self) -> list[str]:
+        site, here = self._vault.site, (None, self._vault.host)
+        areas = [name for name, area in site.areas.items() if area.host in here]
+        tiers = [name for name in site.tiers if place_of(self._vault, name) and site.tiers[name].kind == "posix"]
+        return [*(f"area {name}" for name in areas), *(f"copies {name}" for name in (*areas, *tiers))]
+
+    def _waited(self, name: str) -> tuple[bool, str]:
+        """What is under way comes first, then what was done longest ago."""
+        state = self._state.get(name, {})
+        return "under_way" not in state, str(state.get("at", ""))
+
+    def _one(self, name: str) -> None:
+        kind, _, place = name.partition(" ")
+        try:
+            told = self._area(place) if kind == "area" else self._copies(place)
+        except (TomovaultError, OSError) as problem:
+            log.warning("cannot be reconciled", place=name, reason=str(problem))
+            self._state.setdefault(name, {})["problem"] = str(problem)
+            return
+        self._state[name] = {"at": datetime.now(UTC).isoformat(), "problem": "", **told}
+        self._keep()
+
+    # --- data that no scan explains --------------------------------------------------------------
+
+    def _area(self, area: str) -> dict[str, Any]:
+        """The page of a census is kept, as `tomovault census` would tell it."""
+        vault, name = self._vault, f"area {area}"
+        with vault.catalogue.reading() as tx:
+            identity = vault.identity_of(tx, area)
+        check_area(str(vault.area(area).path), identity)
+        walk = Walk(area)
+        with suppress(KeyError, TypeError, ValueError):
+            walk = Walk.from_plain(area, self._state.get(name, {})["under_way"])
+
+        def progress(_done: int, _total: int) -> None:
+            self._go_on_or_stop(name, walk.to_plain)
+
+        go_on(vault, walk, progress)
+        check_area(str(vault.area(area).path), identity)
+        now = datetime.now(UTC)
+        with vault.catalogue.reading() as tx:
+            page = census_page(vault, tx, area, walk.rows(), walk.walked, now)
+        keep_census(vault, page)
+        late = [row for row in page["unexplained"] if datetime.fromisoformat(row["deadline"]) <= now]
+        return {
+            "folders": len(page["unexplained"]),
+            "bytes": sum(row["bytes"] for row in page["unexplained"]),
+            "late": [{key: row[key] for key in ("folder", "owner", "files", "bytes", "since")} for row in late[:100]],
+            "late_bytes": sum(row["bytes"] for row in late),
+            "late_folders": len(late),
+        }
+
+    # --- copies that are not there ---------------------------------------------------------------
+
+    def _copies(self, tier: str) -> dict[str, Any]:
+        """What of our copies is not found on a tier, or in an area's vault, is queued for a re-read."""
+        vault, name = self._vault, f"copies {tier}"
+        self._require(tier)
+        begun = self._state.get(name, {}).get("under_way") or {"after": "", "seen": 0, "missing": []}
+        after, seen, missing = begun["after"], int(begun["seen"]), list(begun["missing"])
+        while True:
+            with vault.catalogue.reading() as tx:
+                batch = list_kept(tx, tier, after, _AT_ONCE)
+            for known in batch:
+                if problem := why_not_there(known):
+                    missing.append(
+                        {"replica": known.replica, "scan": known.scan, "area": known.area, "problem": problem}
+                    )
+                after, seen = known.replica, seen + 1
+            here = {"after": after, "seen": seen, "missing": missing}
+            self._go_on_or_stop(name, here.copy)
+            if len(batch) < _AT_ONCE:
+                break
+        self._require(tier)  # what was unmounted meanwhile is not missing
+        braked = missing_brake(seen, len(missing))
+        if missing and not braked:
+            self._queue(missing)
+        return {"seen": seen, "missing": len(missing), "first": missing[:20], "braked": braked}
+
+    def _require(self, tier: str) -> None:
+        with self._vault.catalogue.reading() as tx:
+            absent = find_absence(self._vault, tx, tier)
+        if absent is not None:
+            raise absent
+
+    def _queue(self, missing: list[dict[str, str]]) -> None:
+        vault, now = self._vault, datetime.now(UTC)
+        with vault.catalogue.writing() as tx:
+            for one in missing:
+                if one["area"] not in vault.site.areas:
+                    continue
+                vault.catalogue.queue_job(
+                    tx,
+                    "verify",
+                    one["scan"],
+                    {"replicas": [one["replica"]]},
+                    dedup_key=f"reconcile:{one['replica']}:{now.date().isoformat()}",
+                    rule="reconcile",
+                    now=now,
+                    place=one["area"],
+                    host=vault.site.areas[one["area"]].host,
+                )
+
+    # --- stopping and going on -------------------------------------------------------------------
+
+    def _go_on_or_stop(self, name: str, how_far: Callable[[], dict[str, Any]]) -> None:
+        """Raises Enough when it is time; before that, and now and then, how far a place is is kept."""
+        over = self._is_over()
+        if over or time.monotonic() - self._kept_at > _KEPT_EVERY_S:
+            self._state.setdefault(name, {})["under_way"] = how_far()
+            self._keep()
+        if over:
+            raise Enough
+
+    def _keep(self) -> None:
+        self._vault.run_folder.mkdir(parents=True, exist_ok=True)
+        write_json(state_file(self._vault), self._state, durable=False)
+        self._kept_at = time.monotonic()
+
+
+def why_not_there(known: Known) -> str:
+    """'' if every file of a copy is there with its size. Raises OSError where that cannot be asked."""
+    for file in known.files:
+        try:
+            state = os.lstat(file.location)
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{file.location} is not there"
+        if not stat.S_ISREG(state.st_mode) or state.st_size != file.size:
+            return f"{file.location} is not as it was written"
+    return ""
