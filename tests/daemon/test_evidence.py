@@ -143,6 +143,26 @@ def test_nothing_is_granted(town, halls, but):
     assert permits(town, old) == []
 
 
+def test_what_may_go_since_prune_was_switched_on_goes_after_the_next_start(town, halls):
+    halls(prune="off")
+    old, gone, young = town.scan("old"), town.scan("gone"), town.scan("young", acquired_at=town.now)
+    with town.vault.catalogue.writing() as tx:
+        files = town.replica(gone, Form.FILES).id
+        tx.run(update(tables.replica).where(tables.replica.c.id == files).values(state="gone"))
+    _plan(Planner(town.vault), town.now)
+    asleep = {scan: due_at(town, scan) for scan in (old, gone, young)}
+    assert all(due is None or due > town.now for due in asleep.values())
+    town.room(quota="1GB", prune="on")
+    planner = Planner(town.vault)
+    planner.brake("", frozenset({"inhouse"}))
+    assert _plan(planner, town.now) == 0, "it rests"
+    planner.brake("", frozenset())
+    assert _plan(planner, town.now) > 0
+    assert len(permits(town, old)) == 1
+    assert (due_at(town, gone), due_at(town, young)) == (asleep[gone], asleep[young]), "only what may go is looked at"
+    assert permits(town, gone, young) == []
+
+
 def test_a_brake_is_told_and_the_scan_goes_after_it(town, halls):
     hall = halls()
     old = town.scan("old")

@@ -168,6 +168,7 @@ class Catalogue:
     walk_scans = staticmethod(scans.walk_scans)
     walk_holding = staticmethod(holding.walk_holding)
     walk_wanted = staticmethod(holding.walk_wanted)
+    wake_leaving = staticmethod(holding.wake_leaving)
     count_holding = staticmethod(holding.count_holding)
     list_due = staticmethod(scans.list_due)
     set_next_due = staticmethod(scans.set_next_due)

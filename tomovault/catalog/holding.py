@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, false, func, or_, select
+from sqlalchemy import Select, false, func, or_, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.scans import walk_chosen
@@ -14,6 +14,7 @@ from tomovault.catalog.sentence import asks_about_copies, holds, over_scans, rul
 from tomovault.catalog.terms import Condition, Moment
 from tomovault.catalog.transaction import Tx
 from tomovault.core.known import KnownScan
+from tomovault.core.replica import ReplicaState
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import Policy
 from tomovault.policy.expression import And, Expression
@@ -36,6 +37,29 @@ def walk_wanted(tx: Tx, policy: Policy, rules: Collection[str], area: AreaFacts,
     conditions = rule_conditions(policy, Moment(now, {area.name: area}))
     wanted = or_(false(), *(condition for name, condition in conditions.items() if name in rules))
     return walk_chosen(tx, _chosen(tx, _ids([area.name]), [wanted], _sentences(policy)))
+
+
+def wake_leaving(tx: Tx, policy: Policy, rules: Collection[str], area: AreaFacts, now: datetime) -> int:
+    """The scans of an area that one of these prune rules holds for, and that have a good copy there of what rules may
+    let go, are due to be looked at now; returns how many were not before.
+    """
+    scan, replica, product = tables.scan, tables.replica, tables.product
+    conditions = rule_conditions(policy, Moment(now, {area.name: area}))
+    wanted = or_(false(), *(condition for name, condition in conditions.items() if name in rules))
+    removed = {pair for rule in policy.rules if rule.name in rules for pair in rule.removes}
+    here = (
+        select(replica.c.scan_id)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            replica.c.tier == area.name,
+            replica.c.state.in_([ReplicaState.VERIFIED.value, ReplicaState.PRESENT.value]),
+            or_(false(), *((product.c.kind == kind) & (replica.c.form == form) for kind, form in sorted(removed))),
+        )
+    )
+    asleep = or_(scan.c.next_due_at.is_(None), scan.c.next_due_at > now)
+    asked = _ids([area.name]).where(scan.c.id.in_(here), asleep)
+    chosen = _chosen(tx, asked, [wanted], _sentences(policy)).subquery()
+    return tx.changed(update(scan).where(scan.c.id.in_(select(chosen.c.id))).values(next_due_at=now))
 
 
 def count_holding(tx: Tx, policy: Policy, area: AreaFacts, now: datetime) -> dict[str, int]:

@@ -4,6 +4,7 @@ changes with its facts and with a date, and the planner looks at a scan whenever
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,7 +42,22 @@ class EvidencePruner:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._stopped: dict[str, _Stopped] = {}
+        self._awake: set[str] = set()
         self._left = 0
+
+    def wake(self, resting: Collection[str], now: datetime) -> None:
+        """Once after a start, what goes by evidence is looked at in each area that does not rest: that it may go can be
+        new, since `prune` was switched on or a setting is another.
+        """
+        for name, area in self._vault.site.areas.items():
+            rules = [rule.name for rule in self._vault.policy_of(name).rules if rule.by_evidence]
+            if name in self._awake or name in resting or not area.prune or not rules:
+                continue
+            with self._vault.catalogue.writing() as tx:
+                facts = self._vault.area_facts(tx, name, now)
+                self._vault.catalogue.wake_leaving(tx, self._vault.policy_of(name), rules, facts, now)
+            self._awake.add(name)
+            return
 
     def begin_turn(self) -> None:
         """Another turn, in which some may be granted again."""
