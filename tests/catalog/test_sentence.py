@@ -21,13 +21,14 @@ from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.document import parse_policy
 from tomovault.policy.expression import read_expression
 from tomovault.policy.matching import matches_of
+from tomovault.policy.prices import Prices
 from tomovault.policy.reading import evaluate, may_come
 from tomovault.policy.values import values_of
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
 AREAS = {
-    "inhouse": AreaFacts("inhouse", used_fraction=0.8),
+    "inhouse": AreaFacts("inhouse", used_fraction=0.8, prices=Prices(byte_kept=1e-3, cpu_second=0.5)),
     "fast": AreaFacts("fast", TierClass.FAST, used_fraction=0.5, high=0.5, low=0.4),
 }
 #: One tier has the name of a class, and is of another.
@@ -72,8 +73,18 @@ replicas = st.fixed_dictionaries(
         "form": some_of([f.value for f in Form]),
         "tier": some_of(PLACES),
         "domain": some_of(["a", "b", "c", "d"]),
+        "bytes": some_of([0, 1, 999, 1000, 1001, 2**53 + 1]),
         "state": some_of([ReplicaState.VERIFIED.value] * 4 + [s.value for s in ReplicaState]),
         "age": some_of([timedelta(0), INSTANT, -INSTANT, 5 * DAY, 5 * DAY + INSTANT, 400 * DAY]),
+    }
+)
+runs = st.fixed_dictionaries(
+    {
+        "action": some_of(["reconstruct", "reconstruct", "preview"]),
+        "outcome": some_of(["succeeded", "succeeded", "failed", None]),
+        "error": some_of(["", "", "there was nothing to do"]),
+        "cpu_s": some_of([0.0, 1.0, 1.998, 2.0, 2.002, 1e9]),
+        "ended": some_of([timedelta(0), DAY]),
     }
 )
 products = st.fixed_dictionaries(
@@ -112,6 +123,7 @@ scans = st.fixed_dictionaries(
         "accepted_by": some_of([None, "anna"]),
         "accepted_digest": some_of([None, "d", "e"]),
         "conditions": st.dictionaries(some_of(["frame_width", "frame_height", "n_projections"]), some_of(NUMBERS)),
+        "runs": st.lists(runs, max_size=2),
         "products": st.lists(products, max_size=3, unique_by=lambda p: (p["kind"], p["digest"])),
     }
 )
@@ -124,7 +136,7 @@ def _digest(letter):
 def _insert(tx, number, made, now):
     scan_id, at = f"s{number}", dict(made)
     first_seen, acquired = at.pop("first_seen"), at.pop("acquired")
-    conditions, bodies = at.pop("conditions"), at.pop("products")
+    conditions, bodies, done = at.pop("conditions"), at.pop("products"), at.pop("runs")
     declared = at["declared_verdict"] and {"declared_by": "bob", "declared_reason": "seen", "declared_at": now}
     tx.run(
         insert(tables.scan).values(
@@ -149,8 +161,22 @@ def _insert(tx, number, made, now):
     )
     for name, value in conditions.items():
         tx.run(insert(tables.condition).values(**_condition_row(scan_id, name, Condition(value, None, "x"))))
+    for count, run in enumerate(done):
+        _insert_run(tx, scan_id, f"{scan_id}.{count}", dict(run), now)
     for count, body in enumerate(bodies):
         _insert_product(tx, scan_id, f"{scan_id}.{count}", dict(body), now)
+
+
+def _insert_run(tx, scan_id, job_id, run, now):
+    action, ended = run.pop("action"), now - run.pop("ended")
+    job = {"status": "failed", "dedup_key": job_id, "rule": "", "place": "inhouse", "order": {}, "attempts": 1}
+    tx.run(
+        insert(tables.job).values(
+            id=job_id, action=action, scan_id=scan_id, error="", hint="", queued_at=now, finished_at=now, **job
+        )
+    )
+    over = {"started_at": ended, "finished_at": ended, "peak_bytes": 0}
+    tx.run(insert(tables.attempt).values(id=job_id, job_id=job_id, number=1, holder="x", token=1, **over, **run))
 
 
 def _insert_product(tx, scan_id, product_id, body, now):
@@ -183,7 +209,7 @@ def _insert_product(tx, scan_id, product_id, body, now):
                 written_at=read,
                 verified_at=read if values["state"] == "verified" else None,
                 parts=[],
-                **sizes,
+                files=1,
                 **values,
             )
         )
@@ -208,6 +234,7 @@ def _catalogue_of(site, made, now):
 signs = some_of(["<", "<=", "=", "!=", ">=", ">"])
 leaves = st.one_of(
     some_of(["true", "complete", "aborted", "packed", "archived", "previewed", "volume", "volume accepted"]),
+    some_of(["cheaper to recompute"]),
     st.builds(
         "{} {} {}".format,
         some_of(["area", "format", "beamline", "proposal", "owner", "sample"]),
@@ -277,6 +304,18 @@ def test_both_readings_answer_alike(areas, now, made, texts):
             values = values_of(scan, AREAS[scan.area], now)
             first = [said for tree in trees for said in (_said(evaluate(tree, values)), may_come(tree, values))]
             assert second[scan.id] == first, (texts, scan)
+
+
+@_given_a_catalogue
+@given(catalogues)
+def test_both_readings_count_what_a_volume_costs(areas, now, made):
+    trees = [read_expression(text) for text in ("cheaper to recompute", "volume and not cheaper to recompute")]
+    at = Moment(now, AREAS)
+    with _catalogue_of(areas, made, now) as tx:
+        second = _answers(tx, trees, *(holds(tree, at) for tree in trees))
+        for scan in areas.list_scans(tx):
+            values = values_of(scan, AREAS[scan.area], now)
+            assert second[scan.id] == [_said(evaluate(tree, values)) for tree in trees], scan
 
 
 ACTIONS = (

@@ -349,3 +349,30 @@ def test_volumes_go_before_raw_data_where_their_rule_comes_first(town, halls):
     while maker.turn(town.now):
         pass
     assert (permits(town, young)[:1], permits(town, old)) == (["volumes@standard:1"], ["raw@standard:1"])
+
+
+PRICES = {"tb_month": {"inhouse": 1e9}, "core_hour": 36.0, "horizon": "10 months"}
+
+
+@pytest.mark.parametrize(("cpu_s", "goes"), [(499.0, True), (501.0, False), (None, False)])
+def test_a_volume_that_is_cheaper_to_make_again_goes(town, halls, ask, cpu_s, goes):
+    """500 bytes for ten months cost 5, and a CPU second a hundredth."""
+    halls(when="archived and age > 9999d")
+    town.policy(("rules:\n", "rules:\n" + VOLUMES.replace("archived and volume", "archived and cheaper to recompute")))
+    town.change(costs=PRICES)
+    scan = _with_volume(town, "bone")
+    if cpu_s is not None:
+        catalogue = town.vault.catalogue
+        with catalogue.writing() as tx:
+            more = {"rule": "r", "now": town.now, "place": "inhouse"}
+            catalogue.queue_job(tx, "reconstruct", scan, {}, dedup_key="r", **more)
+        town.finish("reconstruct", Result(Outcome.SUCCEEDED, cpu_s=cpu_s))
+    assert town.known(scan).volume_cpu_s == cpu_s
+    (told,) = ask("explain", scan)["made"]
+    row = next(r for r in ask("policy", "preview")["rules"] if r["rule"] == "volumes@standard:1")
+    _plan(Planner(town.vault), town.now)
+    assert permits(town, scan) == ["volumes@standard:1"] * goes
+    assert row["scans"] == [scan] * goes
+    cost = "not known" if cpu_s is None else f"{cpu_s / 100:.3g} to make it again, 5 to keep it"
+    assert told.startswith("volume: " + ("may go by" if goes else "volumes@standard:1 waits for"))
+    assert f"cheaper to recompute: {cost}" in told

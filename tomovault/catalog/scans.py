@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, Select, func, or_, select, update
 
 from tomovault.catalog import tables
+from tomovault.catalog.measured import cpu_of_volumes
 from tomovault.catalog.owner_warnings import warnings_of
 from tomovault.catalog.transaction import Tx, chunks, place_hash
 from tomovault.core.errors import UserError
@@ -230,6 +231,7 @@ class _Parts(NamedTuple):
     jobs: dict[str, list[Job]]
     transfers: dict[str, list[Transfer]]
     warnings: dict[str, list[OwnerWarning]]
+    volume_cpu_s: dict[str, float]
 
 
 def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
@@ -260,6 +262,7 @@ def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
         _jobs(tx, batch),
         _transfers(tx, batch),
         warnings_of(tx, batch),
+        cpu_of_volumes(tx, batch),
     )
     return {row.id: _scan_of(row, parts) for row in rows}
 
@@ -305,6 +308,7 @@ def _scan_of(row: Row[Any], parts: _Parts) -> KnownScan:
         jobs=tuple(parts.jobs[row.id]),
         transfers=tuple(parts.transfers[row.id]),
         warnings=tuple(parts.warnings[row.id]),
+        volume_cpu_s=parts.volume_cpu_s.get(row.id),
     )
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
+    Double,
     ScalarSelect,
     and_,
     case,
@@ -22,19 +24,23 @@ from sqlalchemy import (
     distinct,
     false,
     func,
+    literal,
     literal_column,
     not_,
+    null,
     or_,
     select,
     true,
 )
 
 from tomovault.catalog import tables
+from tomovault.catalog.measured import cpu_of_volume
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Verdict
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.calendar import Months, months_before
 from tomovault.policy.expression import (
+    CHEAPER,
     TERMS,
     VOLUME_ACCEPTED,
     Always,
@@ -118,12 +124,27 @@ def _flag(term: str, at: Moment) -> Condition:
         return _any_copy(_is_good(ProductKind.ORIGINAL), COPY.c.form == _word(Form.PACKAGE))
     if term == "archived":
         return _archived(at)
+    if term == CHEAPER:
+        return _cheaper(at.areas)
     if term == VOLUME_ACCEPTED:
         return and_(scan.c.accepted_by.is_not(None), scan.c.accepted_digest.is_not_distinct_from(_newest_volume()))
     return _any_copy(_is_good(_MADE[term]))
 
 
 _MADE = {"previewed": ProductKind.PREVIEW, "volume": ProductKind.VOLUME}
+
+
+def _cheaper(areas: Mapping[str, AreaFacts]) -> Condition:
+    """As `costs_of_volume` says; NULL where a price, the run or a volume is not known."""
+    scan = tables.scan
+    priced = {name: facts.prices for name, facts in areas.items() if facts.prices is not None}
+    if not priced:
+        return cast(null(), Boolean)
+    here = and_(_is_good(ProductKind.VOLUME), COPY.c.tier == scan.c.area)
+    size = cast(func.max(case((here, COPY.c.bytes))), Double)
+    kept = case({name: literal(prices.byte_kept, Double) for name, prices in priced.items()}, value=scan.c.area)
+    second = case({name: literal(prices.cpu_second, Double) for name, prices in priced.items()}, value=scan.c.area)
+    return cpu_of_volume() * second < size * kept
 
 
 def _archived(at: Moment) -> Condition:
@@ -202,6 +223,8 @@ def kinds_of(leaf: Leaf) -> tuple[ProductKind, ...]:
         return (ProductKind.ORIGINAL,)
     if isinstance(leaf, Flag) and leaf.term in _MADE:
         return (_MADE[leaf.term],)
+    if isinstance(leaf, Flag) and leaf.term == CHEAPER:
+        return (ProductKind.VOLUME,)
     return ()
 
 

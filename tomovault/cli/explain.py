@@ -28,5 +28,7 @@ def command(scan: str, as_json: bool) -> None:
     say(f"{label(page['name'])}  ({page['id']})\n")
     rows = [[s["stage"], s["status"], s["rule"], s["reason"]] for s in page["stages"]]
     say(table(["stage", "status", "rule", "why"], rows))
+    for text in page["made"]:
+        say(label(text))
     for text in page["limits"]:
         say(f"over its limit: {label(text)}")

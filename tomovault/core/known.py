@@ -164,6 +164,8 @@ class KnownScan:
     jobs: tuple[Job, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     warnings: tuple[OwnerWarning, ...] = ()
+    #: CPU seconds of the last run that made a volume of it; None where none was measured.
+    volume_cpu_s: float | None = None
 
     @property
     def verdict(self) -> Verdict:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from tomovault.core.replica import TierClass
 from tomovault.policy.limits import Exceeded
+from tomovault.policy.prices import Prices
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class AreaFacts:
     exceeded: Exceeded = field(default_factory=Exceeded)
     warn: timedelta = timedelta(0)
     of_tier: bool = False
+    #: What keeping and computing cost, where that is known.
+    prices: Prices | None = None
 
     @property
     def usage(self) -> float:

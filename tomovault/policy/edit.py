@@ -92,15 +92,18 @@ def _aligned(old: Policy, new: Policy) -> Iterator[tuple[Rule | None, Rule | Non
 
 
 def _is_planned_by(rule: Rule) -> bool:
-    """Whether a look at a scan may queue or hold anything by the rule. A prune is decided by how full the area is: of
-    such a rule it matters only that it may ask for more archive copies. Re-reads are queued by the dates of copies.
+    """Whether a look at a scan may queue or hold anything by the rule. Of a prune that asks how full the area is it
+    matters only that it may ask for more archive copies. Re-reads are queued by the dates of copies.
     """
-    return rule.do != "verify" and (rule.do != "prune" or rule.settings.copies > LEAST_COPIES)
+    if rule.do == "prune":
+        return rule.by_evidence or rule.settings.copies > LEAST_COPIES
+    return rule.do != "verify"
 
 
 def _asks(rule: Rule, policy: Policy) -> str:
     """Equal for two rules that ask for the same result in the same way."""
-    settings: Any = rule.settings.copies if rule.do == "prune" else sorted(rule.settings.model_dump().items())
+    by_mark = rule.do == "prune" and not rule.by_evidence
+    settings: Any = rule.settings.copies if by_mark else sorted(rule.settings.model_dump().items())
     preset = rule.settings.preset
     return repr((rule.name, settings, None if preset is None else policy.presets[preset]))
 

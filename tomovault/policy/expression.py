@@ -63,6 +63,7 @@ TERMS: dict[str, Kind] = {
 DEEPEST = 50
 
 VOLUME_ACCEPTED = "volume accepted"
+CHEAPER = "cheaper to recompute"
 
 _GRAMMAR = r"""
 ?start: any
@@ -75,6 +76,7 @@ _GRAMMAR = r"""
     | NAME SIGN value                                          -> compare
     | NAME [NOT] "in" "(" value ("," value)* ")"               -> listed
     | NAME "accepted"                                          -> accepted
+    | "cheaper" "to" "recompute"                               -> cheaper
     | NAME                                                     -> flag
 value: NAME | QUANTITY | QUOTED
 NOT: "not"
@@ -176,7 +178,7 @@ def parse_expression(text: str, *, name: str = "expression") -> Expression:
         return read_expression(text)
     except WrongExpression as wrong:
         shown = [point_at(text, name, Spot(*(f.offset or (0, 0))), f.text) for f in wrong.found]
-        raise UserError("\n".join(shown), hint=f"terms: {', '.join(TERMS)}, replicas(TIER), true") from None
+        raise UserError("\n".join(shown), hint=f"terms: {', '.join(TERMS)}, replicas(TIER), {CHEAPER}, true") from None
 
 
 def read_expression(text: str) -> Expression:
@@ -219,7 +221,7 @@ def _explain_syntax(text: str, wrong: UnexpectedInput) -> Fault:
 
 
 def _hint(word: str) -> str:
-    close = nearest(word, ["and", "or", "not", "in", "verified", "within", "accepted"])
+    close = nearest(word, ["and", "or", "not", "in", "verified", "within", "accepted", "cheaper", "to", "recompute"])
     return close if "did you mean" in close else ""
 
 
@@ -258,6 +260,9 @@ class _Builder(Transformer[Token, Any]):
         if parts[0] != "volume":
             self._wrong(parts[0], f"only a volume is accepted, not {str(parts[0])!r}")
         return Flag(VOLUME_ACCEPTED, self._said(meta))
+
+    def cheaper(self, meta: Any, _parts: list[Any]) -> Expression:
+        return Flag(CHEAPER, self._said(meta))
 
     def compare(self, meta: Any, parts: list[Token]) -> Expression:
         term, sign, value = parts

@@ -18,6 +18,7 @@ from typing import Any
 
 from tomovault.policy.calendar import Months
 from tomovault.policy.expression import (
+    CHEAPER,
     TERMS,
     Always,
     And,
@@ -34,7 +35,9 @@ from tomovault.policy.expression import (
 from tomovault.policy.reading import SIGNS, evaluate
 
 #: What may not be known of a scan. All else is known of every scan.
-UNKNOWABLE = frozenset({"beamline", "proposal", "owner", "sample", "age", "width", "height", "pixels", "n_projections"})
+UNKNOWABLE = frozenset(
+    {"beamline", "proposal", "owner", "sample", "age", "width", "height", "pixels", "n_projections", CHEAPER}
+)
 
 #: A sentence that can be satisfied in more ways, or names more shares, than a person writes is not looked into.
 _MOST_WAYS, _MOST_SHARES = 500, 5
@@ -159,7 +162,8 @@ def _can_be_met(claims: Sequence[Claim], areas: Collection[str] | None) -> bool:
     if isinstance(leaf, Always):
         return all(claim.holds for claim in claims)
     if isinstance(leaf, Flag):
-        return _met_by_one(claims, ({leaf.term: value} for value in (True, False)))
+        answers = (True, False, None) if leaf.term in UNKNOWABLE else (True, False)
+        return _met_by_one(claims, ({leaf.term: answer} for answer in answers))
     if isinstance(leaf, Replicas):
         counts = _whole_numbers(claims, least=0)
         return _met_by_one(claims, ({"replicas": lambda _tier, _within, n=n: n} for n in counts))

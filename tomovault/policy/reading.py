@@ -13,6 +13,7 @@ from typing import Any
 
 from tomovault.policy.calendar import Months, months_before
 from tomovault.policy.expression import (
+    CHEAPER,
     TERMS,
     VOLUME_ACCEPTED,
     Always,
@@ -36,7 +37,7 @@ CountReplicas = Callable[[str, timedelta | None], int]
 _Others = Callable[[Leaf, bool | None], tuple[bool, ...]]
 
 #: Terms that the next steps of the life, or the passing of time, may still make true.
-COMING = frozenset({"complete", "packed", "archived", "previewed", "volume", VOLUME_ACCEPTED})
+COMING = frozenset({"complete", "packed", "archived", "previewed", "volume", VOLUME_ACCEPTED, CHEAPER})
 
 #: What each sign asks of what was found and what is wanted.
 SIGNS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -162,7 +163,7 @@ def _found(leaf: Leaf, values: Mapping[str, Any]) -> str:
     if found is None:
         return "not known"
     if isinstance(leaf, Flag):
-        return "yes" if found else "no"
+        return str(values.get(f"{leaf.term}, told") or ("yes" if found else "no"))
     if isinstance(leaf, Listed):
         return str(found)
     shown = _shown(leaf.term, found)

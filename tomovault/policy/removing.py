@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tomovault.core.known import JobStatus, KnownScan
-from tomovault.core.life import Removal
+from tomovault.core.life import Removal, may_go
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.weighing import weigh_removal
 from tomovault.policy.area_facts import AreaFacts
@@ -143,6 +143,25 @@ def removal_of(
         archiving_hopeful=bool(wanted_of(matches, "archive")) and not archiving_failed(scan, now),
         now=now,
     ).removal
+
+
+def fates_of_made(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match]
+) -> tuple[str, ...]:
+    """Of each volume and preview in the area that rules may let go, by which it may, or why it stays."""
+    told = []
+    for kind in removable_kinds(policy):
+        match = first_of(m for m in matches if any(kind is one for one, _ in m.rule.removes))
+        if kind is ProductKind.ORIGINAL or match is None:
+            continue
+        for replica in (r for r in scan.replicas_of(kind) if r.tier == area.name):
+            rule, terms = policy.cite(match.rule), match.verdict
+            why = f"{rule} waits for: {terms.explain(holding=False)}"
+            if terms.value:
+                reasons = may_go(removal_of(scan, replica, policy, area, now, matches))
+                why = "; ".join(reasons) or f"may go by {rule} ({terms.explain()})"
+            told.append(f"{kind}: {why}")
+    return tuple(told)
 
 
 def archiving_failed(scan: KnownScan, now: datetime) -> bool:

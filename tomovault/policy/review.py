@@ -18,7 +18,7 @@ from tomovault.core.replica import TierClass
 from tomovault.policy.address import is_collection_id
 from tomovault.policy.calendar import show_moment
 from tomovault.policy.document import STAGE_OF, Policy, Rule
-from tomovault.policy.expression import Always, And, Compare, Expression, Leaf, Listed, Not, Or, Replicas
+from tomovault.policy.expression import CHEAPER, Always, And, Compare, Expression, Flag, Leaf, Listed, Not, Or, Replicas
 from tomovault.policy.possible import covers, find_clash, implies
 from tomovault.policy.reading import leaves
 from tomovault.policy.yaml_text import Fault, nearest
@@ -33,7 +33,7 @@ _AGE_WITHOUT_UNIT = re.compile(r"(\d[\d.]*)$")
 class Places:
     """What a site has: its areas, those of them that use the policy, its tiers, and the beamlines of its areas.
 
-    `beamlines` is empty where an area may have scans of any.
+    `beamlines` is empty where an area may have scans of any. `costs`: whether it says what keeping and computing cost.
     """
 
     areas: Collection[str]
@@ -44,6 +44,7 @@ class Places:
     collections: Collection[str] | None = None
     #: What a rule's `notify` may name, with why nobody would be told by it; None where the site tells nobody anything.
     listeners: Mapping[str, str] | None = None
+    costs: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ def _unknown_names(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
     """Names in the sentence that the site does not have."""
     copies = {*places.tiers, *places.areas, *(kind.value for kind in TierClass)}
     for leaf in leaves(rule.condition):
+        if isinstance(leaf, Flag) and leaf.term == CHEAPER and not places.costs:
+            yield Finding(_in_sentence(at, rule, leaf, "this is never known: tomovault.yaml has no section `costs`"))
         if isinstance(leaf, Replicas) and leaf.tier not in copies:
             told = f"the site has no tier {leaf.tier!r}{nearest(leaf.tier, copies)}"
             yield Finding(_in_sentence(at, rule, leaf, told, leaf.tier))

@@ -10,7 +10,8 @@ from tomovault.core.known import KnownScan
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, ReplicaState, TierClass, good_domains
 from tomovault.core.scan import Verdict as ScanVerdict
 from tomovault.policy.area_facts import AreaFacts
-from tomovault.policy.expression import VOLUME_ACCEPTED
+from tomovault.policy.expression import CHEAPER, VOLUME_ACCEPTED
+from tomovault.policy.prices import costs_of_volume
 
 #: A count among the conditions of a scan is whole and at most this; another number is a damaged header, and not known.
 MOST_COUNTED = 2**31
@@ -30,6 +31,7 @@ def values_of(scan: KnownScan, area: AreaFacts, now: datetime, *, copies: int = 
         chosen = [r for r in originals if tier in (r.tier, r.tier_class.value) and r.lossless]
         return len({r.domain for r in chosen if (r.good if within is None else r.read_within(within, now))})
 
+    costs = costs_of_volume(scan, area.prices)
     return {
         "complete": scan.complete,
         "aborted": scan.verdict is ScanVerdict.ABORTED,
@@ -37,6 +39,8 @@ def values_of(scan: KnownScan, area: AreaFacts, now: datetime, *, copies: int = 
         "archived": len(good_domains(originals, TierClass.ARCHIVE)) >= copies,
         "previewed": _made(scan, ProductKind.PREVIEW),
         "volume": _made(scan, ProductKind.VOLUME),
+        CHEAPER: None if costs is None else costs[1] < costs[0],
+        f"{CHEAPER}, told": None if costs is None else f"{costs[1]:.3g} to make it again, {costs[0]:.3g} to keep it",
         VOLUME_ACCEPTED: scan.accepted_by is not None,
         "area": scan.area,
         "format": scan.format,

@@ -46,6 +46,7 @@ def places_of(site: Site, policy: str) -> Places:
         beamlines=beamlines if len(beamlines) == len(site.areas) else (),
         collections=tuple(site.globus.names) if site.globus is not None else None,
         listeners=listeners(site.notify) if site.notify is not None else None,
+        costs=site.costs is not None,
     )
 
 

@@ -229,6 +229,7 @@ def explain_page(view: View) -> dict[str, Any]:
             for stage, standing in ((s, _with_its_job(view, s)) for s in view.standings)
         ],
         "limits": list(view.limits),
+        "made": list(view.fates),
     }
 
 

@@ -26,6 +26,7 @@ from tomovault.policy.yaml_text import (
     nearest,
     parse,
 )
+from tomovault.vault.costs_section import CostsSection
 from tomovault.vault.globus_section import GlobusSection
 from tomovault.vault.metrics_section import MetricsSection
 from tomovault.vault.notify_section import NotifySection
@@ -210,6 +211,7 @@ class SiteFile(Strict):
     quotas: Annotated[QuotaSection, _EMPTY] = QuotaSection()
     notify: NotifySection | None = None
     metrics: MetricsSection | None = None
+    costs: CostsSection | None = None
     lease: Duration = timedelta(seconds=60)
 
 
@@ -253,6 +255,7 @@ def parse_site(text: str, file_name: str, folder: Path, *, policies: bool = True
         quotas=plain.quotas.settings(folder),
         notify=None if plain.notify is None else plain.notify.settings(folder),
         metrics=None if plain.metrics is None else plain.metrics.listen,
+        costs=None if plain.costs is None else plain.costs.costs(),
         lease_s=_seconds(plain.lease),
         policies={
             n: read_policy_file(folder, n).policy for n in sorted({a.policy for a in areas.values()}) if policies

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tomovault.core.notice import Topic
 from tomovault.core.replica import TierClass
 from tomovault.policy.limits import Quotas
+from tomovault.policy.prices import Costs
 
 if TYPE_CHECKING:
     from tomovault.policy.document import Policy
@@ -279,6 +280,8 @@ class Site:
     notify: NotifySettings | None = None
     #: Where the metrics are served, such as 127.0.0.1:9464.
     metrics: str | None = None
+    #: What keeping and computing cost, where the site says so.
+    costs: Costs | None = None
     #: How long the claims of a daemon that tells nothing of itself are believed.
     lease_s: float = 60.0
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)

@@ -24,6 +24,7 @@ from tomovault.policy.decide import wants_of
 from tomovault.policy.due import overdue
 from tomovault.policy.limits import Exceeded
 from tomovault.policy.matching import Asks, asks_of, matches_of
+from tomovault.policy.removing import fates_of_made
 from tomovault.policy.warning import with_warning
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.vault.exports import WantedExport, wanted_exports, with_exports
@@ -57,6 +58,8 @@ class View:
     limits: tuple[str, ...] = ()
     #: What rules want to be sent of it.
     exports: tuple[WantedExport, ...] = ()
+    #: What rules say of its volumes and previews, where they may let them go.
+    fates: tuple[str, ...] = ()
 
     @property
     def due_exports(self) -> tuple[WantedExport, ...]:
@@ -289,6 +292,7 @@ class Vault:
             draining=draining,
             unknown_bytes=used - known,
             exceeded=self.exceeded(tx, now),
+            prices=self.site.costs.of(area) if self.site.costs is not None else None,
             warn=timedelta(seconds=self.site.notify.warn_s if self.site.notify is not None else 0.0),
         )
 
@@ -323,7 +327,8 @@ class Vault:
             wants = with_warning(wants, scan, policy, area, now)
         if not facts.complete:
             wants = replace(wants, later={**wants.later, Stage.COMPLETE: _why_incomplete(scan)})
-        return View(scan, facts, wants, standings(facts, wants), area.exceeded.texts(scan), exports)
+        fates = fates_of_made(scan, policy, area, now, matches)
+        return View(scan, facts, wants, standings(facts, wants), area.exceeded.texts(scan), exports, fates)
 
     def verified_within(self, area: str) -> dict[TierClass, timedelta]:
         """How recently a copy must have been re-read to be relied on, by class of tier."""
