@@ -7,12 +7,14 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tomovault.catalog import tables
+from tomovault.catalog.terms import Moment
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Made, Outcome, Processing, Removed, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.daemon import evidence
 from tomovault.daemon.planner import Planner
 from tomovault.daemon.room_maker import RoomMaker
+from tomovault.policy.edit import edit_of
 
 DAY = timedelta(days=1)
 HOOK = {"channels": {"mail": {"kind": "smtp", "host": "localhost", "from": "v@example.org"}}}
@@ -263,6 +265,32 @@ def test_an_edit_of_the_policy_during_the_hold_withdraws_it(town, halls, edited)
     assert town.jobs(old, "empty_quarantine") == []
     assert [p.phase.value for p in town.known(old).permits] == ["quarantined"]
     assert any("does not let it go now" in alarm.text for alarm in planner.alarms.values())
+
+
+WIDER = "when: archived and age > 6 months\n    do: prune\n    with: {forms: [files]}"
+
+
+@pytest.mark.parametrize(
+    ("edited", "looked_at"),
+    [
+        ("when: archived and age > 1 month\n    do: prune\n    with: {forms: [files]}", True),
+        ("when: archived and age > 6 months\n    do: prune\n    with: {forms: [files, package]}", True),
+        ("when: archived and usage > high\n    do: prune\n    with: {forms: [files]}", True),
+        (WIDER + "\n    limits: {files: 9}", False),
+        (WIDER, False),
+    ],
+)
+def test_after_an_edit_that_may_let_other_things_go_the_scan_is_looked_at(town, halls, edited, looked_at):
+    halls()
+    scan = town.scan("bone", acquired_at=town.now - 60 * DAY)
+    before = town.vault.policy_of("inhouse")
+    town.policy(("version: 1", "version: 2"), (WIDER, edited))
+    catalogue = town.vault.catalogue
+    with catalogue.reading() as tx:
+        facts = {"inhouse": town.vault.area_facts(tx, "inhouse", town.now)}
+        edit = edit_of(before, town.vault.policy_of("inhouse"), town.now)
+        page = catalogue.choose_page(tx, ["inhouse"], [edit], Moment(town.now, facts), "")
+    assert page.scans == [scan] * looked_at
 
 
 def test_preview_and_explain_tell_what_the_planner_does(town, halls, ask):

@@ -47,7 +47,7 @@ def sections(page):
 
 
 def test_the_questions_end_with_rules_that_are_right_and_that_matter(sections):
-    assert len(sections) == 13
+    assert len(sections) == 14
     for section in sections:
         policy = parse_policy(HEAD + section.rules + "\n", section.title)
         assert review(policy, NOW) == [], section.title
@@ -81,7 +81,7 @@ def test_every_term_and_every_setting_is_explained(page):
 
 
 def test_the_page_is_short(page):
-    assert len(page.splitlines()) <= 250
+    assert len(page.splitlines()) <= 260
 
 
 def _replica(name, form, tier, tier_class, read_at):

@@ -23,6 +23,7 @@ def test_the_prices_of_an_area(town):
     ("section", "told"),
     [
         ({"tb_month": {"inhouse": -1}, "core_hour": 1}, "is not a price"),
+        ({"tb_month": {"inhose": 1}, "core_hour": 1}, "did you mean 'inhouse'"),
         ({"tb_month": {"inhouse": True}, "core_hour": 1}, "is not a price"),
         ({"tb_month": {"inhouse": "5 EUR"}, "core_hour": 1}, "is not a price"),
         ({"tb_month": {"inhouse": float("nan")}, "core_hour": 1}, "is not a price"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from tomovault.policy.calendar import parse_months
 from tomovault.policy.prices import Costs
 from tomovault.policy.quantity import show_found
-from tomovault.policy.yaml_text import Strict, Word
+from tomovault.policy.yaml_text import Fault, Strict, Word, nearest
 
 
 def _parse_price(value: object) -> float:
@@ -35,6 +35,12 @@ class CostsSection(Strict):
     tb_month: Mapping[Word, Price] = Field(min_length=1)
     core_hour: Price
     horizon: Annotated[int, BeforeValidator(_parse_horizon)] = 12
+
+    def problems(self, places: Collection[str]) -> Iterator[Fault]:
+        """Prices of places that the site does not have: what is there would be kept for no reason that anybody sees."""
+        for name in self.tb_month.keys() - places:
+            told = f"there is no area or tier {name!r}{nearest(name, places)}"
+            yield Fault(told, ("costs", "tb_month", name), at_key=True)
 
     def costs(self) -> Costs:
         """The prices as rules read them."""

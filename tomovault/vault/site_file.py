@@ -303,6 +303,8 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
         yield from tier.problems_of_marks(("tiers", name), tier.of_class, is_sized=is_sized)
     yield from _check_places(site, folder)
     yield from site.quotas.problems(site.areas, site.tiers)
+    if site.costs is not None:
+        yield from site.costs.problems({*site.areas, *site.tiers})
 
 
 def _check_area(name: str, area: _Area, folder: Path) -> Iterator[Fault]:
