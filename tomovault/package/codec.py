@@ -2,7 +2,8 @@
 
 Frames are blosc2 contiguous frames (HDF5 filter 32026) with zstd level 1 over SHUFFLE and BYTEDELTA: on
 detector noise higher levels cost five times the time and gain nothing. Blocks of 1 MiB stay within a core's
-second-level cache, and splitting the byte planes lets the noise plane be stored as it is.
+second-level cache, and splitting the byte planes lets the noise plane be stored as it is. What `noisy` codes better is
+in the same format.
 Literal blocks are plain zstd frames (HDF5 filter 32015). Every call uses one thread and drops the GIL.
 """
 
@@ -21,6 +22,7 @@ import zstandard
 
 from tomovault.core.errors import IntegrityError
 from tomovault.package.coding import LITERAL_BLOCK, LITERAL_CODEC, RAW
+from tomovault.package.noisy import BLOCK, encode_noisy
 
 #: A group of frames whose samples shrink by less than this fraction is stored as it is.
 LEAST_GAIN = 0.05
@@ -28,7 +30,6 @@ LEAST_GAIN = 0.05
 #: blosc2 cannot hold more in one chunk (2 GiB less its overhead); a larger frame is kept as literal bytes.
 LARGEST_FRAME = (1 << 31) - (1 << 20)
 
-_BLOSC_BLOCK = 1 << 20
 _KEPT_FREE = 64 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc
 _local = threading.local()
@@ -57,11 +58,11 @@ def sha256_hex(data: Any) -> str:
 
 def encode_frame(raw: memoryview, itemsize: int) -> bytes:
     """The bytes of one chunk for the C-ordered bytes of one frame."""
-    block = min(_BLOSC_BLOCK, len(raw))
+    noisy = encode_noisy(raw) if itemsize == 2 else None
     schunk = blosc2.SChunk(
         chunksize=len(raw),
         contiguous=True,
-        data=raw,
+        data=raw if noisy is None else None,
         cparams={
             "codec": blosc2.Codec.ZSTD,
             "clevel": 1,
@@ -70,10 +71,12 @@ def encode_frame(raw: memoryview, itemsize: int) -> bytes:
             "filters": [blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA],
             "filters_meta": [0, 0],
             "splitmode": blosc2.SplitMode.ALWAYS_SPLIT,
-            "blocksize": block,
+            "blocksize": min(BLOCK, len(raw)),
         },
         dparams={"nthreads": 1},
     )
+    if noisy is not None:
+        schunk.insert_chunk(0, noisy)
     frame: bytes = schunk.to_cframe()
     return frame
 

@@ -44,9 +44,9 @@ def verify_package(files: Sequence[StoredFile], *, throttle: Throttle, threads: 
         manifest = inner_manifest(files[0].location)
     except IntegrityError as damage:
         return f"{damage.message}; {scrub_package(files, throttle=throttle, progress=progress)}"
-    problem, found = _rebuild_all(files, manifest, throttle, threads, progress)
+    problems, found = _rebuild_all(files, manifest, throttle, threads, progress)
     wrong = [_not_as_written(f) for f, sha256 in zip(files, found, strict=False) if sha256 != f.sha256]
-    return "; ".join(_shortened([*problem, *wrong]))
+    return "; ".join(_shortened([*problems, *wrong]))
 
 
 def confirm_package(
@@ -63,12 +63,12 @@ def confirm_package(
     if missing:
         raise IntegrityError(missing)
     manifest = inner_manifest(first.location)
-    problem, found = _rebuild_all(files, manifest, throttle, threads, progress)
+    problems, found = _rebuild_all(files, manifest, throttle, threads, progress)
     wrong = [_not_as_written(f) for f, sha256 in zip(others, found[1:], strict=False) if sha256 != f.sha256]
     if found and _between(first.location, manifest) != between:
         wrong.append(_not_as_written(first))
-    if problem or wrong:
-        raise IntegrityError("; ".join(_shortened([*problem, *wrong])))
+    if problems or wrong:
+        raise IntegrityError("; ".join(_shortened([*problems, *wrong])))
     return (replace(first, sha256=found[0]), *others)
 
 
