@@ -298,10 +298,15 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
         yield Fault(f"{name!r} is an area already; areas and tiers share their names", ("tiers", name), at_key=True)
     for name, area in site.areas.items():
         yield from _check_area(name, area, folder)
+    yield from _check_places(site, folder)
+    yield from _check_by_tier(site)
+
+
+def _check_by_tier(site: SiteFile) -> Iterator[Fault]:
+    """Marks, quotas and prices are of places that there are, and that know how full they are."""
     for name, tier in site.tiers.items():
         is_sized = tier.kind == "posix" or tier.on_media is not None
         yield from tier.problems_of_marks(("tiers", name), tier.of_class, is_sized=is_sized)
-    yield from _check_places(site, folder)
     yield from site.quotas.problems(site.areas, site.tiers)
     if site.costs is not None:
         yield from site.costs.problems({*site.areas, *site.tiers})
