@@ -16,6 +16,7 @@ from tomovault.core.record import Outcome, Quarantined, Result
 from tomovault.core.replica import Form
 from tomovault.daemon.planner import Planner
 from tomovault.policy.document import parse_policy
+from tomovault.policy.edit import edit_of
 from tomovault.policy.review import review
 from tomovault.vault.checking_policies import places_of
 from tomovault.vault.deeds import listeners
@@ -253,6 +254,15 @@ def test_while_there_is_nobody_to_be_told_nobody_was(town):
         town.vault.catalogue.set_next_due(tx, scan, town.now)
     plan(town)
     assert told(town) == [("mail", "bert@example.org", ["one"])]
+
+
+def test_an_edit_that_brings_a_rule_to_tell_or_another_audience_is_one_for_the_scans_there_are(town):
+    plain = "name: pack, do: pack"
+    assert [r.name for r in edit_of(policy(plain), policy(plain, OVER), town.now).come] == ["over"]
+    other = OVER.replace("[mail, owner]", "chat")
+    edit = edit_of(policy(OVER), policy(other), town.now)
+    assert [r.notify for r in (*edit.gone, *edit.come)] == [("mail", "owner"), ("chat",)]
+    assert edit_of(policy(plain), policy(plain + ", notify: chat"), town.now).changes_nothing
 
 
 def test_the_preview_lists_what_would_be_told(town):

@@ -357,9 +357,13 @@ def test_a_person_is_refused_what_a_rule_forbids(port):
         ask_transfer(port.vault, port.scan("bone"), to="home:/in", product="original", overwrite=False, by="ann")
 
 
-def test_an_exporter_without_a_section_asks_for_nothing(town):
+def test_without_a_section_nothing_is_asked_for_until_there_is_one(town):
     rules(town, SEND)
     scan = town.scan("bone")
     with town.vault.catalogue.writing() as tx:
-        assert Exporter(town.vault).ask(tx, view(town, scan), town.now) is None
-    assert town.jobs(scan, "export") == []
+        again = Exporter(town.vault).ask(tx, view(town, scan), town.now)
+    assert (again, town.jobs(scan, "export")) == (town.now + timedelta(hours=6), [])
+    plan(town)
+    town.change(globus={"collection": SITE, "paths": {str(town.base): "/"}, "names": {"home": HOME}})
+    plan(town, town.now + timedelta(hours=6))
+    assert len(town.jobs(scan, "export")) == 1

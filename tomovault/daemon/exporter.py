@@ -15,6 +15,9 @@ log = structlog.get_logger(__name__)
 #: A scan whose turn has not come is looked at again so often, unless a transfer is over before.
 _AGAIN = timedelta(minutes=10)
 
+#: One whose destination tomovault.yaml does not know is looked at again so often: that file may have been edited.
+_NOWHERE_AGAIN = timedelta(hours=6)
+
 
 class Exporter:
     """Holds no state but which scans wait for their turn, and what keeps every one of them waiting."""
@@ -33,8 +36,8 @@ class Exporter:
             self._vault.catalogue.set_next_due(tx, scan_id, now)
 
     def ask(self, tx: Any, view: View, now: datetime) -> datetime | None:
-        """What rules want to be sent of a scan now is asked for; returns when it is looked at again, None where its
-        turn has come or nothing is due.
+        """What rules want to be sent of a scan now is asked for; returns when it is looked at again, where its turn has
+        not come or the site does not know the destination.
         """
         scan = view.scan
         for wanted in view.due_exports:
@@ -44,7 +47,8 @@ class Exporter:
             if ask_for_rule(self._vault, tx, scan, wanted, now) is not None:
                 log.info("a rule has a scan sent", scan=scan.name, rule=wanted.rule, to=wanted.path)
         self._waiting.pop(scan.id, None)
-        return None
+        nowhere = any(one.holds and not one.path for one in view.exports)
+        return now + _NOWHERE_AGAIN if nowhere else None
 
     def _free(self, tx: Any, area: str = "") -> int:
         """How many more transfers rules may ask for now."""

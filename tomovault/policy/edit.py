@@ -80,7 +80,7 @@ def _aligned(old: Policy, new: Policy) -> Iterator[tuple[Rule | None, Rule | Non
     """Every rule that something is planned by, beside the one in the other text that asks for the same. Of two that
     changed places one stands alone in each text, since the first that holds decides.
     """
-    for do in (*STAGE_OF, "forbid"):
+    for do in (*STAGE_OF, "notify", "forbid"):
         before, after = ([r for r in p.ordered() if r.do == do and _is_planned_by(r)] for p in (old, new))
         asked = SequenceMatcher(None, [_asks(r, old) for r in before], [_asks(r, new) for r in after], autojunk=False)
         for tag, a, b, c, d in asked.get_opcodes():
@@ -105,7 +105,8 @@ def _asks(rule: Rule, policy: Policy) -> str:
     by_mark = rule.do == "prune" and not rule.by_evidence
     settings: Any = rule.settings.copies if by_mark else sorted(rule.settings.model_dump().items())
     preset = rule.settings.preset
-    return repr((rule.name, settings, None if preset is None else policy.presets[preset]))
+    told = rule.notify if rule.do == "notify" else ()
+    return repr((rule.name, settings, None if preset is None else policy.presets[preset], told))
 
 
 def _when(rule: Rule) -> object:
