@@ -1,4 +1,4 @@
-"""By which texts of policies the scans of each area were planned, and how far the looking is after an edit."""
+"""By which texts of policies the scans of each area were planned, and indexes for the usage of what is limited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table. No text is known before the first look, so that every scan is looked at once."""
+    """Make the table and the indexes. No text is known before the first look, so that every scan is looked at once."""
     op.create_table(
         "planned_by",
         sa.Column("area", sa.Text(), nullable=False),
@@ -22,3 +22,5 @@ def upgrade() -> None:
         sa.Column("looked_to", sa.String(32)),
         sa.PrimaryKeyConstraint("area", "policy", "sha256", name="pk_planned_by"),
     )
+    for grouping in ("tier", "proposal", "owner", "beamline"):
+        op.create_index(f"ix_usage_{grouping}", "usage", [grouping])

@@ -4,11 +4,13 @@ import contextlib
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, select, update
 
-from tomovault.catalog import outbox
+from tomovault.catalog import outbox, tables
 from tomovault.catalog.outbox import (
     add_to_notice,
     count_untried,
+    forget_in_turns,
     forget_notices,
     give_up_unknown,
     is_posted,
@@ -184,6 +186,34 @@ def test_time_passes_as_far_as_one_machine_saw_it(site, warn, now):
         see_time_pass(tx, Running("b", 4200.0))
         (one,) = site.known(tx, warn.scan).warnings
         assert timedelta(seconds=98) <= one.passed <= timedelta(seconds=100), "since it was sent, and not before"
+
+
+def test_everything_old_is_forgotten_in_short_turns_with_the_warnings_of_copies_that_are_gone(site, warn, now):
+    replica, warning = tables.replica, tables.owner_warning
+    with site.writing() as tx:
+        for number in range(7):
+            record_sent(tx, post(tx, now, key=str(number)) + ".1", HERE, now)
+        waiting, notice = post(tx, now, key="waits"), warn(tx, MAIL)
+        record_sent(tx, f"{notice}.1", HERE, now)
+
+    def turns(before):
+        return sum(1 for _ in forget_in_turns(site.writing, before, size=3))
+
+    def left():
+        with site.reading() as tx:
+            notices = {row.id for row in tx.rows(select(tables.notice.c.id))}
+            return notices, tx.value(select(func.count()).select_from(warning))
+
+    assert turns(now) == 0
+    assert (len(left()[0]), left()[1]) == (9, 1), "nothing is old yet"
+    assert turns(now + WEEK) == 2
+    assert left() == ({waiting, notice}, 1), "a warning of a copy that is there is kept, with its notice"
+    with site.writing() as tx:
+        tx.run(update(replica).values(state="gone"))
+    turns(now)
+    assert left() == ({waiting, notice}, 1), "it is gone, but not for long"
+    turns(now + WEEK)
+    assert left() == ({waiting}, 0)
 
 
 # --- alarms ------------------------------------------------------------------------------------------

@@ -41,6 +41,20 @@ def test_usage_by_each_grouping(site, archived, make, now):
             site.usage(tx, "colour")
 
 
+def test_what_is_limited_is_looked_up_by_itself_and_as_the_roll_up_says(site, archived, make, now):
+    with site.writing() as tx:
+        for number in range(3):
+            other = make.report(f"/data/inhouse/p{number}", proposal=f"ma{number}", owner="ann", beamline="ID19")
+            site.record_inspected(tx, "inhouse", make.inspected(other), now)
+        for by in ("tier", "proposal", "owner", "beamline"):
+            kept = {value: held[:2] for value, held in _by(site, tx, by).items() if value and held[2]}
+            assert usages.usage_of(tx, by, [*kept, "nobody"]) == kept
+            assert usages.usage_above(tx, by, bytes=-1, files=None) == kept
+            assert usages.usage_above(tx, by, bytes=150, files=None) == {v: h for v, h in kept.items() if h[0] > 150}
+            assert usages.usage_above(tx, by, bytes=10**9, files=2) == {v: h for v, h in kept.items() if h[1] > 2}
+            assert usages.usage_above(tx, by, bytes=None, files=None) == {}
+
+
 def test_a_changed_owner_takes_the_bytes_along(site, scan_id, make, now):
     with site.writing() as tx:
         site.record_inspected(tx, "inhouse", make.inspected(make.report(owner="bob")), now)

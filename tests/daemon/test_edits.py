@@ -41,13 +41,13 @@ sentences = st.recursive(
 )
 results = some_of(
     [
-        *("do: pack", "do: preview, with: {preset: quick}", "do: preview, with: {preset: slow}"),
-        *("do: archive", "do: archive, with: {copies: 3}", "do: archive, with: {copies: 4}", "do: archive, order: 1"),
-        *("do: reconstruct, with: {preset: quick}", "do: replicate, with: {tiers: [tape]}", "do: accept"),
-        *("do: replicate, with: {tiers: [mirror]}", "do: verify, with: {verified_within: 9d}", "do: prune"),
-        *("do: prune, with: {copies: 3}", "do: forbid, with: {actions: [archive]}", "do: prune, with: {copies: 2}"),
-        *("do: prune, with: {forms: [package]}", "do: forbid, with: {actions: [prune]}"),
-        "do: forbid, with: {actions: [preview, pack, reconstruct]}",
+        *("do: preview, with: {preset: quick}", "do: preview, with: {preset: slow}"),
+        *("do: reconstruct, with: {preset: quick}", "do: reconstruct, order: 1"),
+        *("do: archive, with: {copies: 3}", "do: archive, with: {copies: 4}", "do: archive"),
+        *("do: replicate, with: {tiers: [mirror]}", "do: replicate, with: {tiers: [mirror, tape]}"),
+        *("do: prune", "do: prune, with: {copies: 4}", "do: prune, with: {forms: [package]}"),
+        *("do: forbid, with: {actions: [archive, replicate]}", "do: forbid, with: {actions: [prune]}"),
+        *("do: forbid, with: {actions: [preview, reconstruct]}", "do: verify, with: {verified_within: 9d}"),
     ]
 )
 dates = some_of(["", "", "", "", ", from: {soon}", ", until: {soon}", ", from: {past}", ", until: {past}"])
@@ -57,20 +57,30 @@ NAMES = "abc"
 
 @st.composite
 def edits(draw):
-    """The rules of a policy by name, and those of the same one after some edits."""
-    old = {name: draw(rules) for name in NAMES if draw(st.booleans())}
-    kept = {name: draw(st.one_of(st.just(rule), rules)) for name, rule in old.items() if draw(some_of([1, 1, 1, 0]))}
-    new = {**kept, **({"new": draw(rules)} if draw(st.booleans()) else {})}
-    order = draw(st.permutations(sorted(new))) if draw(some_of([1, 0, 0])) else list(new)
-    return old, {name: new[name] for name in order}
+    """The rules of a policy by name, and those of the same one after an edit or two."""
+    old = {name: draw(rules) for name in NAMES}
+    new = dict(old)
+    for _ in range(draw(some_of([1, 1, 2]))):
+        name = draw(some_of(NAMES))
+        how = draw(some_of(["when", "when", "all", "gone", "come", "last"]))
+        rule = new.pop(name, None)
+        if how == "when" and rule is not None:
+            new[name] = f"when: '{draw(sentences)}', {rule.partition(chr(39) + ', ')[2]}"
+        elif how == "last" and rule is not None:
+            new[name] = rule
+            continue
+        elif how in ("all", "come"):
+            new["new" if how == "come" else name] = draw(rules)
+        new = {name: new[name] for name in (*NAMES, "new") if name in new}
+    return old, new
 
 
 recencies = some_of(["{}", "{}", "{}", "{disk: 15d}", "{archive: 30d}"])
 lives = st.fixed_dictionaries(
     {
         "age": some_of([0, 5, 9, 10, 15, 20, 25, 28, 31, 45, 70]),
-        "settled": some_of([True, True, False]),
-        "declared_verdict": some_of([None, None, "aborted", "incomplete"]),
+        "settled": some_of([True] * 5 + [False]),
+        "declared_verdict": some_of([None] * 5 + ["aborted", "incomplete"]),
         "proposal": some_of([None, "ma1", "ma2", "ma3"]),
         "copies": st.lists(st.tuples(some_of(["verified", "verified", "suspect", "gone"]), some_of([0, 3, 8, 39, 90]))),
     }

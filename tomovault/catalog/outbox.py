@@ -5,7 +5,8 @@ A delivery is sent at least once: one that ended between the sending and its rec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import Row, and_, delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.engine import BUSY_TIMEOUT_S
-from tomovault.catalog.owner_warnings import Running, settle_warnings
+from tomovault.catalog.owner_warnings import Running, forget_warnings, settle_warnings
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 
 _WAITING, _SENT, _GIVEN_UP = "waiting", "sent", "given_up"
@@ -179,6 +180,21 @@ def give_up_unknown(tx: Tx, channels: Collection[str], running: Running, now: da
     for row in rows:
         _end(tx, row.id, _GIVEN_UP, f"the site has no channel {row.channel} any more", running, now)
     return len(rows)
+
+
+def forget_in_turns(
+    writing: Callable[[], AbstractContextManager[Tx]], before: datetime, *, size: int = 200
+) -> Generator[None, None, None]:
+    """Old warnings of copies that are gone, and then old notices as `forget_notices` says, are gone to the last one, in
+    short transactions with a pause for the caller after each.
+    """
+    for forget in (forget_warnings, forget_notices):
+        while True:
+            with writing() as tx:
+                count = forget(tx, before, size)
+            if count < size:
+                break
+            yield
 
 
 def forget_notices(tx: Tx, before: datetime, limit: int = 1000) -> int:

@@ -11,8 +11,9 @@ from sqlalchemy import delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
-from tomovault.catalog.transaction import Tx
+from tomovault.catalog.transaction import Tx, chunks
 from tomovault.core.notice import OwnerWarning
+from tomovault.core.replica import ReplicaState
 
 _SITE = "site"
 
@@ -82,6 +83,21 @@ def settle_warnings(tx: Tx, notice_id: str, running: Running, now: datetime, *, 
 def drop_warnings(tx: Tx, scan_id: str) -> None:
     """What was said of a scan's replicas counts no more, whatever the clock said then and now."""
     tx.run(delete(tables.owner_warning).where(tables.owner_warning.c.scan_id == scan_id))
+
+
+def forget_warnings(tx: Tx, before: datetime, limit: int) -> int:
+    """Old warnings of replicas that are gone for good are gone, so many at most; returns how many."""
+    table, replica = tables.owner_warning, tables.replica
+    query = (
+        select(table.c.replica_id)
+        .join(replica, replica.c.id == table.c.replica_id)
+        .where(table.c.asked_at < before, replica.c.state == ReplicaState.GONE.value)
+        .limit(limit)
+    )
+    ids = [row.replica_id for row in tx.rows(query)]
+    for batch in chunks(ids):
+        tx.run(delete(table).where(table.c.replica_id.in_(batch)))
+    return len(ids)
 
 
 def warnings_of(tx: Tx, scan_ids: list[str]) -> dict[str, list[OwnerWarning]]:

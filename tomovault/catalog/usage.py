@@ -11,13 +11,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Row, and_, bindparam, case, func, insert, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Row,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx, chunks, place_hash
@@ -88,6 +103,35 @@ def usage(tx: Tx, by: str) -> list[UsageRow]:
     """The roll-up by one grouping, largest first. Raises UserError for a grouping that is not kept."""
     rows = [r for r in totals(tx, by) if r.bytes or r.files or r.scans or by in ("area", "tier")]
     return sorted(rows, key=lambda r: (-r.bytes, r.value or ""))
+
+
+def usage_of(tx: Tx, by: str, values: Collection[str]) -> dict[str, tuple[int, int]]:
+    """(bytes, files) of each of these values of a grouping that has any: looked up, each by itself."""
+    table = tables.usage
+    found: dict[str, tuple[int, int]] = {}
+    for batch in chunks(sorted(values)):
+        found.update(_held(tx, by, table.c[by].in_(batch)))
+    return found
+
+
+def usage_above(tx: Tx, by: str, *, bytes: int | None, files: int | None) -> dict[str, tuple[int, int]]:
+    """(bytes, files) of each value of a grouping that holds more bytes, or more files, than that."""
+    table = tables.usage
+    limits = (("bytes", bytes), ("files", files))
+    above = [func.sum(table.c[name]) > limit for name, limit in limits if limit is not None]
+    return _held(tx, by, table.c[by].is_not(None), having=or_(false(), *above))
+
+
+def _held(
+    tx: Tx, by: str, where: ColumnElement[bool], having: ColumnElement[bool] | None = None
+) -> dict[str, tuple[int, int]]:
+    table = tables.usage
+    query = select(
+        table.c[by].label("value"), func.sum(table.c.bytes).label("bytes"), func.sum(table.c.files).label("files")
+    )
+    query = query.where(where, table.c.tier.is_not(None)).group_by(table.c[by])
+    rows = tx.rows(query if having is None else query.having(having))
+    return {row.value: (int(row.bytes), int(row.files)) for row in rows}
 
 
 def totals(tx: Tx, by: str) -> list[UsageRow]:

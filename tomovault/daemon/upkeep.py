@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.outbox import forget_notices
+from tomovault.catalog.outbox import forget_in_turns
 from tomovault.catalog.work import Late, asked_since, unfinished_by_place
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.daemon.nightly import Nightly
@@ -37,6 +37,7 @@ class Upkeep:
         self._due: queue.Queue[str] = queue.Queue()
         self._counting: Generator[None, None, list[str]] | None = None
         self._thinning: Generator[None, None, None] | None = None
+        self._forgetting: Generator[None, None, None] | None = None
         self._looked_at: dict[str, Late] = {}
         self._behind: set[str] = set()
         #: Whatever is known is compared with what is there, once a night.
@@ -67,12 +68,14 @@ class Upkeep:
     def take(self) -> tuple[int, bool]:
         """What is due was done: (jobs queued, whether the room of the areas should be looked at).
 
-        A recount of the usage, and a long look for old copies, go on by one short transaction each time. Where the
+        A recount of the usage, the forgetting of old notices and a long look for old copies go on by one short
+        transaction each time. Where the
         catalogue is busy, Transient is raised, and what was due is due still.
         """
         queued, room = 0, False
         self._count_on()
-        self._thin_on()
+        self._thinning = _gone_on(self._thinning)
+        self._forgetting = _gone_on(self._forgetting)
         if self._looked_at:
             queued += self.queue_overdue(self._looked_at)
         while True:
@@ -108,10 +111,10 @@ class Upkeep:
             self._counting = self._vault.catalogue.recount_in_turns()
         if self._thinning is None:
             self._thinning = self._vault.catalogue.thin_history_in_turns(datetime.now(UTC))
+        if self._forgetting is None:
+            self._forgetting = forget_in_turns(self._vault.catalogue.writing, datetime.now(UTC) - _NOTICES_KEPT)
         self.export_head()
         self.nightly.begin()
-        with self._vault.catalogue.writing() as tx:
-            forget_notices(tx, datetime.now(UTC) - _NOTICES_KEPT)
         return 0
 
     def queue_overdue(self, areas: Collection[str]) -> int:
@@ -186,22 +189,12 @@ class Upkeep:
         for difference in differences:
             log.error("usage differed from a recount and was mended", difference=difference)
 
-    def _thin_on(self) -> None:
-        """One more turn of the thinning of the history that is under way, if one is; one that met a busy catalogue is
-        given up until the next night.
-        """
-        if self._thinning is None:
-            return
-        thinning, self._thinning = self._thinning, None
-        if next(thinning, True) is None:
-            self._thinning = thinning
-
     def keep_history(self, now: datetime) -> None:
         """What is used now is in the history, and since when each soft limit is exceeded is known. Raises Transient."""
         catalogue = self._vault.catalogue
         with catalogue.writing() as tx:
             catalogue.record_usage(tx, now)
-            note_exceeded(catalogue, tx, self._vault.site.quotas.quotas, now)
+            note_exceeded(tx, self._vault.site.quotas.quotas, now)
 
     def export_head(self) -> None:
         """The head of the audit log stands outside the catalogue, too (law 9)."""
@@ -209,3 +202,10 @@ class Upkeep:
             self._vault.export_head()
         except (TomovaultError, OSError) as problem:
             log.warning("the head of the audit log cannot be exported", reason=str(problem))
+
+
+def _gone_on(turns: Generator[None, None, None] | None) -> Generator[None, None, None] | None:
+    """What is under way after one more turn of it, None where it is over. Where the catalogue is busy, Transient is
+    raised and it ends here: what has ended goes on no more, until the next night.
+    """
+    return turns if turns is not None and next(turns, True) is None else None

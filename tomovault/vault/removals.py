@@ -57,7 +57,7 @@ def _facts_there(vault: Vault, tx: Any, scan: KnownScan, replica: str, now: date
     """How full the place is that a replica goes from. Raises Refused for a tier that has no marks any more."""
     tier = next((r.tier for r in scan.replicas if r.id == replica), scan.area)
     try:
-        return place_facts(vault, tx, tier, now)
+        return place_facts(vault, tx, tier, now, limits=False)
     except UserError as problem:
         raise Refused(f"{scan.name}: {problem.message}", by="prune: off", hint=problem.hint) from problem
 

@@ -15,10 +15,12 @@ from tomovault.vault.tier_marks import ON_DISK
 from tomovault.vault.vault import Vault, believed
 
 
-def place_facts(vault: Vault, tx: Any, name: str, now: datetime, *, draining: bool = False) -> AreaFacts:
-    """How full an area or a tier with marks is. Raises UserError for a tier without."""
+def place_facts(
+    vault: Vault, tx: Any, name: str, now: datetime, *, draining: bool = False, limits: bool = True
+) -> AreaFacts:
+    """How full an area or a tier with marks is; `limits` as in `Vault.area_facts`. Raises UserError for one without."""
     if name in vault.site.areas:
-        return vault.area_facts(tx, name, now, draining=draining)
+        return vault.area_facts(tx, name, now, draining=draining, limits=limits)
     return replace(tier_facts(vault, tx, name), draining=draining)
 
 

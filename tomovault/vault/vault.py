@@ -270,10 +270,15 @@ class Vault:
 
     def exceeded(self, tx: Any, now: datetime) -> Exceeded:
         """The limits of the section `quotas` that are exceeded now."""
-        return find_exceeded(self.catalogue, tx, self.site.quotas.quotas, now)
+        return find_exceeded(tx, self.site.quotas.quotas, now)
 
-    def area_facts(self, tx: Any, area: str, now: datetime, *, draining: bool = False) -> AreaFacts:
-        """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that."""
+    def area_facts(
+        self, tx: Any, area: str, now: datetime, *, draining: bool = False, limits: bool = True
+    ) -> AreaFacts:
+        """How full an area is, by the catalogue's roll-up and, where the file system says less is free, by that.
+
+        Without `limits` it is not asked which of the section `quotas` are exceeded: no removal rests on that.
+        """
         conf = self.area(area)
         known, quarantine = area_bytes(tx, area)
         quota, used = believed(conf.quota, self.space_of(conf), known, leaving_beside(tx, area))
@@ -291,7 +296,7 @@ class Vault:
             simulated=self.site.simulated,
             draining=draining,
             unknown_bytes=used - known,
-            exceeded=self.exceeded(tx, now),
+            exceeded=self.exceeded(tx, now) if limits else Exceeded(),
             prices=self.site.costs.of(area) if self.site.costs is not None else None,
             warn=timedelta(seconds=self.site.notify.warn_s if self.site.notify is not None else 0.0),
         )
