@@ -108,6 +108,23 @@ def test_another_version_of_the_same_rules_looks_at_no_scan(edited):
     assert edited.due == []
 
 
+def test_a_scan_that_the_new_rules_look_at_sooner_is_looked_at_now(edited):
+    """Neither text wants anything of the young one yet; by the old one nobody would look at it before it is 40 days."""
+    young, between, old = (
+        edited.town.scan(f"{days}", acquired_at=edited.town.now - timedelta(days=days)) for days in (10, 30, 60)
+    )
+    sentence = "packed and size < 2GB and not aborted"
+    edited.write(sentence, "packed and age > 40d")
+    edited.take_up()
+    edited.look_on()
+    edited.town.rested()
+    edited.write(sentence, "packed and age > 20d")
+    edited.take_up()
+    edited.look_on()
+    assert set(edited.due) == {young, between}
+    assert old not in edited.due
+
+
 def test_another_setting_is_a_difference_for_every_scan_that_the_rule_may_hold_for(edited):
     scans = {edited.town.scan("one"), edited.town.scan("two", copies=0)}
     edited.town.rested()
