@@ -1,6 +1,7 @@
 """An operator's order to destroy: what it takes, what it refuses, and what it withdraws."""
 
 import os
+import re
 from datetime import timedelta
 
 import pytest
@@ -223,13 +224,17 @@ def test_the_name_is_asked_for(say, town, scan):
     assert "tomovault prune undo" in said.out
 
 
-def test_its_page_and_the_list(ask, scan):
+def test_its_page_and_the_list(ask, say, scan):
     page = ask(*command("--confirm", "one"))
     assert page["last"] is False
     assert {s["tier"] for s in page["stays"]} == {"inhouse"}
     assert len(page["permits"]) == 2
     rows = ask("prune", "list")["quarantine"]
     assert {(r["tier"], r["rule"].split(" by ")[0], r["reason"]) for r in rows} == {("tape", "destroy", "test data")}
+    lines = say("prune", "list").out.splitlines()[1:3]
+    assert all(scan in line for line in lines), "a name may be that of several scans"
+    assert len(set(lines)) == 2, "the copies of two pools are told apart"
+    assert all(re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d UTC ", line) for line in lines)
     undone = ask("prune", "undo", "one")
     assert {p["phase"] for p in undone["permits"]} == {"undone"}
 

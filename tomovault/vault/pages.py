@@ -429,6 +429,7 @@ def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
                     "name": name_of(scan.name),
                     "area": scan.area,
                     "tier": replicas[permit.replica].tier,
+                    "domain": replicas[permit.replica].domain,
                     "product": replicas[permit.replica].product.value,
                     "form": replicas[permit.replica].form.value,
                     "bytes": permit.bytes,

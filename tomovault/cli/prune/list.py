@@ -28,16 +28,17 @@ def command(as_json: bool) -> None:
         return
     rows = [
         [
+            q["scan"],
             printable(q["name"]),
             q["product"],
             q["form"],
-            q["tier"],
+            q["tier"] if q["tier"] == q["area"] else q["domain"],
             show_bytes(q["bytes"]),
             q["phase"],
-            q["hold_until"] or "",
+            f"{datetime.fromisoformat(q['hold_until']):%Y-%m-%d %H:%M} UTC" if q["hold_until"] else "",
             q["rule"] + (f": {printable(q['reason'])}" if q["reason"] else ""),
         ]
         for q in page["quarantine"]
     ]
-    say(table(["scan", "product", "form", "on", "size", "phase", "held until", "rule"], rows, right=[4]))
+    say(table(["id", "scan", "product", "form", "on", "size", "phase", "held until", "rule"], rows, right=[5]))
     say("\ntomovault prune undo SCAN puts it back.")
