@@ -417,7 +417,9 @@ def test_an_area_over_its_mark_is_emptied_down_to_its_low_one(life):
         assert asked[law] > 0, law
 
 
-def test_nothing_is_done_twice_in_a_thousand_looks(begin):
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("looks", [50, pytest.param(1000, marks=pytest.mark.soak)])
+def test_nothing_is_done_twice_however_often_it_is_looked_at(begin, looks):
     """Every scan is looked at again and again: the jobs stay those that there are."""
     with begin() as history:
         laws = history.laws = Laws(history)
@@ -426,7 +428,7 @@ def test_nothing_is_done_twice_in_a_thousand_looks(begin):
             laws.after_event()
         come_to_rest(history, laws)
         before = set(laws.jobs)
-        for _ in range(1000):
+        for _ in range(looks):
             with history.catalogue.writing() as tx:
                 for scan in laws.scans:
                     history.catalogue.set_next_due(tx, scan, history.clock.wall)
