@@ -9,6 +9,7 @@ months takes a second, and so that the table knows what was really read, and wha
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -19,7 +20,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 import structlog
@@ -562,7 +566,8 @@ def begin(
     """Called for a site at the beginning of its history, on an empty disk each time; with a `url`, on that database."""
     clocks: list[Clock] = []
     histories: list[History] = []
-    count = iter(range(10**9))
+    count = itertools.count()
+    luck = Random()
 
     class Told(type(datetime)):
         def __instancecheck__(cls, one: object) -> bool:
@@ -583,10 +588,14 @@ def begin(
     plain = job_folder.write_json
     monkeypatch.setattr("tomovault.vault.foreman.write_json", lambda path, value: plain(path, value, durable=False))
     monkeypatch.setattr("tomovault.daemon.clerk.tell", lambda *_told: None)
+    monkeypatch.setattr(
+        "tomovault.catalog.transaction.uuid", SimpleNamespace(uuid4=lambda: UUID(int=luck.getrandbits(128), version=4))
+    )
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     @contextlib.contextmanager
     def make(url: str = "") -> Iterator[History]:
+        luck.seed(0)  # the same history is the same each time
         base = tmp_path / f"history-{next(count)}"
         base.mkdir()
         clocks.append(Clock())

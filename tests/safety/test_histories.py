@@ -454,7 +454,7 @@ def _plant_no_pins(monkeypatch):
 
 
 def _plant_greed(monkeypatch):
-    """Room is made for twice the bytes that are wanted."""
+    """Room is made for ten times the bytes that are wanted."""
     from tomovault.policy.area_facts import bytes_to_free
 
     for place in ("tomovault.vault.room", "tomovault.daemon.room_maker"):
@@ -472,7 +472,7 @@ def _plant_no_brake(monkeypatch):
     [
         pytest.param(
             _plant_no_law,
-            [("policy", 2, 0), ("mark", 4, 0), *_MONTH, ("time", 5, 0), ("mark", 2, 0), ("live", 3, 0)],
+            [("fast_policy", 1, 0), ("arrive", 2, 5), ("arrive", 2, 5), ("live", 3, 0), ("live", 3, 0)],
             "law 4",
             id="law 4 forgotten",
         ),
@@ -480,7 +480,9 @@ def _plant_no_brake(monkeypatch):
         pytest.param(
             _plant_no_pins, [("established", 3, 7), ("pin", 0, 3), ("mark", 2, 0), ("live", 3, 0)], "pins", id="no pins"
         ),
-        pytest.param(_plant_greed, [("established", 3, 1)] * 12 + [("live", 3, 0)], "watermark", id="greed"),
+        pytest.param(
+            _plant_greed, [("mark", 1, 0)] + [("established", 3, 1)] * 12 + [("live", 3, 0)], "watermark", id="greed"
+        ),
         pytest.param(
             _plant_no_brake,
             [("live", 0, 0), ("jump", 6, 0), *_MONTH],
