@@ -281,7 +281,7 @@ class History:
         self.employed_at = (now, self.clock.running_s)
         clerk.foreman.take_up_orphans()
         clerk.foreman.leads = True
-        clerk.watches = {n: _Watch(n, str(p), self.ground) for n, p in self.areas.items()}
+        clerk.presence.watches = {n: _Watch(n, str(p), self.ground) for n, p in self.areas.items()}
         for area in clerk.watches:
             with vault.catalogue.reading() as tx:
                 for entry in vault.catalogue.list_candidates(tx, area):
@@ -317,7 +317,7 @@ class History:
     def live(self, turns: int, _b: int = 0) -> None:
         """The daemon takes so many turns of up to a few hundred; it sweeps its areas first."""
         for watch in self.clerk.watches.values():
-            self.clerk._looks.put(watch.look())
+            self.clerk.presence.looks.put(watch.look())
         for _ in range(4 ** (1 + turns % 4)):
             try:
                 acted = self.clerk._turn()
@@ -591,6 +591,7 @@ def begin(
     monkeypatch.setattr(
         "tomovault.catalog.transaction.uuid", SimpleNamespace(uuid4=lambda: UUID(int=luck.getrandbits(128), version=4))
     )
+    configured = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     @contextlib.contextmanager
@@ -607,4 +608,5 @@ def begin(
             history.close()
             shutil.rmtree(base, ignore_errors=True)
 
-    return make
+    yield make
+    structlog.configure(**configured)

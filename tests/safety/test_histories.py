@@ -115,7 +115,8 @@ class Laws:
             self.demand("law 4: an order has a reason", permit.reason, permit.id)
             return
         rules = self.history.rules[scan.area]
-        self.demand("law 3", scan.area not in self.history.clerk._absent, scan.name, when, "in an absent area")
+        absent = self.history.clerk.presence.absence(scan.area)
+        self.demand("law 3", not absent, scan.name, when, "in an area that is not there")
         self.demand("prune: off", self.history.marks[scan.area]["prune"], scan.name, when)
         self.demand("the policy", rules.prunes, scan.name, when)
         age = now - (scan.acquired_at or scan.first_seen_at)
