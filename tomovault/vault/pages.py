@@ -239,13 +239,9 @@ def _with_its_job(view: View, stage: Stage) -> Standing:
     held for the reason that it gave, until a new fact.
     """
     standing, action = view.standings[stage], step_of(stage).action
-    if (
-        standing.status is Status.DONE
-        and stage in _MADE_AT
-        and (gone := let_go(view.scan, _MADE_AT[stage])) is not None
-    ):
-        told = f"its {_MADE_AT[stage]} went on {gone.granted_at:%Y-%m-%d} by {gone.rule}; it can be made again"
-        return Standing(Status.DONE, told)
+    if standing.status is Status.DONE and (made := _MADE_AT.get(stage)) and (gone := let_go(view.scan, made)):
+        when = f"{gone.granted_at:%Y-%m-%d}"
+        return Standing(Status.DONE, f"its {made} went on {when} by {gone.rule}; it can be made again")
     jobs = [j for j in view.scan.jobs if j.action == action]
     if standing.status is not Status.DUE or not jobs:
         return standing
