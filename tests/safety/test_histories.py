@@ -441,7 +441,7 @@ def test_nothing_is_done_twice_however_often_it_is_looked_at(begin, looks):
 
 def _plant_no_law(monkeypatch):
     """Every reason against a removal is forgotten, where a permit is given and where one is looked for."""
-    for place in ("catalog.permits", "policy.room", "policy.decide", "vault.removals"):
+    for place in ("catalog.permits", "policy.room", "policy.removing", "policy.decide", "vault.removals"):
         monkeypatch.setattr(f"tomovault.{place}.may_go", lambda _removal: ())
 
 
