@@ -173,9 +173,9 @@ def questions(site: Path) -> dict[str, Callable[[], object]]:
     """What the daemon asks every turn or minute, and what people ask."""
     from tomovault.catalog.scans import list_due
     from tomovault.catalog.work import has_work_before, list_inspected
-    from tomovault.vault.pages import status_page
     from tomovault.vault.quota_pages import quota_page
     from tomovault.vault.room import choose_room
+    from tomovault.vault.status_pages import status_page
     from tomovault.vault.vault import Vault
 
     vault = Vault.open(site)

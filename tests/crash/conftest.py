@@ -29,7 +29,7 @@ from tomovault.core.known import JobStatus
 from tomovault.core.ports import Placed
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 from tomovault.testing.beamline import ScanOrder, run_beamline
-from tomovault.vault.pages import scan_page
+from tomovault.vault.scan_pages import scan_page
 from tomovault.vault.setting_up import set_up_site
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier

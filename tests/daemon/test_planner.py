@@ -9,7 +9,7 @@ from tomovault.core.record import Outcome, PutBack, Removed, Result
 from tomovault.core.replica import Form
 from tomovault.daemon.planner import Planner
 from tomovault.daemon.room_maker import RoomMaker
-from tomovault.vault.pages import explain_page, scan_line
+from tomovault.vault.scan_pages import explain_page, scan_line
 
 
 class Plans:

@@ -211,3 +211,11 @@ def test_a_second_export_decides_too_unless_it_is_the_same():
     assert told(first, other) == []
     ((_, text, _),) = told(first, first.replace("name: x", "name: z"))
     assert "never decides anything" in text
+
+
+def test_a_site_without_an_archive_is_told_of_rules_that_archive():
+    rule = "{name: a, do: archive, when: packed}"
+    assert told(rule, places=SITE) == []
+    ((at, text, is_error),) = told(rule, places=replace(SITE, archives=False))
+    assert (at, is_error) == ("4:archive", False)
+    assert "no tier that is an archive" in text

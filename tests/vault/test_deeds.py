@@ -22,7 +22,7 @@ from tomovault.vault.checking_policies import places_of
 from tomovault.vault.deeds import listeners
 from tomovault.vault.foreman import Foreman
 from tomovault.vault.notices import message_of
-from tomovault.vault.pages import preview_page
+from tomovault.vault.removal_pages import preview_page
 from tomovault.vault.removals import grant
 from tomovault.vault.site_file import parse_site
 

@@ -15,8 +15,9 @@ from tomovault.core.transfer import Receipt, TransferFailed, TransferPlanned, Tr
 from tomovault.daemon.exporter import Exporter
 from tomovault.daemon.planner import Planner
 from tomovault.vault.orders import build_order
-from tomovault.vault.pages import explain_page, preview_page
+from tomovault.vault.removal_pages import preview_page
 from tomovault.vault.requests import Moot, Request
+from tomovault.vault.scan_pages import explain_page
 from tomovault.vault.transferring import ask_transfer
 
 SITE, HOME = "6c54cade-bde5-45c1-bdea-f4bd71dba2cc", "31ce9ba0-176d-45a5-add3-f37d233ba47d"

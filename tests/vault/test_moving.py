@@ -18,10 +18,11 @@ from tomovault.core.scan import Candidate
 from tomovault.vault.following import follow_files
 from tomovault.vault.job import result_of_failure
 from tomovault.vault.orders import build_order
-from tomovault.vault.pages import explain_page, status_page
 from tomovault.vault.removals import grant
 from tomovault.vault.requests import Moot, Request
+from tomovault.vault.scan_pages import explain_page
 from tomovault.vault.setting_up import set_up_area
+from tomovault.vault.status_pages import status_page
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from tomovault.core.scan import Certificate, FrameCounts, Verdict
 from tomovault.policy.expression import parse_expression
 from tomovault.policy.reading import evaluate
 from tomovault.policy.values import values_of
-from tomovault.vault.pages import preview_page, views_of
+from tomovault.vault.removal_pages import preview_page
+from tomovault.vault.scan_pages import views_of
 
 UNFINISHED = {"certificate": Certificate(Verdict.ACQUIRING, FrameCounts(2, 1, 1), FrameCounts(1, 1, 1))}
 

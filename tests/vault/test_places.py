@@ -19,9 +19,9 @@ from tomovault.vault.checking import run_doctor
 from tomovault.vault.domains import domain_now
 from tomovault.vault.job import carry_out
 from tomovault.vault.orders import build_order
-from tomovault.vault.pages import status_page
 from tomovault.vault.places import require_place
 from tomovault.vault.requests import Request
+from tomovault.vault.status_pages import status_page
 from tomovault.vault.workbench import open_tier
 
 KINDS = ("vault", "posix", "tape")

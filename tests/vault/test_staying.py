@@ -14,7 +14,7 @@ def test_nothing_there():
 def test_the_kinds_with_most_bytes_come_first_and_each_says_what_helps():
     told = why_nothing_goes(
         [
-            *(Stays(f"s{n}", "law 4: 1 of 2 verified lossless archive copies", 10**9) for n in range(120)),
+            *(Stays(f"s{n}", "law 4: 1 of 2 verified lossless archive copies", 10**9, DAY) for n in range(120)),
             Stays("mine", "pinned by anna until 2026-12-01 (thesis)", 2 * 10**9, DAY),
             Stays("young", "prune-files@standard:1 waits for: age > 30d: 12 d", 10**6, DAY),
             Stays("busy", "restore is not over", 10),

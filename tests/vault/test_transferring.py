@@ -314,7 +314,7 @@ def test_the_doctor_tries_the_service_with_each_vault(town):
 
 
 def test_the_products_tell_of_their_own_transfers(town, port):
-    from tomovault.vault.pages import scan_page
+    from tomovault.vault.scan_pages import scan_page
 
     ask(town, port)
     page = scan_page(view(town, port), town.now)

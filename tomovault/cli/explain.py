@@ -16,7 +16,7 @@ def command(scan: str, as_json: bool) -> None:
     """Say for each stage of SCAN whether it is done, due, waiting, held or off, why, and which rule decides."""
     from tomovault.cli._table import table
     from tomovault.vault.asking import find_scan
-    from tomovault.vault.pages import explain_page
+    from tomovault.vault.scan_pages import explain_page
 
     vault = open_vault()
     with vault.catalogue.reading() as tx:

@@ -15,7 +15,7 @@ from tomovault.cli import common_options, counted, label, open_vault, say, say_j
 def command(as_json: bool) -> None:
     """Show the daemon, the queue, what runs, what failed and why, and how full each area is."""
     from tomovault.vault.fellows import read_fellows
-    from tomovault.vault.pages import status_page
+    from tomovault.vault.status_pages import status_page
     from tomovault.vault.telling import last_told
 
     vault = open_vault()

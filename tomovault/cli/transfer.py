@@ -118,7 +118,7 @@ def _in_words(vault: Any, one: Any, progress: Callable[[str, int, int], None]) -
 
 
 def _page(vault: Any, scan: Any, one: Any) -> dict[str, Any]:
-    from tomovault.vault.pages import transfer_line
+    from tomovault.vault.scan_pages import transfer_line
 
     with vault.catalogue.reading() as tx:
         line = transfer_line(vault.catalogue.read_transfer(tx, one.transfer))

@@ -45,6 +45,8 @@ class Places:
     #: What a rule's `notify` may name, with why nobody would be told by it; None where the site tells nobody anything.
     listeners: Mapping[str, str] | None = None
     costs: bool = True
+    #: Whether any of the tiers is an archive.
+    archives: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,9 @@ def _unknown_places(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
     if rule.do == "replicate" and settings.to is not None and settings.to not in places.areas:
         told = f"the site has no area {settings.to!r}{nearest(settings.to, places.areas)}"
         yield Finding(Fault(told, (*here, "to")), True)
+    if rule.do == "archive" and not places.archives:
+        told = "the site has no tier that is an archive: nothing is archived by this rule, and so nothing goes"
+        yield Finding(Fault(told, ("rules", at, "do")))
     if rule.do == "export" and (told := _unknown_collection(settings.to or "", places.collections)):
         yield Finding(Fault(told, (*here, "to")), True)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from tomovault.core.replica import ReplicaState
-from tomovault.vault.pages import name_of
+from tomovault.vault.page_text import name_of
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
 

@@ -17,7 +17,7 @@ from tomovault.catalog.reconciling import Placed, list_elsewhere, list_moved
 from tomovault.catalog.suspects import list_suspects
 from tomovault.core.scan import FileState
 from tomovault.vault.job_folder import write_json
-from tomovault.vault.pages import name_of
+from tomovault.vault.page_text import name_of
 from tomovault.vault.vault import Vault
 from tomovault.watch.remainder import Remainder, Walked, walk_remainder
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tomovault.catalog.policies import RecordedPolicy
 from tomovault.core.errors import TomovaultError, UserError
+from tomovault.core.replica import TierClass
 from tomovault.notify.texts import check_template, template_files
 from tomovault.policy.review import Finding, Places, review
 from tomovault.policy.yaml_text import Fault, point_out
@@ -47,6 +48,7 @@ def places_of(site: Site, policy: str) -> Places:
         collections=tuple(site.globus.names) if site.globus is not None else None,
         listeners=listeners(site.notify) if site.notify is not None else None,
         costs=site.costs is not None,
+        archives=any(tier.tier_class is TierClass.ARCHIVE for tier in site.tiers.values()),
     )
 
 

@@ -22,6 +22,9 @@ _KINDS = (
 _BY_END = (" is not over", "being worked on", "wait for that work")
 _BY_RULE = ("not reached by a rule", "a rule that lets younger or other scans go")
 
+#: What only waits: of every other kind a date on which a scan is looked at again promises nothing.
+_WAITING = frozenset({"pinned", "kept by a rule", "whose owners were warned", _BY_RULE[0]})
+
 #: So many kinds of reasons are told, those of most bytes first.
 _TOLD = 3
 
@@ -64,7 +67,7 @@ def _kind_of(reason: str) -> tuple[str, str]:
 def _clause(kind: str, help_: str, members: list[Stays]) -> str:
     scans = {one.scan for one in members}
     named = min(scans) if len(scans) == 1 else f"{len(scans)} scans"
-    dates = [one.until for one in members if one.until is not None]
+    dates = [one.until for one in members if one.until is not None and kind in _WAITING]
     first = f"time alone may change it from {min(dates):%Y-%m-%d} on" if dates else ""
     what_helps = ", or ".join(filter(None, (first, help_)))
     size = show_bytes(sum(one.bytes for one in members))

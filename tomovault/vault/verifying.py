@@ -11,7 +11,7 @@ from tomovault.core.errors import TomovaultError
 from tomovault.core.known import KnownScan, replaced
 from tomovault.core.replica import Replica, ReplicaState
 from tomovault.vault.asking import ask, find_scan, raise_if_failed
-from tomovault.vault.pages import name_of
+from tomovault.vault.page_text import name_of
 from tomovault.vault.vault import Vault
 
 _AT_A_TIME = 1000

@@ -15,7 +15,7 @@ def command(area: str | None, as_json: bool) -> None:
 
     Each is told with the reason of every format that was asked. They are not packed, archived or ever removed.
     """
-    from tomovault.vault.pages import unclaimed_page
+    from tomovault.vault.status_pages import unclaimed_page
 
     vault = open_vault()
     with vault.catalogue.reading() as tx:

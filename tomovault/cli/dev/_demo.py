@@ -24,8 +24,9 @@ from tomovault.daemon.loop import Daemon
 from tomovault.daemon.screen import open_screen
 from tomovault.vault.asking import ask, raise_if_failed
 from tomovault.vault.logs import start_log
-from tomovault.vault.pages import name_of, views_of
+from tomovault.vault.page_text import name_of
 from tomovault.vault.quota_pages import quota_page
+from tomovault.vault.scan_pages import views_of
 from tomovault.vault.setting_up import refuse_used, set_up_site
 from tomovault.vault.sizes import show_bytes
 from tomovault.vault.vault import Vault

@@ -15,7 +15,7 @@ from tomovault.cli import common_options, open_vault, say, say_json
 def command(rule: str | None, as_json: bool) -> None:
     """Say what each rule would have done now and how many bytes would go from each area. Nothing is touched."""
     from tomovault.cli._table import table
-    from tomovault.vault.pages import preview_page
+    from tomovault.vault.removal_pages import preview_page
     from tomovault.vault.sizes import show_bytes
 
     vault = open_vault()

@@ -14,7 +14,7 @@ from tomovault.cli import common_options, open_vault, printable, say, say_json
 def command(as_json: bool) -> None:
     """List removals that can still be taken back, and those that wait for a second look after their hold."""
     from tomovault.cli._table import table
-    from tomovault.vault.pages import quarantine_page
+    from tomovault.vault.removal_pages import quarantine_page
     from tomovault.vault.sizes import show_bytes
 
     vault = open_vault()

@@ -55,7 +55,12 @@ def command(scan: str, as_json: bool) -> int:
         after = vault.catalogue.known(tx, known.id)
     before = {p.id: p for p in permits}
     what = {
-        p.id: next(f"{r.product} ({r.form}) on {r.tier}" for r in known.replicas if r.id == p.replica) for p in permits
+        p.id: next(
+            f"{r.product} ({r.form}) on {r.tier if r.tier == known.area else r.domain}"
+            for r in known.replicas
+            if r.id == p.replica
+        )
+        for p in permits
     }
     undone = [p for p in after.permits if p.id in before]
     if as_json:

@@ -30,7 +30,7 @@ def command(area: str | None, sentence: str | None, limit: int | None, everythin
     """
     from tomovault.cli._table import table
     from tomovault.core.errors import UserError
-    from tomovault.vault.pages import scan_line, views_of
+    from tomovault.vault.scan_pages import scan_line, views_of
     from tomovault.vault.sizes import show_bytes
 
     vault = open_vault()

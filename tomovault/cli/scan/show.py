@@ -16,7 +16,7 @@ from tomovault.cli import common_options, counted, label, open_vault, say, say_j
 def command(scan: str, as_json: bool) -> None:
     """Show everything known of SCAN (a name, an id or a path): certificate, copies, parameters, jobs."""
     from tomovault.vault.asking import find_scan
-    from tomovault.vault.pages import scan_page
+    from tomovault.vault.scan_pages import scan_page
 
     vault = open_vault()
     now = datetime.now(UTC)
