@@ -285,12 +285,12 @@ def test_an_error_is_one_line_and_a_hint_and_no_output(town, say):
 
 
 def test_a_defect_is_ours_and_debug_shows_it(town, say, monkeypatch):
-    from tomovault.vault import pages
+    from tomovault.vault import scan_pages
 
     def fail(*_args):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(pages, "scan_page", fail)
+    monkeypatch.setattr(scan_pages, "scan_page", fail)
     scan = town.scan("one")
     said = say("scan", "show", scan, "--json")
     assert said.code == 1

@@ -109,7 +109,7 @@ def test_a_removal_that_is_under_way_goes_on(town, ask, model):
         grant(town.vault, tx, town.known(scan), replica, rule=rule, now=town.now)
     town.quarantine(scan)
     page = ask("simulate", "standard", "--days", "20", "--arrivals", model(SMALL.replace("200B", "0B")))
-    assert page["pruned_bytes"] == {"files": 400, "package": 0}
+    assert page["pruned_bytes"] == {"files": 400, "package": 0, "volume": 0}
     assert {p.phase for p in town.known(scan).permits} == {RemovalPhase.QUARANTINED}
 
 
