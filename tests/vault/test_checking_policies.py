@@ -117,3 +117,16 @@ def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path, town, conte
         path.write_bytes(content)
     (row,) = check_policies(None, [path], town.now)["files"]
     assert word in row["errors"][0]
+
+
+def test_what_goes_however_empty_the_area_is_is_noted(town, check, say):
+    row = check(
+        "{name: old, do: prune, when: archived and age > 30d}",
+        "{name: full, do: prune, when: archived and usage > high}",
+        "{name: made, do: prune, when: archived and age > 1d, with: {product: volume}}",
+    )
+    assert [note.split(" whenever")[0] for note in row["notes"]] == ["'old' removes (files)", "'made' removes (volume)"]
+    assert (row["ok"], row["warnings"]) == (True, [])
+    said = say("policy", "check")
+    assert said.code == 0
+    assert "  note: 'old' removes (files) whenever its sentence holds, however empty the area is" in said.out

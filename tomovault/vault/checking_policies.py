@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 
 from tomovault.catalog.policies import RecordedPolicy
 from tomovault.core.errors import TomovaultError, UserError
-from tomovault.core.replica import TierClass
+from tomovault.core.replica import Form, TierClass
 from tomovault.notify.texts import check_template, template_files
+from tomovault.policy.document import Policy
 from tomovault.policy.review import Finding, Places, review
 from tomovault.policy.yaml_text import Fault, point_out
 from tomovault.vault.deeds import listeners
@@ -20,8 +21,8 @@ from tomovault.vault.policy_files import read_path, reused, reused_text
 from tomovault.vault.site import POLICIES, SITE_FILE, Site, load_site
 from tomovault.vault.vault import open_catalogue
 
-#: The errors and the warnings about one file.
-_Told = tuple[list[str], list[str]]
+#: The errors and the warnings about one file, and what its rules will do that a person may not expect.
+_Told = tuple[list[str], list[str], list[str]]
 
 
 def check_policies(folder: Path | None, files: Sequence[Path], now: datetime) -> dict[str, Any]:
@@ -54,12 +55,12 @@ def places_of(site: Site, policy: str) -> Places:
 
 def _check_site(folder: Path) -> _Told:
     load_site(folder, policies=False)
-    return [], []
+    return [], [], []
 
 
 def _check_template(path: Path) -> _Told:
     check_template(path)
-    return [], []
+    return [], [], []
 
 
 def _check_policy(path: Path, site: Site | None, recorded: Collection[RecordedPolicy], now: datetime) -> _Told:
@@ -76,7 +77,17 @@ def _check_policy(path: Path, site: Site | None, recorded: Collection[RecordedPo
     def shown(*, errors: bool) -> list[str]:
         return point_out(file.text, str(path), [one.fault for one in found if one.is_error is errors])
 
-    return shown(errors=True), shown(errors=False)
+    return shown(errors=True), shown(errors=False), list(_notes(file.policy))
+
+
+def _notes(policy: Policy) -> Iterator[str]:
+    for rule in policy.rules:
+        if rule.by_evidence and not rule.settings.tiers:
+            what = ", ".join(dict.fromkeys(str(kind if form is Form.PACKAGE else form) for kind, form in rule.removes))
+            yield (
+                f"{rule.name!r} removes ({what}) whenever its sentence holds, however empty the area is;"
+                " with `and usage > high` only while the area is too full"
+            )
 
 
 def _site(folder: Path) -> Site | None:
@@ -103,11 +114,11 @@ def _recorded(site: Site) -> Collection[RecordedPolicy]:
 
 def _row(path: Path, check: Callable[[], _Told]) -> dict[str, Any]:
     try:
-        errors, warnings = check()
+        errors, warnings, notes = check()
     except UserError as problem:
         # Each error has the line that it shows and the caret below it: those are indented.
-        errors, warnings = re.split(r"\n(?! )", problem.message), []
-    return {"file": str(path), "ok": not errors, "errors": errors, "warnings": warnings}
+        errors, warnings, notes = re.split(r"\n(?! )", problem.message), [], []
+    return {"file": str(path), "ok": not errors, "errors": errors, "warnings": warnings, "notes": notes}
 
 
 def _page(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ def command(files: tuple[Path, ...], as_json: bool) -> int:
     """Check policy FILEs, or every policy of the site and the site file itself.
 
     Every error is listed with file, line and column; exit code 2 if there is one. A sentence that no scan can satisfy
-    is an error, too. Warnings say what the rules will never do on this site, or at this date; the exit code is 0.
+    is an error, too. Warnings say what the rules will never do on this site, or at this date, and notes which of them
+    remove something however empty an area is; the exit code is 0.
     """
     from tomovault.vault.checking_policies import check_policies
 
@@ -29,6 +30,7 @@ def command(files: tuple[Path, ...], as_json: bool) -> int:
     else:
         for row in page["files"]:
             say(f"{row['file']}: " + ("right" if row["ok"] else "wrong"))
-            for entry in (*row["errors"], *("warning: " + told for told in row["warnings"])):
+            notes = ("note: " + told for told in row["notes"])
+            for entry in (*row["errors"], *("warning: " + told for told in row["warnings"]), *notes):
                 say("\n".join("  " + line for line in entry.splitlines()))
     return 0 if page["ok"] else 2
