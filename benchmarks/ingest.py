@@ -37,7 +37,7 @@ from tomovault.core.layout import FileLayout, FrameKind, FrameSegment, Layout
 from tomovault.core.scan import FileRole, FileState, ScanFile
 from tomovault.package.codec import Buffers, decode_frame, encode_frame
 from tomovault.package.reader import PackageReader
-from tomovault.package.verify import confirm_package
+from tomovault.package.verify import verify_package
 from tomovault.package.writer import write_package
 from tomovault.testing.detector import Camera, named_detector
 
@@ -128,8 +128,10 @@ def run_tomovault(source: str, out: str, threads: int) -> dict[str, Any]:
         progress=ignore,
     )
     packed = time.perf_counter()
-    confirm_package(written.files, written.between, throttle=Free(), threads=threads, progress=ignore)
+    problem = verify_package(written.files, throttle=Free(), threads=threads, progress=ignore)
     end = time.perf_counter()
+    if problem:
+        raise SystemExit(problem)
     return {"wall": end - begin, "write": packed - begin, "verify": end - packed, "stored": written.bytes}
 
 

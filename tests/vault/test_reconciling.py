@@ -1,5 +1,6 @@
 """What is known compared with what is there: absence decides nothing, and a night goes on where one ended."""
 
+import errno
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from tomovault.vault.census import keep_census, last_census
 from tomovault.vault.places import mark_places
 from tomovault.vault.reconciled import alarms_of, line_of, read_state, state_file
 from tomovault.vault.reconciling import Reconciler
+from tomovault.watch import remainder
 
 
 @pytest.fixture
@@ -104,6 +106,26 @@ def test_a_night_goes_on_where_the_one_before_ended(town, kept, monkeypatch):
     assert page["folders"] == 6
     assert verifies(town, scans) == [scans[0]]
     assert read_state(town.vault)["copies inhouse"]["seen"] == 4
+
+
+def test_a_folder_that_cannot_be_read_is_told_once_however_often_a_night_ends(town, monkeypatch):
+    for name in ("a/b/c/d/shut", "a/b/c/d/x", "a/b/c/d/y", "b"):
+        (town.area / name).mkdir(parents=True)
+        (town.area / name / "left").write_bytes(b"x")
+    real = remainder.read_folder
+
+    def read(descriptor, folder):
+        if folder.endswith("shut"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), folder)
+        return real(descriptor, folder)
+
+    monkeypatch.setattr(remainder, "read_folder", read)
+    for folders in range(1, 30):
+        compare(town, folders=folders)
+        if "at" in read_state(town.vault).get("area inhouse", {}):
+            break
+    page = last_census(town.vault, "inhouse")
+    assert [os.path.basename(row["path"]) for row in page["unreadable"]] == ["shut"]
 
 
 def test_data_whose_day_is_over_is_told_with_its_owner(town):

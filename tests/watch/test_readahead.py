@@ -83,6 +83,19 @@ def test_nobody_reads_ahead_where_looks_do_not_wait(ahead, looked, waits):
     assert looked == []
 
 
+def test_where_no_thread_may_be_started_the_walker_reads_alone(ahead, looked, waits, monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    waits["a file"] = 1
+    ahead.judge(1000)
+    ahead.expect(PENDING)
+    assert not ahead.active
+    assert ahead.take("s02") is None
+    assert looked == []
+
+
 def test_the_next_folders_are_read_once_each_and_no_more_than_are_allowed(ahead, looked, waits, monkeypatch):
     monkeypatch.setattr(readahead, "_AHEAD", 4)
     waits["a file"] = 1

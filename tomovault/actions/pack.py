@@ -68,7 +68,7 @@ class Pack:
         Raises SourceChanged where the scan is not the one that was certified any more, NoRoomYet where the package has
         no room.
         """
-        from tomovault.package.verify import confirm_package
+        from tomovault.package.verify import verify_package
         from tomovault.package.writer import write_package
 
         wanted = from_plain(Order, dict(order))
@@ -106,16 +106,14 @@ class Pack:
         )
         written_at = bench.now()
         bench.checkpoint("pack.verify")
-        try:
-            stored = confirm_package(
-                written.files,
-                written.between,
-                throttle=throttle,
-                threads=wanted.threads,
-                progress=lambda done, total: bench.progress(total + done, 2 * total),
-            )
-        except IntegrityError as problem:
-            raise IntegrityError(f"the package of {wanted.stem} does not re-read: {problem.message}") from problem
+        problem = verify_package(
+            written.files,
+            throttle=throttle,
+            threads=wanted.threads,
+            progress=lambda done, total: bench.progress(total + done, 2 * total),
+        )
+        if problem:
+            raise IntegrityError(f"the package of {wanted.stem} does not re-read: {problem}")
         verified_at = bench.now()
         needed = _SLICES if has_slices(report.metadata) else _NEEDED
         made = Made(
@@ -132,10 +130,10 @@ class Pack:
             form=Form.PACKAGE,
             tier=wanted.area,
             domain=wanted.domain,
-            location=stored[0].location,
-            files=stored,
-            bytes=written.bytes,
-            sha256=stored[0].sha256,
+            location=written.files[0].location,
+            files=written.files,
+            bytes=sum(f.size for f in written.files),
+            sha256=written.files[0].sha256,
             written_at=written_at,
             verified_at=verified_at,
         )

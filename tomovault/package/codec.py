@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import blosc2
@@ -30,22 +31,28 @@ LEAST_GAIN = 0.05
 #: blosc2 cannot hold more in one chunk (2 GiB less its overhead); a larger frame is kept as literal bytes.
 LARGEST_FRAME = (1 << 31) - (1 << 20)
 
-_KEPT_FREE = 64 << 20
+#: Bytes that are asked for, and where the C library refuses so many, fewer.
+_KEPT_FREE = (64 << 20, 32 << 20)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc
 _local = threading.local()
 
 blosc2.set_releasegil(True)
 
 
-def _keep_freed_memory(count: int) -> None:
-    """The C library keeps up to `count` bytes that it has free: what a frame was coded in serves the next one.
+def _keep_freed_memory(counts: Sequence[int]) -> None:
+    """The C library keeps the first of so many bytes that it accepts, in each arena: what a frame was coded in serves
+    the next one. Where it accepts none, or knows no such option, it is left as it is.
 
     By itself it gives them back after each frame, and the faults for fresh pages cost a tenth of packing.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            set_option(option, count)
+    if set_option is None:
+        return
+    for count in counts:
+        # The second alone would have every frame's memory mapped anew.
+        if set_option(_M_MMAP_THRESHOLD, count):
+            set_option(_M_TRIM_THRESHOLD, count)
+            return
 
 
 _keep_freed_memory(_KEPT_FREE)
@@ -77,6 +84,7 @@ def encode_frame(raw: memoryview, itemsize: int) -> bytes:
     )
     if noisy is not None:
         schunk.insert_chunk(0, noisy)
+        del noisy
     frame: bytes = schunk.to_cframe()
     return frame
 

@@ -98,10 +98,6 @@ class Contents:
             chunks += self.derived.group.chunks
         return chunks
 
-    def chunks_in(self, part: int) -> list[StoredChunk]:
-        """Every chunk that is stored in one part."""
-        return [chunk for chunk in self.all_chunks() if chunk.part == part]
-
 
 @dataclass(frozen=True)
 class PackageManifest:

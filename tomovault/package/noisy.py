@@ -40,14 +40,14 @@ def encode_noisy(raw: memoryview) -> bytes | None:
         return None
     samples = np.frombuffer(raw, "<u2")
     starts: list[int] = []
-    parts: list[bytes | memoryview] = []
+    parts: list[bytes] = []
     at = _HEADER.size + 4 * -(-len(raw) // BLOCK)
     for first in range(0, len(samples), BLOCK // _PLANES):
         planes = _planes(samples[first : first + BLOCK // _PLANES])
         starts.append(at)
         for plane in planes if planes.size == BLOCK else [planes.reshape(-1)]:
             coded = _compress(plane)
-            data = coded if len(coded) < plane.size else plane.data
+            data = coded if len(coded) < plane.size else plane.tobytes()
             parts += [struct.pack("<i", len(data)), data]
             at += 4 + len(data)
     if at >= len(raw):

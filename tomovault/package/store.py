@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -60,17 +60,6 @@ def hash_file(handle: int, throttle: Throttle | None = None, tell: Callable[[int
         at += count
         if tell is not None:
             tell(count)
-
-
-def hash_between(handle: int, chunks: Iterable[StoredChunk]) -> str:
-    """Hex sha256 of what a file holds beside these chunks of it: the structure, the manifest and the view."""
-    digest = hashlib.sha256()
-    at = 0
-    for start, stop in sorted((chunk.offset, chunk.offset + chunk.length) for chunk in chunks):
-        digest.update(os.pread(handle, max(0, start - at), at))
-        at = max(at, stop)
-    digest.update(os.pread(handle, max(0, os.fstat(handle).st_size - at), at))
-    return digest.hexdigest()
 
 
 def read_manifest(path: str) -> PackageManifest:

@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 from tomovault.core.errors import IntegrityError, TomovaultError, UserError
 from tomovault.core.ports import Progress, Throttle
@@ -15,15 +14,7 @@ from tomovault.core.replica import StoredFile
 from tomovault.package.manifest import PackageManifest, PackedFile
 from tomovault.package.names import beside_name, part_name, stem_of
 from tomovault.package.rebuild import Rebuilder, describe_frame
-from tomovault.package.store import (
-    ChunkStore,
-    drop_cache,
-    hash_between,
-    hash_file,
-    inner_manifest,
-    open_stored,
-    read_manifest,
-)
+from tomovault.package.store import ChunkStore, drop_cache, hash_file, inner_manifest, open_stored, read_manifest
 from tomovault.package.tree import shown
 
 _STEP = 4 << 20
@@ -44,32 +35,12 @@ def verify_package(files: Sequence[StoredFile], *, throttle: Throttle, threads: 
         manifest = inner_manifest(files[0].location)
     except IntegrityError as damage:
         return f"{damage.message}; {scrub_package(files, throttle=throttle, progress=progress)}"
-    problems, found = _rebuild_all(files, manifest, throttle, threads, progress)
-    wrong = [_not_as_written(f) for f, sha256 in zip(files, found, strict=False) if sha256 != f.sha256]
-    return "; ".join(_shortened([*problems, *wrong]))
-
-
-def confirm_package(
-    files: Sequence[StoredFile], between: str, *, throttle: Throttle, threads: int = 2, progress: Progress
-) -> tuple[StoredFile, ...]:
-    """Re-read a package that was just written, as `verify_package` does; returns its files, the first one too with the
-    sha256 that it has on the disk.
-
-    Every chunk of it is what it was in memory, every other byte hashes to `between`, every rebuilt file is its
-    original. Raises IntegrityError that says what is wrong, by file and frame; Transient if it cannot be read now.
-    """
-    first, *others = files
-    missing = _look_at(files)
-    if missing:
-        raise IntegrityError(missing)
-    manifest = inner_manifest(first.location)
-    problems, found = _rebuild_all(files, manifest, throttle, threads, progress)
-    wrong = [_not_as_written(f) for f, sha256 in zip(others, found[1:], strict=False) if sha256 != f.sha256]
-    if found and _between(first.location, manifest) != between:
-        wrong.append(_not_as_written(first))
-    if problems or wrong:
-        raise IntegrityError("; ".join(_shortened([*problems, *wrong])))
-    return (replace(first, sha256=found[0]), *others)
+    problem = _check_parts(files, manifest) or _check_beside(files[0].location, manifest)
+    if problem:
+        return problem
+    with ChunkStore(files[0].location, manifest) as store:
+        check = _FullCheck(files, store, throttle, progress)
+        return check.run(max(1, threads))
 
 
 def scrub_package(files: Sequence[StoredFile], *, throttle: Throttle, progress: Progress) -> str:
@@ -85,37 +56,12 @@ def scrub_package(files: Sequence[StoredFile], *, throttle: Throttle, progress: 
         handle = open_stored(file.location)
         try:
             if hash_file(handle, throttle) != file.sha256:
-                bad.append(_not_as_written(file))
+                bad.append(f"{file.location}: the stored bytes are not what was written")
         finally:
             os.close(handle)
         done += file.size
         progress(done, total)
     return "; ".join(bad + _name_lost(files[0].location)) if bad else ""
-
-
-def _not_as_written(file: StoredFile) -> str:
-    return f"{file.location}: the stored bytes are not what was written"
-
-
-def _between(first: str, manifest: PackageManifest) -> str:
-    handle = open_stored(first)
-    try:
-        return hash_between(handle, manifest.contents.chunks_in(0))
-    finally:
-        os.close(handle)
-
-
-def _rebuild_all(
-    files: Sequence[StoredFile], manifest: PackageManifest, throttle: Throttle, threads: int, progress: Progress
-) -> tuple[list[str], list[str]]:
-    """What is wrong with the chunks and the rebuilt files, and the sha256 of each part as it was read: none where the
-    parts do not belong together.
-    """
-    problem = _check_parts(files, manifest) or _check_beside(files[0].location, manifest)
-    if problem:
-        return [problem], []
-    with ChunkStore(files[0].location, manifest) as store:
-        return _FullCheck(store, throttle, progress).run(max(1, threads))
 
 
 def _look_at(files: Sequence[StoredFile]) -> str:
@@ -222,16 +168,14 @@ class _Follower:
 
 
 class _FullCheck:
-    """Rebuilds every file of a package, and follows the bytes of its parts."""
-
-    def __init__(self, store: ChunkStore, throttle: Throttle, progress: Progress) -> None:
-        self._store = store
+    def __init__(self, files: Sequence[StoredFile], store: ChunkStore, throttle: Throttle, progress: Progress) -> None:
+        self._files, self._store = files, store
         self._throttle, self._progress = throttle, progress
-        self._followers = [_Follower(store.handle(number), throttle) for number in range(len(store.manifest.parts))]
+        self._followers = [_Follower(store.handle(number), throttle) for number in range(len(files))]
         self._problems: list[str] = []
         self._following: deque[Future[None]] = deque()
 
-    def run(self, threads: int) -> tuple[list[str], list[str]]:
+    def run(self, threads: int) -> str:
         contents = self._store.manifest.contents
         self._done, self._total = 0, sum(f.meta.size for f in contents.files)
         with ThreadPoolExecutor(1, thread_name_prefix="follow") as other:
@@ -240,7 +184,10 @@ class _FullCheck:
             self._check_derived()
             for future in self._following:
                 future.result()
-            return self._problems, [other.submit(follower.finish).result() for follower in self._followers]
+            for file, follower in zip(self._files, self._followers, strict=True):
+                if other.submit(follower.finish).result() != file.sha256:
+                    self._problems.append(f"{file.location}: the stored bytes are not what was written")
+        return "; ".join(_shortened(self._problems))
 
     def _rebuild(self, files: list[PackedFile], threads: int, other: ThreadPoolExecutor) -> None:
         digest, damaged = hashlib.sha256(), False

@@ -29,7 +29,7 @@ from tomovault.package.manifest import Contents, FrameRecord, PackedFile, Segmen
 from tomovault.package.names import JOURNAL, beside_name, check_job, check_stem, leftovers, part_name, temp_path
 from tomovault.package.place import place_entry
 from tomovault.package.plan import PlannedFile, plan_files
-from tomovault.package.store import hash_between, hash_file, read_manifest
+from tomovault.package.store import hash_file, read_manifest
 from tomovault.package.tree import SourceTree
 from tomovault.package.view import ViewFrame, write_view
 
@@ -47,9 +47,6 @@ class Written:
     `digest` is the product digest, `manifest` the text inside and beside it, `files` its parts (absolute paths),
     `bytes` their sizes added up; `original_*` count what was packed, and `hashed` says what each file was. `notes` say
     what of the files could not be read, and is not in the package.
-
-    The first file has no sha256 yet: `confirm_package` takes it from the disk. Until then each chunk has the digest
-    that it had in memory, and `between` is that of all other bytes of this file.
     """
 
     digest: str
@@ -59,7 +56,6 @@ class Written:
     original_bytes: int
     original_files: int
     hashed: tuple[ManifestFile, ...]
-    between: str
     notes: tuple[str, ...] = ()
 
 
@@ -167,7 +163,7 @@ class _Packer:
                 encoder.close()
         text = self._finish_first()
         self._checkpoint("pack.written")
-        stored, between = self._sync()
+        stored = self._sync()
         self._checkpoint("pack.synced")
         hashed = tuple(f.meta for f in self._contents.files)
         digest = manifest_digest(hashed)
@@ -183,7 +179,6 @@ class _Packer:
             original_bytes=sum(m.size for m in hashed),
             original_files=len(hashed),
             hashed=hashed,
-            between=between,
             notes=tuple(
                 f"the attribute {name} could not be read ({count} files)"
                 for name, count in sorted(intake.unread_attributes.items())
@@ -324,24 +319,14 @@ class _Packer:
 
     # --- to its place ----------------------------------------------------------------------------
 
-    def _sync(self) -> tuple[tuple[StoredFile, ...], str]:
-        """Sync the first file. What is stored, the first file first, under the names that it will have; and the digest
-        of what the first one holds beside its chunks.
-        """
+    def _sync(self) -> tuple[StoredFile, ...]:
+        """Sync the first file; what is stored, the first file first, under the names that it will have."""
         if self._part is None:
             raise RuntimeError("no part is open")
-        path = self._part.path
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            with write_problems(path):
-                os.fsync(handle)
-            between = hash_between(handle, self._contents.chunks_in(0))
-            size = os.fstat(handle).st_size
-        finally:
-            os.close(handle)
-        first = StoredFile(os.path.join(self._folder, part_name(self._stem, 0)), size, "")
+        first = _synced(self._part.path)
+        where = os.path.join(self._folder, part_name(self._stem, 0))
         others = [StoredFile(os.path.join(self._folder, p.name), p.bytes, p.sha256) for p in self._closed]
-        return (first, *others), between
+        return (StoredFile(where, first.size, first.sha256), *others)
 
     def _put_in_place(self, digest: str, stored: tuple[StoredFile, ...]) -> None:
         """Every file has its final name, the first one last. Only files of the same product are replaced."""

@@ -96,7 +96,7 @@ class Walk:
         return {
             "at": self.walked.at,
             "before": list(self.walked.before),
-            "unreadable": [list(one) for one in self.walked.unreadable],
+            "unreadable": [list(one) for one in self.walked.unreadable[: self.walked.unreadable_before]],
             "found": [asdict(one) for one in self.found],
         }
 
@@ -105,7 +105,7 @@ class Walk:
         """As it was kept. Raises KeyError, TypeError or ValueError for what no walk kept."""
         folders, files, size = plain["before"]
         unreadable = [(str(path), str(reason)) for path, reason in plain["unreadable"]]
-        walked = Walked(folders, files, size, unreadable, plain["at"], (folders, files, size))
+        walked = Walked(folders, files, size, unreadable, plain["at"], (folders, files, size), len(unreadable))
         return cls(area, walked, [Remainder(**one) for one in plain["found"]])
 
 

@@ -101,8 +101,13 @@ class ReadAhead:
         if not self.active:
             return
         while len(self._threads) < _THREADS:
-            self._threads.append(threading.Thread(target=self._run, name="read-ahead", daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system allows no more threads: the walker reads alone
+                self._left = 0
+                return
+            self._threads.append(thread)
         with self._lock:
             self._wanted = [
                 relative

@@ -30,7 +30,8 @@ class Remainder:
 class Walked:
     """How far a walk is: everything there is, and what could not be read as (path, why).
 
-    `at` is the folder, below the root, that is being added up; `before` are folders, files and bytes of all before it.
+    `at` is the folder, below the root, that is being added up; `before` are folders, files and bytes of all before it,
+    and `unreadable_before` is how many of the unreadable were.
     """
 
     folders: int = 0
@@ -39,6 +40,7 @@ class Walked:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     at: str = ""
     before: tuple[int, int, int] = (0, 0, 0)
+    unreadable_before: int = 0
 
 
 #: Whether a file, by its folder and state, belongs to a scan.
@@ -79,6 +81,7 @@ def walk_remainder(
                 yield from sums.values()
                 sums, told = {}, place
                 walked.at, walked.before = "/".join(parts[:levels]), (walked.folders, walked.files, walked.bytes)
+                walked.unreadable_before = len(walked.unreadable)
             if not on_the_way:
                 progress()
             try:
