@@ -173,7 +173,14 @@ def test_the_text_says_which_rule_did_what_to_which_scan(town):
     (delivery,) = deliveries(town, "chat")
     message = message_of(town.vault.site, delivery, town.now)
     assert message.subject == "[site] room@standard:4: prune, 1 scan"
-    for word in ("left for the quarantine", "one", scan, str(town.area / "one"), "400 B in inhouse", "by job j"):
+    for word in (
+        "in quarantine now: the files of these scans",
+        "one",
+        scan,
+        str(town.area / "one"),
+        "400 B in inhouse",
+        "by job j",
+    ):
         assert word in message.text, word
 
 

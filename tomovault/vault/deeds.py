@@ -10,6 +10,7 @@ from tomovault.catalog.jobs import record_done
 from tomovault.core.known import KnownScan
 from tomovault.core.notice import Topic
 from tomovault.core.record import Outcome, Result
+from tomovault.core.replica import ProductKind, Replica
 from tomovault.notify.address import OWNER as OWNER_IN_ADDRESS
 from tomovault.notify.address import recipients_for
 from tomovault.policy.area_facts import AreaFacts
@@ -32,9 +33,9 @@ _WORDS: Mapping[str, str] = {
     "reconstruct": "these scans were reconstructed",
     "reduce": "these scans were reduced",
     "export": "these scans were sent to where it says, and the receipts are in",
-    "prune": "these scans left for the quarantine; `tomovault prune undo SCAN` takes one back until they are removed",
-    "empty_quarantine": "what was in quarantine of these scans was removed",
-    "destroy": "copies of these scans on other tiers were removed",
+    "prune": "in quarantine now: {what} of these scans; `tomovault prune undo SCAN` takes it back until it is removed",
+    "empty_quarantine": "removed for good, after its time in quarantine: {what} of these scans",
+    "destroy": "removed for good: {what} of these scans",
     "notify": "this is so of these scans; nothing was done to them",
 }
 
@@ -64,7 +65,8 @@ def tell_of_job(vault: Vault, tx: Any, claimed: ClaimedJob, result: Result, now:
     rule = next((one for one in vault.policy_of(claimed.place).rules if one.name == name and one.notify), None)
     if rule is not None:
         scan = vault.catalogue.known(tx, claimed.scan)
-        _tell(vault, tx, scan, rule, claimed.rule, claimed.action, f"done by job {claimed.id}", now)
+        why, replica = f"done by job {claimed.id}", _that_left(scan, claimed)
+        _tell(vault, tx, scan, rule, claimed.rule, claimed.action, why, now, replica=replica)
 
 
 def tell_wanted(vault: Vault, tx: Any, scan: KnownScan, area: AreaFacts, now: datetime) -> None:
@@ -90,8 +92,33 @@ def _to_tell(scan: KnownScan, matches: Collection[Match]) -> Iterator[Match]:
     return (m for m in matches if m.rule.do == "notify" and m.verdict.value and not was_told(scan, m.rule))
 
 
-def _tell(vault: Vault, tx: Any, scan: KnownScan, rule: Rule, cited: str, action: str, why: str, now: datetime) -> bool:
-    """Whether anybody will be told of one scan: everybody whom the rule names in one text, and its owner in another."""
+def _that_left(scan: KnownScan, claimed: ClaimedJob) -> Replica | None:
+    """The copy that a removal is of; None where the job is none."""
+    left = {permit.replica for permit in scan.permits if permit.id == claimed.order.get("permit")}
+    return next((replica for replica in scan.replicas if replica.id in left), None)
+
+
+def _named(replica: Replica, area: str) -> str:
+    """A copy in words: of what, and where it is not in the area of the scan."""
+    what = replica.product.value if replica.product is not ProductKind.ORIGINAL else replica.form.value
+    return f"the {what}" if replica.tier == area else f"the copy on {replica.tier} ({what})"
+
+
+def _tell(
+    vault: Vault,
+    tx: Any,
+    scan: KnownScan,
+    rule: Rule,
+    cited: str,
+    action: str,
+    why: str,
+    now: datetime,
+    *,
+    replica: Replica | None = None,
+) -> bool:
+    """Whether anybody will be told of one scan: everybody whom the rule names in one text, and its owner in another.
+    Of a removal is told what of it went.
+    """
     conf = vault.site.notify
     if conf is None:
         return False
@@ -101,14 +128,27 @@ def _tell(vault: Vault, tx: Any, scan: KnownScan, rule: Rule, cited: str, action
         "path": scan.root,
         "area": scan.area,
         "owner": scan.owner or "-",
-        "bytes": scan.bytes,
+        "bytes": scan.bytes if replica is None else replica.bytes,
         "why": why,
     }
-    facts = {"rule": cited, "action": action, "description": _WORDS.get(action, action), "scans": [entry]}
+    what = "" if replica is None else _named(replica, scan.area)
+    deed = f"{action} {what}".rstrip()
+    description = _WORDS.get(action, action).format(what=what or "a copy")
+    facts = {"rule": cited, "action": action, "description": description, "scans": [entry]}
     everybody = dict.fromkeys(one for name in rule.notify if name != OWNER for one in _addressees(conf, name))
     owner = _addressees_of_owner(conf, scan.owner) if OWNER in rule.notify else []
     notices = [
-        gather_for(vault, tx, to, Topic.RULES, "rule_did", facts, "scans", now, key=f"rule {cited} {action} {whose}")
+        gather_for(
+            vault,
+            tx,
+            to,
+            Topic.RULES,
+            "rule_did",
+            facts,
+            "scans",
+            now,
+            key=f"rule {cited} {deed} {whose}",
+        )
         for to, whose in ((list(everybody), ""), (owner, repr(scan.owner)))
     ]
     return any(notice is not None for notice in notices)
