@@ -14,8 +14,10 @@ from tomovault.core.replica import Form
 from tomovault.core.transfer import Receipt, TransferFailed, TransferPlanned, TransferReceived
 from tomovault.daemon.exporter import Exporter
 from tomovault.daemon.planner import Planner
+from tomovault.daemon.room_maker import RoomMaker
 from tomovault.vault.orders import build_order
 from tomovault.vault.removal_pages import preview_page
+from tomovault.vault.removals import grant, regrant
 from tomovault.vault.requests import Moot, Request
 from tomovault.vault.scan_pages import explain_page
 from tomovault.vault.transferring import ask_transfer
@@ -362,9 +364,89 @@ def test_without_a_section_nothing_is_asked_for_until_there_is_one(town):
     rules(town, SEND)
     scan = town.scan("bone")
     with town.vault.catalogue.writing() as tx:
-        again = Exporter(town.vault).ask(tx, view(town, scan), town.now)
-    assert (again, town.jobs(scan, "export")) == (town.now + timedelta(hours=6), [])
+        asked = Exporter(town.vault).ask(tx, view(town, scan), town.now)
+    assert (asked.again, asked.queued, town.jobs(scan, "export")) == (town.now + timedelta(hours=6), False, [])
     plan(town)
     town.change(globus={"collection": SITE, "paths": {str(town.base): "/"}, "names": {"home": HOME}})
     plan(town, town.now + timedelta(hours=6))
     assert len(town.jobs(scan, "export")) == 1
+
+
+PRUNE = "name: out, when: {}, do: prune, with: {{forms: [files, package]}}"
+BY_EVIDENCE, BY_MARK = PRUNE.format("archived"), PRUNE.format("archived and usage > high")
+
+
+def going(town, scan):
+    """The forms of the scan that may go by a permit."""
+    forms = {r.id: r.form for r in town.known(scan).replicas}
+    return sorted(forms[p.replica].value for p in town.known(scan).permits if p.phase.value == "granted")
+
+
+def grant_package(town, scan):
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        rule = next(r for r in town.vault.policy_of("inhouse").rules if r.name == "out")
+        return grant(town.vault, tx, known, town.replica(scan, Form.PACKAGE).id, rule=rule, now=town.now)
+
+
+def test_a_package_that_is_sent_goes_by_evidence_only_when_it_was(port):
+    rules(port, SEND, BY_EVIDENCE)
+    port.room(quota="1GB")
+    scan = port.scan("bone")
+    planner = plan(port)
+    assert order_of(port, scan)["files"], "the export has what it sends"
+    assert going(port, scan) == ["files"], "nothing that is sent waits for its own removal, and the files wait for none"
+    received(port, scan)
+    plan(port, planner=planner)
+    assert going(port, scan) == ["files", "package"]
+
+
+def test_a_package_that_is_sent_does_not_make_room(port):
+    rules(port, SEND, BY_MARK)
+    port.room(quota="1kB", high="40%", low="10%")
+    port.change(quarantine={"hold": "1d", "limit": "1GB"})
+    scan = port.scan("bone")
+    plan(port)
+    maker = RoomMaker(port.vault)
+    for expected in (["files"], ["files", "package"]):
+        maker.ask()
+        while maker.turn(port.now):
+            pass
+        assert going(port, scan) == expected
+        if expected == ["files"]:
+            received(port, scan)
+
+
+def test_no_permit_is_given_for_what_is_sent_whoever_asks(port):
+    rules(port, SEND, BY_EVIDENCE)
+    scan = port.scan("bone")
+    port.room(quota="1GB", prune="off")
+    plan(port)
+    port.room(quota="1GB")
+    with pytest.raises(Refused, match="export is not over"):
+        grant_package(port, scan)
+    received(port, scan)
+    assert grant_package(port, scan).phase.value == "granted"
+
+
+def test_a_removal_that_was_permitted_before_its_package_is_sent_gives_way(port):
+    """A transfer that gave up is done again by a person, between the permit and the hour of its job."""
+    rules(port, SEND, BY_EVIDENCE)
+    port.room(quota="1GB", prune="off")
+    scan = port.scan("bone")
+    plan(port)
+    (job,) = port.jobs(scan, "export")
+    end(port, job.id, Result(Outcome.FAILED, (), "no network"))
+    port.room(quota="1GB")
+    grant_package(port, scan)
+    (prune,) = port.jobs(scan, "prune")
+    with port.vault.catalogue.writing() as tx:
+        port.vault.catalogue.retry_job(tx, job.id, "ann", port.now)
+        known = port.vault.catalogue.known(tx, scan)
+        with pytest.raises(Moot, match="export is not over"):
+            build_order("prune", Request(port.vault, tx, known, prune.order, port.now, prune.rule))
+    port.quarantine(scan)
+    with port.vault.catalogue.writing() as tx:
+        permit = port.vault.catalogue.known(tx, scan).permits[0]
+        regrant(port.vault, tx, port.vault.catalogue.known(tx, scan), permit, port.now + 60 * DAY)
+    assert port.known(scan).permits[0].phase.value == "leaving", "what is in quarantine nobody sends"

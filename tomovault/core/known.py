@@ -351,6 +351,14 @@ def jobs_of_transfer(scan: KnownScan, transfer: Transfer) -> list[Job]:
     return [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == transfer.id]
 
 
+def is_being_sent(scan: KnownScan, replica: Replica) -> bool:
+    """Whether an export that is queued or under way reads a copy: packages are sent, from the scan's area."""
+    if replica.form is not Form.PACKAGE or replica.tier != scan.area:
+        return False
+    at_work = (j for j in scan.jobs if j.action == "export" and j.status in (JobStatus.TODO, JobStatus.DOING))
+    return any(j.order.get("product") == replica.product.value for j in at_work)
+
+
 def _exported(scan: KnownScan) -> bool:
     standing = export_standing(scan, ProductKind.ORIGINAL)
     return standing is not None and standing.status is Status.DONE

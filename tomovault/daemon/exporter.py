@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -17,6 +17,13 @@ _AGAIN = timedelta(minutes=10)
 
 #: One whose destination tomovault.yaml does not know is looked at again so often: that file may have been edited.
 _NOWHERE_AGAIN = timedelta(hours=6)
+
+
+class Asked(NamedTuple):
+    """Whether a transfer of a scan was asked for, and when the scan is looked at again; None for no date."""
+
+    queued: bool
+    again: datetime | None
 
 
 class Exporter:
@@ -35,20 +42,23 @@ class Exporter:
             del self._waiting[scan_id]
             self._vault.catalogue.set_next_due(tx, scan_id, now)
 
-    def ask(self, tx: Any, view: View, now: datetime) -> datetime | None:
-        """What rules want to be sent of a scan now is asked for; returns when it is looked at again, where its turn has
-        not come or the site does not know the destination.
+    def ask(self, tx: Any, view: View, now: datetime) -> Asked:
+        """What rules want to be sent of a scan now is asked for. It is looked at again at once where something was, by
+        what is known of it then; later where its turn has not come or the site does not know the destination.
         """
-        scan = view.scan
+        scan, queued = view.scan, False
         for wanted in view.due_exports:
             if self._free(tx, scan.area) <= 0:
                 self._waiting[scan.id] = None
-                return now + _AGAIN
+                return Asked(queued, now if queued else now + _AGAIN)
             if ask_for_rule(self._vault, tx, scan, wanted, now) is not None:
+                queued = True
                 log.info("a rule has a scan sent", scan=scan.name, rule=wanted.rule, to=wanted.path)
         self._waiting.pop(scan.id, None)
+        if queued:
+            return Asked(queued, now)
         nowhere = any(one.holds and not one.path for one in view.exports)
-        return now + _NOWHERE_AGAIN if nowhere else None
+        return Asked(queued, now + _NOWHERE_AGAIN if nowhere else None)
 
     def _free(self, tx: Any, area: str = "") -> int:
         """How many more transfers rules may ask for now."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tomovault.core.destruction import NEED_COPIES
-from tomovault.core.known import JobStatus, KnownScan
+from tomovault.core.known import JobStatus, KnownScan, is_being_sent
 from tomovault.core.life import Stage, Standing, Status, Wants, may_go
 from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.policy.area_facts import AreaFacts
@@ -18,6 +18,9 @@ from tomovault.policy.matching import Match
 from tomovault.policy.quantity import show_size
 from tomovault.policy.removing import PruneChoice, choose_for_watermark, removal_of
 from tomovault.policy.warning import Hold
+
+#: Why a package stays that an export reads.
+EXPORT_NOT_OVER = "export is not over"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def why_it_stays(
         return reason
     if reasons := may_go(removal_of(scan, replica, policy, facts, now, matches)):
         return "; ".join(reasons)
+    if is_being_sent(scan, replica):
+        return EXPORT_NOT_OVER
     at_work = [j.action for j in scan.jobs if j.status in (JobStatus.TODO, JobStatus.DOING)]
     needed = sorted(NEED_COPIES.intersection(at_work))
     return f"{needed[0]} is not over" if needed else ""

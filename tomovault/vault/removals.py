@@ -8,7 +8,7 @@ from typing import Any
 
 from tomovault.catalog.permits import which_says
 from tomovault.core.errors import Refused, UserError
-from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
+from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase, is_being_sent
 from tomovault.core.life import Stage, may_go
 from tomovault.core.record import PutBack
 from tomovault.core.replica import TierClass
@@ -16,6 +16,7 @@ from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Policy, Rule
 from tomovault.policy.removing import archiving_failed, removal_of, still_lets_go
+from tomovault.policy.room import EXPORT_NOT_OVER
 from tomovault.vault.domains import domain_now
 from tomovault.vault.owner_warnings import refuse_unwarned
 from tomovault.vault.tier_facts import place_facts
@@ -34,6 +35,7 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
             by="a removal that failed is looked at by a person",
             hint=f"tomovault verify {scan.id} re-reads its copies; if they are right it is tried again",
         )
+    _refuse_sent(scan, replica)
     facts = _facts_there(vault, tx, scan, replica, now)
     refuse_unwarned(vault, scan, replica, rule, facts, now)
     permit = vault.catalogue.grant_permit(
@@ -51,6 +53,12 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
     )
     queue_removal(vault, tx, scan, permit, now)
     return permit
+
+
+def _refuse_sent(scan: KnownScan, replica: str) -> None:
+    """Raises Refused where an export that is queued or under way reads the replica."""
+    if any(r.id == replica and is_being_sent(scan, r) for r in scan.replicas):
+        raise Refused(f"{scan.name}: {EXPORT_NOT_OVER}", by="export", hint="it may go when its transfer is over")
 
 
 def _facts_there(vault: Vault, tx: Any, scan: KnownScan, replica: str, now: datetime) -> AreaFacts:
@@ -107,6 +115,8 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
     if permit.ordered_by:
         vault.catalogue.regrant_destruction(tx, permit.id, now=now)
         return
+    if permit.phase is RemovalPhase.GRANTED:  # what is in quarantine nobody can send
+        _refuse_sent(scan, permit.replica)
     policy = vault.policy_of(scan.area)
     facts = _facts_there(vault, tx, scan, permit.replica, now)
     if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
