@@ -31,12 +31,11 @@ def _rule(town, name="prune-files"):
     return next(r for r in town.vault.policy_of("inhouse").rules if r.name == name)
 
 
-def _grant(town, scan):
+def _grant(town, scan, **how):
     catalogue = town.vault.catalogue
     with catalogue.writing() as tx:
-        return grant(
-            town.vault, tx, catalogue.known(tx, scan), town.replica(scan, Form.FILES).id, rule=_rule(town), now=town.now
-        )
+        files = town.replica(scan, Form.FILES).id
+        return grant(town.vault, tx, catalogue.known(tx, scan), files, rule=_rule(town), now=town.now, **how)
 
 
 def _second_look(town, scan, permit, now):
@@ -102,6 +101,25 @@ def test_the_second_look_takes_what_left_for_still_there_and_the_area_for_full(t
         told = [e for e in town.vault.catalogue.list_audit(tx, going[0]) if e.op == "permit granted again"]
     assert told[0].body["rule"] == "prune-files@standard:2", "the version that let it go on"
     assert town.known(going[0]).permits[0].rule == "prune-files@standard:1"
+
+
+@pytest.mark.parametrize(("by_evidence", "goes"), [(False, True), (True, False), (None, False)])
+def test_a_rule_that_asks_for_usage_lets_go_in_an_emptied_area_what_went_to_make_room(town, by_evidence, goes):
+    """How a permit was given is known by itself: its citation may be the same, and the rule another."""
+    scan = town.scan("one")
+    town.room()
+    permit = _grant(town, scan, by_evidence=by_evidence).id
+    if by_evidence is None:  # as of before it was told
+        with town.vault.catalogue.writing() as tx:
+            tx.run(update(tables.job).where(tables.job.c.action == "prune").values(order={"permit": permit}))
+    town.quarantine(scan)
+    town.room(quota="1GB")
+    if goes:
+        _second_look(town, scan, permit, town.now + timedelta(days=15))
+    else:
+        with pytest.raises(Refused, match="does not let it go now"):
+            _second_look(town, scan, permit, town.now + timedelta(days=15))
+    assert (town.known(scan).permits[0].phase.value == "leaving") is goes
 
 
 def test_a_retention_that_began_during_the_hold_keeps_it(town, going):

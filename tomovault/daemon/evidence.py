@@ -105,7 +105,7 @@ class EvidencePruner:
         """Why a permit was not granted; '' where it was."""
         fresh = self._vault.catalogue.known(tx, scan.id)
         try:
-            grant(self._vault, tx, fresh, going.choice.replica, rule=going.rule, now=now)
+            grant(self._vault, tx, fresh, going.choice.replica, rule=going.rule, now=now, by_evidence=True)
         except Refused as refusal:
             return refusal.message
         self._left -= 1

@@ -140,8 +140,8 @@ class Planner:
         tell_wanted(self._vault, tx, scan, area, now)
         sent = self._exporter.ask(tx, view, now)
         dates = [sent.again, self._next_look(scan, area, now)]
-        # What was queued may need what would go: after a step the scan is planned again when that is over, after an export
-        # at once, with that known.
+        # What was queued may need what would go. After a step the scan is planned again when that is over, after an
+        # export at once, with that known.
         if not (begun or sent.queued):
             dates.append(self._evidence.let_go(tx, scan, area, self._why_braked(scan), now))
         self._vault.catalogue.set_next_due(tx, scan.id, min((d for d in dates if d is not None), default=None))

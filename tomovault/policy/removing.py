@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tomovault.core.known import JobStatus, KnownScan
+from tomovault.core.known import JobStatus, KnownScan, Permit
 from tomovault.core.life import Removal, may_go
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.core.weighing import weigh_removal
@@ -15,6 +15,9 @@ from tomovault.policy.document import Policy, Rule
 from tomovault.policy.matching import Match, asks_of, copies_of, first_of, matches_of, wanted_of
 from tomovault.policy.reading import holds_for_some_usage
 from tomovault.policy.values import values_of
+
+#: The key of a removal's wish that says whether its permit was given however full the place was.
+BY_EVIDENCE = "by_evidence"
 
 #: An archiving that has waited in vain for so long is not counted on.
 _HOPED_FOR = timedelta(days=1)
@@ -96,16 +99,22 @@ def prune_rule_of(
     return next((m.rule for m in held if reaches(m.rule, kind, form, area)), None)
 
 
+def went_for_room(scan: KnownScan, permit: Permit) -> bool:
+    """Whether a permit was given since the place was above its mark; False, too, where its job does not say how."""
+    jobs = (j for j in scan.jobs if j.action == "prune" and j.order.get("permit") == permit.id)
+    return any(j.order.get(BY_EVIDENCE) is False for j in jobs)
+
+
 def still_lets_go(
-    scan: KnownScan, replica: str, rule: Rule, policy: Policy, area: AreaFacts, now: datetime, *, granted_by: str = ""
+    scan: KnownScan, replica: str, rule: Rule, policy: Policy, area: AreaFacts, now: datetime, *, for_room: bool
 ) -> bool:
     """Whether a rule lets go what left for the quarantine by it, if it stood where it was: its form, its dates and its
     sentence are asked again, and all but the watermark, since what is in quarantine counts as freed.
 
-    A rule that is not as it was cited in `granted_by` may ask how full the area is only since then: so it lets nothing
-    go where the area would not be above its low mark with all that is in quarantine.
+    What did not leave to make room (`went_for_room`) was never asked for how full the area is. A rule that asks for it
+    since lets it go only where the area would be above its low mark with all that is in quarantine.
     """
-    if granted_by not in ("", policy.cite(rule)) and not rule.by_evidence and area.used_fraction <= area.low:
+    if not (for_room or rule.by_evidence) and area.used_fraction <= area.low:
         return False
     there = {r.id: r for r in scan.replicas}
     leaving = there.get(replica)

@@ -13,6 +13,7 @@ from tomovault.core.known import KnownScan, Pin, RemovalPhase
 from tomovault.core.life import Stage
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.policy.due import next_look, overdue
+from tomovault.policy.removing import went_for_room
 from tomovault.simulation.agenda import Agenda
 from tomovault.simulation.arrivals import BeamTime, Written, beam_times, known_scan, scans_before, scans_written
 from tomovault.simulation.judging import Judge, Stood, files_are_home
@@ -101,7 +102,7 @@ class _Simulation:
         for replica in scan.replicas:
             permit = open_permit(scan, replica.id)
             if permit is not None and replica.state is ReplicaState.LEAVING:
-                self.rooms.look_after_hold(scan.id, permit)
+                self.rooms.look_after_hold(scan.id, permit, for_room=went_for_room(scan, permit))
 
     def _expect(self, scans: Iterator[Written]) -> None:
         """The next scan is on the agenda, and after it the one that follows."""

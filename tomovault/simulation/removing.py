@@ -73,7 +73,7 @@ class RoomMaker:
             under_way=Counter(),
         )
         for going in room.going:
-            self._remove(going)
+            self._remove(going, for_room=True)
         if room.full:
             return "quarantine"
         cause = kept.most_common(1)[0][0] if kept else "nothing"
@@ -97,7 +97,7 @@ class RoomMaker:
             under_way=Counter(),
         )
         for going in room.going:
-            self._remove(going)
+            self._remove(going, for_room=False)
         if room.full:
             self._agenda.after(_STOPPED_AGAIN.total_seconds(), lambda: self._world.changed.update({scan_id: None}))
 
@@ -125,7 +125,7 @@ class RoomMaker:
             kept["packing"] += self._world.unpacked_bytes(area)
         return choices, rules, kept
 
-    def _remove(self, going: Going) -> None:
+    def _remove(self, going: Going, *, for_room: bool) -> None:
         """The replica is in quarantine, under a permit with an end of its hold."""
         scan = self._world.scans[going.choice.scan]
         replica = _replica(scan, going.choice.replica)
@@ -145,24 +145,24 @@ class RoomMaker:
         )
         self._world.change_copy(scan.id, replace(replica, state=ReplicaState.LEAVING))
         self._world.set_permit(scan.id, permit)
-        self.look_after_hold(scan.id, permit)
+        self.look_after_hold(scan.id, permit, for_room=for_room)
 
-    def look_after_hold(self, scan_id: str, permit: Permit) -> None:
-        """Everything is asked again when the hold of a permit is over."""
+    def look_after_hold(self, scan_id: str, permit: Permit, *, for_room: bool) -> None:
+        """Everything is asked again when the hold of a permit is over, which was given to make room or by evidence."""
         hold_until = permit.hold_until or self._agenda.now
-        self._agenda.at_time(hold_until, lambda: self._second_look(scan_id, permit))
+        self._agenda.at_time(hold_until, lambda: self._second_look(scan_id, permit, for_room))
 
-    def _second_look(self, scan_id: str, permit: Permit) -> None:
+    def _second_look(self, scan_id: str, permit: Permit, for_room: bool) -> None:
         scan, now = self._world.scans[scan_id], self._agenda.now
         replica = _replica(scan, permit.replica)
         facts, policy = self._judge.facts(replica.tier), self._judge.policy(scan.area)
         name = permit.rule.partition("@")[0]
         rule = next((r for r in policy.rules if r.name == name and r.do == "prune"), None)
-        lets_go = rule is not None and still_lets_go(scan, replica.id, rule, policy, facts, now, granted_by=permit.rule)
+        lets_go = rule is not None and still_lets_go(scan, replica.id, rule, policy, facts, now, for_room=for_room)
         is_forbidden = Stage.PRUNED in forbidden(scan, policy, facts, now)
         if not lets_go or is_forbidden or may_go(removal_of(scan, replica, policy, facts, now)):
             self._ledger.removals_refused += 1
-            self._agenda.after(_REFUSED_AGAIN.total_seconds(), lambda: self._second_look(scan_id, permit))
+            self._agenda.after(_REFUSED_AGAIN.total_seconds(), lambda: self._second_look(scan_id, permit, for_room))
             return
         check_law(scan, replica, self._ledger)
         self._world.change_copy(scan_id, replace(replica, state=ReplicaState.GONE))

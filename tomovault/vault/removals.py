@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from tomovault.core.replica import TierClass
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.decide import forbidden
 from tomovault.policy.document import Policy, Rule
-from tomovault.policy.removing import archiving_failed, removal_of, still_lets_go
+from tomovault.policy.removing import BY_EVIDENCE, archiving_failed, removal_of, still_lets_go, went_for_room
 from tomovault.policy.room import EXPORT_NOT_OVER
 from tomovault.vault.domains import domain_now
 from tomovault.vault.owner_warnings import refuse_unwarned
@@ -23,8 +24,11 @@ from tomovault.vault.tier_facts import place_facts
 from tomovault.vault.vault import Vault
 
 
-def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, now: datetime) -> Permit:
-    """A permit is written and its phase-one job queued. Raises Refused, naming the law, pin or rule.
+def grant(
+    vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, now: datetime, by_evidence: bool = False
+) -> Permit:
+    """A permit is written and its phase-one job queued: to make room, or `by_evidence`, however full the place is.
+    Raises Refused, naming the law, pin or rule.
 
     A removal that failed is not tried again before something new is known of the replica or its scan.
     """
@@ -51,7 +55,7 @@ def grant(vault: Vault, tx: Any, scan: KnownScan, replica: str, *, rule: Rule, n
         domain_now=partial(domain_now, vault, tx),
         now=now,
     )
-    queue_removal(vault, tx, scan, permit, now)
+    queue_removal(vault, tx, scan, permit, now, {BY_EVIDENCE: by_evidence})
     return permit
 
 
@@ -70,13 +74,15 @@ def _facts_there(vault: Vault, tx: Any, scan: KnownScan, replica: str, now: date
         raise Refused(f"{scan.name}: {problem.message}", by="prune: off", hint=problem.hint) from problem
 
 
-def queue_removal(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
-    """The first phase of a removal is queued, once for each permit."""
+def queue_removal(
+    vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime, how: Mapping[str, Any] | None = None
+) -> None:
+    """The first phase of a removal is queued, once for each permit; `how` that was given is told with it."""
     vault.catalogue.queue_job(
         tx,
         "prune",
         scan.id,
-        {"permit": permit.id},
+        {"permit": permit.id, **(how or {})},
         dedup_key=f"prune:{permit.id}",
         rule=permit.rule,
         now=now,
@@ -121,8 +127,8 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
     facts = _facts_there(vault, tx, scan, permit.replica, now)
     if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
         raise Refused(f"{scan.name}: {reason}", by="policy")
-    rule = rule_of(vault, scan, permit)
-    if not still_lets_go(scan, permit.replica, rule, policy, facts, now, granted_by=permit.rule):
+    rule, for_room = rule_of(vault, scan, permit), went_for_room(scan, permit)
+    if not still_lets_go(scan, permit.replica, rule, policy, facts, now, for_room=for_room):
         raise _refusal(scan, permit.replica, rule, policy, facts, now)
     refuse_unwarned(vault, scan, permit.replica, rule, facts, now, leaving=permit.phase is not RemovalPhase.GRANTED)
     vault.catalogue.regrant(
