@@ -2,16 +2,20 @@
 
 import contextlib
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
 
 from tomovault.catalog import tables
-from tomovault.core.errors import Transient
+from tomovault.core.errors import Refused, Transient
 from tomovault.core.replica import Form
 from tomovault.daemon import room_maker
 from tomovault.daemon.room_maker import RoomMaker
 from tomovault.vault import room
+from tomovault.vault.orders import build_order
+from tomovault.vault.removals import regrant
+from tomovault.vault.requests import Request
 
 
 @pytest.fixture
@@ -207,3 +211,48 @@ def test_room_that_came_in_another_way_meanwhile_is_not_made_again(town, crowd, 
     monkeypatch.setattr(town.vault, "area_facts", area_facts)
     turns(maker, town.now)
     assert len(granted(town, scans)) == 10, "one batch"
+
+
+@pytest.fixture
+def drained(town):
+    """Scans that went from an area on its way to its low mark, while a rule keeps what an area below its mark has."""
+    keep = "  - {name: keep, do: forbid, when: usage < high, with: {actions: [prune]}}\n"
+    town.policy(("rules:\n", "rules:\n" + keep))
+    scans = [town.scan(f"scan{number}") for number in range(3)]
+    town.change(quarantine={"hold": "1d", "limit": "1GB"})
+    town.room(quota="1.85kB", high="95%", low="60%")
+    maker = RoomMaker(town.vault)
+    maker.ask()
+    turns(maker, town.now)
+    gone = granted(town, scans)
+    assert len(gone) == 2
+    town.room(quota="2kB", high="95%", low="60%")
+    return gone
+
+
+def second_look(town, scan):
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        return regrant(town.vault, tx, known, known.permits[0], town.now + timedelta(days=2))
+
+
+def test_what_the_mark_let_go_a_rule_by_usage_does_not_stop_halfway(town, drained):
+    """All of it counts as freed, so the area is below its marks by what is on its way out."""
+    for scan in drained:
+        (job,) = town.jobs(scan, "prune")
+        with town.vault.catalogue.writing() as tx:
+            known = town.vault.catalogue.known(tx, scan)
+            order = build_order("prune", Request(town.vault, tx, known, job.order, town.now, job.rule))
+        assert order["permit"] == known.permits[0].id
+        town.quarantine(scan)
+    for scan in drained:
+        second_look(town, scan)
+        assert [p.phase.value for p in town.known(scan).permits] == ["leaving"]
+
+
+def test_a_rule_by_usage_keeps_what_went_from_an_area_that_is_nearly_empty_since(town, drained):
+    for scan in drained:
+        town.quarantine(scan)
+    town.room(quota="1GB", high="95%", low="60%")
+    with pytest.raises(Refused, match="forbidden by keep"):
+        second_look(town, drained[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from tomovault.core.known import KnownScan, files_lost, frames_lacking
@@ -60,6 +61,14 @@ def forbidden(
     `matches`, here and below: as `matches_of` says, where the caller has asked already.
     """
     return _forbidden(matches_of(scan, policy, area, now) if matches is None else matches, policy)
+
+
+def why_forbidden_still(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, *, for_room: bool) -> str:
+    """The rule that forbids what left for the quarantine to go; '' for none. What left to make room was let go by an
+    area on its way to its low mark, and is asked about in that area: with all that is in quarantine put back.
+    """
+    there = replace(area, draining=True, quarantine_bytes=0) if for_room else area
+    return forbidden(scan, policy, there, now).get(Stage.PRUNED, "")
 
 
 def _forbidden(matches: Sequence[Match], policy: Policy) -> dict[Stage, str]:

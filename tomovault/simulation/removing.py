@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from tomovault.core.errors import IntegrityError
 from tomovault.core.known import KnownScan, Permit, RemovalPhase
-from tomovault.core.life import Stage, may_go
+from tomovault.core.life import may_go
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, Replica, ReplicaState, TierClass
 from tomovault.policy.area_facts import AreaFacts, bytes_to_free
-from tomovault.policy.decide import forbidden
+from tomovault.policy.decide import why_forbidden_still
 from tomovault.policy.document import Rule
 from tomovault.policy.removing import PruneChoice, removal_of, still_lets_go
 from tomovault.policy.room import Going, within_brakes
@@ -159,7 +159,7 @@ class RoomMaker:
         name = permit.rule.partition("@")[0]
         rule = next((r for r in policy.rules if r.name == name and r.do == "prune"), None)
         lets_go = rule is not None and still_lets_go(scan, replica.id, rule, policy, facts, now, for_room=for_room)
-        is_forbidden = Stage.PRUNED in forbidden(scan, policy, facts, now)
+        is_forbidden = why_forbidden_still(scan, policy, facts, now, for_room=for_room)
         if not lets_go or is_forbidden or may_go(removal_of(scan, replica, policy, facts, now)):
             self._ledger.removals_refused += 1
             self._agenda.after(_REFUSED_AGAIN.total_seconds(), lambda: self._second_look(scan_id, permit, for_room))

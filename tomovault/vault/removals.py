@@ -14,7 +14,7 @@ from tomovault.core.life import Stage, may_go
 from tomovault.core.record import PutBack
 from tomovault.core.replica import TierClass
 from tomovault.policy.area_facts import AreaFacts
-from tomovault.policy.decide import forbidden
+from tomovault.policy.decide import why_forbidden_still
 from tomovault.policy.document import Policy, Rule
 from tomovault.policy.removing import BY_EVIDENCE, archiving_failed, removal_of, still_lets_go, went_for_room
 from tomovault.policy.room import EXPORT_NOT_OVER
@@ -125,9 +125,9 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
         _refuse_sent(scan, permit.replica)
     policy = vault.policy_of(scan.area)
     facts = _facts_there(vault, tx, scan, permit.replica, now)
-    if reason := forbidden(scan, policy, facts, now).get(Stage.PRUNED):
-        raise Refused(f"{scan.name}: {reason}", by="policy")
     rule, for_room = rule_of(vault, scan, permit), went_for_room(scan, permit)
+    if reason := why_forbidden_still(scan, policy, facts, now, for_room=for_room):
+        raise Refused(f"{scan.name}: {reason}", by="policy")
     if not still_lets_go(scan, permit.replica, rule, policy, facts, now, for_room=for_room):
         raise _refusal(scan, permit.replica, rule, policy, facts, now)
     refuse_unwarned(vault, scan, permit.replica, rule, facts, now, leaving=permit.phase is not RemovalPhase.GRANTED)
