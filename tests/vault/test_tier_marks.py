@@ -3,7 +3,10 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
+from tomovault.catalog import tables
+from tomovault.catalog.outbox import list_deliveries
 from tomovault.core.errors import Refused, UserError
 from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.life import Stage
@@ -157,6 +160,29 @@ def test_after_the_hold_it_goes_by_way_of_the_quarantine_and_not_in_place(town, 
     assert town.jobs(first, "destroy") == []
     assert [p.phase for p in town.known(first).permits] == [RemovalPhase.LEAVING]
     assert town.finish("empty_quarantine", Result(Outcome.FAILED, error="no")) is JobStatus.FAILED
+
+
+def test_owners_are_warned_of_what_waits_in_the_quarantine_of_a_tier_by_how_full_that_is(town, mirrored):
+    """The rule asks for a warning only since it went; its scan's area is too full to wait for one, the tier is not."""
+    from tomovault.daemon.planner import Planner
+
+    first, *_ = mirrored(4)
+    _grant(town, _room(town).going[0])
+    permit = town.quarantine(first)
+    mail = {"kind": "smtp", "host": "localhost", "from": "v@example.org"}
+    town.change(notify={"channels": {"mail": mail}, "warnings": {"channels": ["mail"], "to": ["{owner}@example.org"]}})
+    with town.vault.catalogue.writing() as tx:
+        tx.run(update(tables.scan).values(owner="anna"))
+    warned = "do: prune, with: {tiers: [mirror], warn: 7d, unwarned_above: 95%}"
+    town.policy(("do: prune, with: {tiers: [mirror]}", warned))
+    town.room(quota="1kB", prune="off")
+    planner = Planner(town.vault)
+    planner.plan_scans(town.now + timedelta(days=2))
+    assert "its owner is to be warned first" in planner.alarms[f"permit {permit}"].text
+    with town.vault.catalogue.reading() as tx:
+        deliveries = list_deliveries(tx, "mail", town.now + timedelta(days=3), 9)
+    (told,) = [d.facts for d in deliveries if "scans" in d.facts]
+    assert (told["area"], [s["path"] for s in told["scans"]]) == ("mirror", [_copy(town, first).location])
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tomovault.vault.deeds import tell_wanted
 from tomovault.vault.following import follow_files
 from tomovault.vault.owner_warnings import BY_WARNING, Leaving, warn_owners
 from tomovault.vault.removals import regrant, rule_of
+from tomovault.vault.tier_facts import place_facts
 from tomovault.vault.vault import Vault, View
 
 log = structlog.get_logger(__name__)
@@ -207,8 +208,8 @@ class Planner:
 
     def _warn_of_second(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
         """The owner will be warned of what is in quarantine by a rule that asks for warnings only now, or anew."""
-        facts = self._vault.area_facts(tx, scan.area, now)
         replica = next(r for r in scan.replicas if r.id == permit.replica)
+        facts = place_facts(self._vault, tx, replica.tier, now, limits=False)
         warn_owners(self._vault, tx, facts, [Leaving(scan, replica, rule_of(self._vault, scan, permit))], now)
 
     def _next_look(self, scan: KnownScan, area: AreaFacts, now: datetime) -> datetime | None:
