@@ -1,6 +1,6 @@
 import pytest
 
-from tomovault.core.record import GivenBack, Outcome, Quarantined, Result
+from tomovault.core.record import GivenBack, Outcome, Quarantined, Removed, Result
 from tomovault.daemon.screen import Screen, _now_running
 
 
@@ -26,6 +26,7 @@ ODD = "b\udcffd\n\x1b[31m[red]name"
     [
         (GivenBack("tape", "A00001", "/x", 3, 1_500_000), "restored"),
         (Quarantined("m1", ("a",), 400, ("b: has grown",)), "1 left where they are"),
+        (Removed("m1", 1, 400, ("note.txt",)), "1 files that are not ours left"),
     ],
 )
 def test_a_line_an_event_whatever_the_name(capsys, record, said):

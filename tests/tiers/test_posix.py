@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from tomovault.core.errors import NoRoomYet, NoSpace, Refused, Transient, UserError
+from tomovault.core.errors import IntegrityError, NoRoomYet, NoSpace, Refused, Transient, UserError
 from tomovault.core.replica import StoredFile
+from tomovault.tiers import package_folder
 from tomovault.tiers.posix import PosixTier
 from tomovault.tiers.sidecar import SIDECAR
 
@@ -171,6 +172,48 @@ def test_remove_killed_midway_is_ended_by_the_next(tier, put, parcel, root):
     os.unlink(placed.files[0].location)
     tier().remove(placed)
     assert not os.path.exists(placed.location)
+
+
+def test_remove_ends_after_a_kill_between_the_manifest_and_its_folder(tier, put, parcel):
+    (placed,) = put(tier(), parcel("s", b"s"))
+    os.unlink(placed.files[0].location)
+    os.unlink(os.path.join(placed.location, SIDECAR))
+    tier().remove(placed)
+    assert not os.path.exists(placed.location)
+    os.rmdir(os.path.dirname(placed.location))
+    tier().remove(placed)
+
+
+@pytest.mark.parametrize("other", [b"z", b"longer", None])
+def test_remove_takes_nothing_that_is_not_what_was_recorded(tier, put, parcel, tmp_path, other):
+    (placed,) = put(tier(), parcel("s", b"s", b"t"))
+    changed = placed.files[1].location
+    os.unlink(changed)
+    if other is None:
+        os.symlink(tmp_path, changed)
+    else:
+        with open(changed, "wb") as stream:
+            stream.write(other)
+    with pytest.raises(IntegrityError, match=r"s\.1\.h5"):
+        tier().remove(placed)
+    assert sorted(os.listdir(placed.location)) == ["s.0.h5", "s.1.h5", SIDECAR], "of a copy that is not it nothing goes"
+
+
+def test_remove_does_not_take_what_was_put_there_after_the_look(tier, put, parcel, monkeypatch):
+    (placed,) = put(tier(), parcel("s", b"s"))
+    path, real = placed.files[0].location, package_folder.hash_rest
+
+    def hash_and_replace(fd):
+        found = real(fd)
+        os.unlink(path)
+        with open(path, "wb") as stream:
+            stream.write(b"t")
+        return found
+
+    monkeypatch.setattr(package_folder, "hash_rest", hash_and_replace)
+    with pytest.raises(IntegrityError, match=r"s\.0\.h5"):
+        tier().remove(placed)
+    assert os.path.exists(path)
 
 
 def test_a_damaged_or_missing_manifest_is_told(tier, put, parcel, root, bucket):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError
-from tomovault.core.ports import Action, Bench, Placed
+from tomovault.core.ports import Action, Bench, FolderTier, Placed
 from tomovault.core.record import Outcome, Removed, Result
 from tomovault.core.wire import from_plain
 from tomovault.tiers import place as marked
+from tomovault.tiers.claim import require_claim
 from tomovault.tiers.quarantine import Place, empty
 from tomovault.watch.area import AreaIdentity, check_area
 
@@ -56,9 +57,17 @@ class EmptyQuarantine:
                 f"{len(left)} files in {wanted.place.quarantine} were not removed, first {left[0]}",
                 hint="look at the folder; tomovault prune undo SCAN puts back what is there",
             )
-        if wanted.placed is not None:
-            bench.tier(wanted.tier_name).remove(wanted.placed)  # its manifest, and the folder that is empty now
-        return Result(Outcome.SUCCEEDED, (Removed(wanted.permit, files, size),))
+        beside = _clear_away(wanted.tier_name, wanted.placed, bench) if wanted.placed is not None else ()
+        return Result(Outcome.SUCCEEDED, (Removed(wanted.permit, files, size, beside),))
+
+
+def _clear_away(tier_name: str, placed: Placed, bench: Bench) -> tuple[str, ...]:
+    """The manifest of what went from a tier, and its folder if it is empty then, are gone; returns what stays there."""
+    tier = bench.tier(tier_name)
+    if not isinstance(tier, FolderTier):
+        raise ValueError(f"tier {tier_name} keeps no folders, and cannot have had a quarantine")
+    require_claim(bench.token_is_current, "removed")
+    return tuple(tier.clear_away(placed, checkpoint=bench.checkpoint))
 
 
 PLUGIN: type[Action] = EmptyQuarantine

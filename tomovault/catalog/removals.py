@@ -91,7 +91,9 @@ def record_removed(tx: Tx, record: Removed, now: datetime) -> None:
     _set_replica(tx, row, ReplicaState.GONE)
     files, size = (record.files, record.bytes) if record.files else (row.files, row.bytes)
     _bury(tx, row, files, size, now)
-    body = {"permit": row.id, "replica": row.replica_id, "files": files, "bytes": size}
+    body: dict[str, Any] = {"permit": row.id, "replica": row.replica_id, "files": files, "bytes": size}
+    if record.left:
+        body["left"] = record.left
     add_audit(tx, _ACTOR, "removed", body, now, scan=row.scan_id)
     touch(tx, row.scan_id, now, new_fact=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from tomovault.core.layout import FrameKind, Layout
 from tomovault.core.record import Result
@@ -195,6 +195,17 @@ class Tier(Protocol):
 
     def health(self) -> Health:
         """Whether it can be used now."""
+
+
+@runtime_checkable
+class FolderTier(Tier, Protocol):
+    """A tier that keeps every package in a folder, with a manifest beside: its files can go by way of a quarantine."""
+
+    def clear_away(self, placed: Placed, *, checkpoint: Checkpoint) -> Sequence[str]:
+        """After an item's files went: its manifest is gone, and its folder if nothing else is in it.
+
+        What is gone already is no error. No other file is touched; returns the names of those that stay.
+        """
 
 
 # --- engines -------------------------------------------------------------------------------------

@@ -144,11 +144,12 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Removed:
-    """Phase two is over: the bytes are gone."""
+    """Phase two is over: the bytes are gone. What was `left` stood beside them, and is not ours."""
 
     permit: str
     files: int
     bytes: int
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def _lines(running: Running, result: Result) -> list[str]:
             left = f", {len(record.left)} left where they are" if record.left else ""
             lines.append(f"{'to quarantine':<14} {running.scan_name}  {show_bytes(record.bytes)}{left}")
         elif isinstance(record, Removed):
-            lines.append(f"{'removed':<14} {running.scan_name}  {show_bytes(record.bytes)}")
+            left = f", {len(record.left)} files that are not ours left" if record.left else ""
+            lines.append(f"{'removed':<14} {running.scan_name}  {show_bytes(record.bytes)}{left}")
         elif isinstance(record, GivenBack):
             where = f"{record.tier} {record.cartridge or ''}".strip()
             lines.append(f"{'restored':<14} {running.scan_name}  {show_bytes(record.bytes)} from {where}")

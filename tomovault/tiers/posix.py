@@ -20,6 +20,7 @@ from tomovault.tiers.bundle import checked_names
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.tiers.folders import exists_in, folder_below, free_on, problem_of, size_in, write_new
 from tomovault.tiers.options import folder_option, place_option, size_option, text_option
+from tomovault.tiers.package_folder import clear_folder, remove_files
 from tomovault.tiers.place import check_place
 from tomovault.tiers.sidecar import SIDECAR, identity, read_sidecar, sidecar_text
 
@@ -231,35 +232,39 @@ class PosixTier:
     # --- keeping ---------------------------------------------------------------------------------
 
     def remove(self, placed: Placed) -> None:
-        """The item's files, its manifest and its folder are gone; a folder that is gone already is no error.
+        """The item's files, its manifest and its folder are gone; what is gone already is no error.
 
-        Raises Refused for what this tier did not place, and leaves what others put there.
+        Raises Refused for what this tier did not place, and IntegrityError, with nothing removed, where a file is not
+        as it was recorded. Leaves what others put there.
         """
-        parts = self._parts(placed.location)
-        names = {self._file_name(placed, stored) for stored in placed.files}
-        with self._root() as root, translating(shown(placed.location)), folder_below(root, parts[:-1]) as folder:
-            if not exists_in(folder, parts[-1]):
+        wanted = {self._file_name(placed, stored): stored for stored in placed.files}
+        with self._above(placed) as folder:
+            if folder is None:
                 return
-            with folder_below(folder, parts[-1:]) as inside:
-                kept = {os.path.basename(f.location) for f in read_sidecar(inside).files}
-                if not names <= kept:
-                    raise Refused(
-                        f"{shown(placed.location)}: {shown(min(names - kept))} was not placed by tier {self.name}",
-                        by="law 5",
-                        hint="nothing was removed",
-                    )
-                for name in sorted(names):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=inside)
-                if not kept & set(os.listdir(inside)):
-                    os.unlink(SIDECAR, dir_fd=inside)
-                os.fsync(inside)
+            name = os.path.basename(placed.location)
+            if exists_in(folder, name):
+                with folder_below(folder, (name,)) as inside:
+                    remove_files(inside, placed.location, wanted)
+                clear_folder(folder, name, frozenset(wanted), lambda _name: None)
+
+    def clear_away(self, placed: Placed, *, checkpoint: Checkpoint) -> Sequence[str]:
+        """See `FolderTier`. Raises Refused for what is not below this tier's folder, Transient."""
+        wanted = frozenset(self._file_name(placed, stored) for stored in placed.files)
+        with self._above(placed) as folder:
+            if folder is None:
+                return ()
+            return clear_folder(folder, os.path.basename(placed.location), wanted, checkpoint)
+
+    @contextlib.contextmanager
+    def _above(self, placed: Placed) -> Iterator[int | None]:
+        """A descriptor of the folder that an item's folder is in, None where it is gone. Raises Refused, Transient."""
+        *above, _name = self._parts(placed.location)
+        with self._root() as root, translating(shown(placed.location)), contextlib.ExitStack() as opened:
             try:
-                os.rmdir(parts[-1], dir_fd=folder)
-            except OSError as problem:
-                if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            os.fsync(folder)
+                folder = opened.enter_context(folder_below(root, above))
+            except FileNotFoundError:
+                folder = None
+            yield folder
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
         """Every folder with a sound manifest and all its files. Raises Transient where a folder cannot be read."""
