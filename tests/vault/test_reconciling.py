@@ -1,6 +1,7 @@
 """What is known compared with what is there: absence decides nothing, and a night goes on where one ended."""
 
 import errno
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,7 +84,94 @@ def test_a_vault_that_is_not_there_says_nothing_of_its_copies(town, kept):
     assert verifies(town, scans) == []
     state = read_state(town.vault)["copies inhouse"]
     assert "marker is missing" in state["problem"]
+    ((_, text),) = alarms_of(read_state(town.vault)).values()
+    assert "marker is missing" in text
+    assert "not compared: inhouse" in line_of(read_state(town.vault))
     assert "seen" not in state
+
+
+@pytest.fixture
+def fail_at(monkeypatch):
+    """Called with the paths that give EIO from now on."""
+    real, bad = os.lstat, set()
+
+    def lstat(path, *more, **named):
+        if str(path) in bad:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(reconciling.os, "lstat", lstat)
+    return lambda *paths: (bad.clear(), bad.update(map(str, paths)))
+
+
+def in_order(town, scans, paths):
+    """(scan, path) as they are looked at."""
+    pairs = zip(scans, paths, strict=True)
+    return sorted(pairs, key=lambda pair: town.replica(pair[0], Form.PACKAGE).id)
+
+
+def test_what_cannot_be_looked_at_is_told_and_hides_nothing_behind_it(town, kept, fail_at):
+    pairs = in_order(town, *kept(5))
+    assert compare(town)
+    assert line_of(read_state(town.vault)).endswith("every copy is where it was put")
+    pairs[3][1].unlink()
+    fail_at(pairs[1][1])
+    for _ in range(2):
+        assert compare(town)
+        assert [len(town.jobs(scan, "verify")) for scan, _ in pairs] == [0, 0, 0, 1, 0]
+        state = read_state(town.vault)
+        ((place, text),) = alarms_of(state).values()
+        assert place == "inhouse"
+        assert "not compared" in text
+        assert f"{pairs[1][1]}: Input/output error" in text
+        line = line_of(state)
+        assert "1 copies not found; not compared: inhouse" in line
+        assert "every copy" not in line
+    pairs[3][1].write_bytes(b"x" * 200)
+    compare(town)
+    assert "every copy" not in line_of(read_state(town.vault)), "one was not seen"
+    fail_at()
+    compare(town)
+    assert alarms_of(read_state(town.vault)) == {}
+    assert line_of(read_state(town.vault)).endswith("every copy is where it was put")
+
+
+def test_where_many_cannot_be_looked_at_the_night_stops_and_the_next_goes_on_behind(town, kept, fail_at):
+    pairs = in_order(town, *kept(7))
+    bad = [path for _, path in pairs[:4]]
+    pairs[5][1].unlink()
+    fail_at(*bad)
+    compare(town)
+    state = read_state(town.vault)
+    assert state["copies inhouse"]["under_way"]["seen"] == 3
+    assert "at" not in state["copies inhouse"]
+    ((_, text),) = alarms_of(state).values()
+    assert "3 copies cannot be looked at" in text
+    assert "law 3" in text
+    assert "not compared: inhouse" in line_of(state)
+    assert "every copy" not in line_of(state)
+    assert verifies(town, [scan for scan, _ in pairs]) == [], "nothing is concluded yet"
+    compare(town)
+    assert verifies(town, [scan for scan, _ in pairs]) == [pairs[5][0]]
+    state = read_state(town.vault)
+    assert (state["copies inhouse"]["seen"], state["copies inhouse"]["unread"]) == (7, 4)
+    ((_, text),) = alarms_of(state).values()
+    assert str(bad[0]) in text, "what an earlier night could not see is told still"
+
+
+def test_nothing_is_said_of_every_copy_before_every_place_was_gone_through(town, kept):
+    kept(2)
+    assert not compare(town, folders=1)
+    assert "every copy" not in line_of(read_state(town.vault))
+
+
+def test_a_place_that_the_site_has_no_more_raises_no_alarm(town, kept):
+    kept(1)
+    state_file(town.vault).parent.mkdir(parents=True, exist_ok=True)
+    state_file(town.vault).write_text(json.dumps({"copies lost": {"problem": "not mounted"}}))
+    assert [place for place, _ in alarms_of(read_state(town.vault)).values()] == ["lost"]
+    compare(town)
+    assert alarms_of(read_state(town.vault)) == {}
 
 
 def test_a_night_goes_on_where_the_one_before_ended(town, kept, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ def alarms_of(state: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     found = {}
     for name, one in state.items():
         place = name.partition(" ")[2]
+        if one.get("problem"):
+            found[f"not compared {name}"] = (place, f"not compared with what is there: {one['problem']}")
         if one.get("braked"):
             told = f"{one['missing']} of {one['seen']} copies of ours are not found there: too many to believe (law 3)"
             found[f"reconcile {name}"] = (place, f"{told}; nothing was concluded, look whether it is mounted whole")
@@ -37,20 +39,26 @@ def alarms_of(state: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def line_of(state: Mapping[str, Any]) -> str:
-    """The last nights in a line; '' where there was none."""
-    done = {name: one for name, one in state.items() if one.get("at")}
-    if not done:
-        return ""
-    last = max(one["at"] for one in done.values())
-    size = sum(one.get("bytes", 0) for one in done.values())
-    late = sum(one.get("late_folders", 0) for one in done.values())
-    missing = sum(one.get("missing", 0) for one in done.values())
+    """The last nights in a line; '' where there was none. All copies are called found only where all were looked at."""
+    done = [one for one in state.values() if one.get("at")]
+    problems = [f"{name.partition(' ')[2]} ({one['problem']})" for name, one in state.items() if one.get("problem")]
     under_way = [name.partition(" ")[2] for name, one in state.items() if one.get("under_way")]
+    told = [_found_line(done, is_all=len(done) == len(state) and not problems and not under_way)] if done else []
+    told += [f"not compared: {', '.join(dict.fromkeys(problems))}"] if problems else []
+    told += [f"under way in {', '.join(dict.fromkeys(under_way))}"] if under_way and told else []
+    return "; ".join(told)
+
+
+def _found_line(done: Sequence[Mapping[str, Any]], *, is_all: bool) -> str:
+    last = max(one["at"] for one in done)
+    size = sum(one.get("bytes", 0) for one in done)
+    late = sum(one.get("late_folders", 0) for one in done)
+    missing = sum(one.get("missing", 0) for one in done)
     return (
         f"{last[:10]} {last[11:16]} UTC: {show_bytes(size)} in no scan"
         + (f", {late} folders past their day" if late else "")
-        + (f", {missing} copies not found" if missing else ", every copy is where it was put")
-        + (f"; under way in {', '.join(dict.fromkeys(under_way))}" if under_way else "")
+        + (f", {missing} copies not found" if missing else "")
+        + (", every copy is where it was put" if is_all and not missing else "")
     )
 
 

@@ -1,8 +1,9 @@
 """What is known compared with what is there, for ever and both ways: data that no scan explains, and copies of ours
 that are not where the catalogue has them.
 
-Nothing is concluded from an absence: a copy that is not found is queued for a re-read, which calls it suspect if it
-cannot be read, and too many at once are only told (law 3). What a night did not get to the next one goes on with.
+What cannot be looked at is told, and what is behind it is looked at all the same. Nothing is concluded from an
+absence: a copy that is not found is queued for a re-read, which calls it suspect if it cannot be read, and too many at
+once are only told (law 3). What a night did not get to the next one goes on with.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 import structlog
 
 from tomovault.catalog.reconciling import Known, list_kept
-from tomovault.core.errors import TomovaultError
+from tomovault.core.errors import TomovaultError, Transient
+from tomovault.tiers.blocks import shown
 from tomovault.vault.census import Walk, census_page, go_on, keep_census
 from tomovault.vault.job_folder import write_json
 from tomovault.vault.places import find_absence, place_of
@@ -31,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 #: Copies that one question to the catalogue names.
 _AT_ONCE = 500
+
+#: So many copies of one place that a night cannot look at: the place is ill, and is left alone until the next.
+_UNREADABLE = 3
 
 #: How far it is is kept this often.
 _KEPT_EVERY_S = 5.0
@@ -52,8 +57,10 @@ class Reconciler:
 
     def run(self) -> bool:
         """Whether every place was gone through once, before it was time to stop."""
+        places = self._places()
+        self._state = {name: self._state.get(name, {}) for name in places}
         try:
-            for name in sorted(self._places(), key=self._waited):
+            for name in sorted(places, key=self._waited):
                 self._one(name)
         except Enough:
             return False
@@ -119,26 +126,38 @@ class Reconciler:
         """What of our copies is not found on a tier, or in an area's vault, is queued for a re-read."""
         vault, name = self._vault, f"copies {tier}"
         self._require(tier)
-        begun = self._state.get(name, {}).get("under_way") or {"after": "", "seen": 0, "missing": []}
-        after, seen, missing = begun["after"], int(begun["seen"]), list(begun["missing"])
+        begun = self._state.get(name, {}).get("under_way") or {}
+        after, seen = begun.get("after", ""), int(begun.get("seen", 0))
+        missing, unread = list(begun.get("missing", [])), list(begun.get("unread", []))
+        brake_at = len(unread) + _UNREADABLE
+
+        def here() -> dict[str, Any]:
+            return {"after": after, "seen": seen, "missing": missing, "unread": unread}
+
         while True:
             with vault.catalogue.reading() as tx:
                 batch = list_kept(tx, tier, after, _AT_ONCE)
             for known in batch:
-                if problem := why_not_there(known):
-                    missing.append(
-                        {"replica": known.replica, "scan": known.scan, "area": known.area, "problem": problem}
-                    )
                 after, seen = known.replica, seen + 1
-            here = {"after": after, "seen": seen, "missing": missing}
-            self._go_on_or_stop(name, here.copy)
+                try:
+                    if problem := why_not_there(known):
+                        missing.append(
+                            {"replica": known.replica, "scan": known.scan, "area": known.area, "problem": problem}
+                        )
+                except OSError as problem_:
+                    unread.append(f"{shown(problem_.filename or known.location)}: {problem_.strerror}")
+                    if len(unread) == brake_at:
+                        self._state[name]["under_way"] = here()
+                        raise Transient(f"{_told(unread)}; nothing more was looked at there (law 3)") from problem_
+            self._go_on_or_stop(name, here)
             if len(batch) < _AT_ONCE:
                 break
         self._require(tier)  # what was unmounted meanwhile is not missing
         braked = missing_brake(seen, len(missing))
         if missing and not braked:
             self._queue(missing)
-        return {"seen": seen, "missing": len(missing), "first": missing[:20], "braked": braked}
+        found = {"seen": seen, "missing": len(missing), "first": missing[:20], "braked": braked, "unread": len(unread)}
+        return found | {"problem": _told(unread)} if unread else found
 
     def _require(self, tier: str) -> None:
         with self._vault.catalogue.reading() as tx:
@@ -179,6 +198,10 @@ class Reconciler:
         self._vault.run_folder.mkdir(parents=True, exist_ok=True)
         write_json(state_file(self._vault), self._state, durable=False)
         self._kept_at = time.monotonic()
+
+
+def _told(unread: list[str]) -> str:
+    return f"{len(unread)} copies cannot be looked at, first {unread[0]}"
 
 
 def why_not_there(known: Known) -> str:
