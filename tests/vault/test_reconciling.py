@@ -251,3 +251,28 @@ def test_the_command_and_the_page_of_the_last_one(town, kept, say, ask, monkeypa
     assert ask("census", "inhouse", "--last")["area"] == "inhouse"
     assert say("census", "inhouse", "--last").out.startswith("As of ")
     assert say("reconcile", "--for", "soon").code == 2
+
+
+def test_two_at_a_time_do_not_write_over_each_other(town, kept, say, ask, monkeypatch):
+    monkeypatch.setattr("tomovault.daemon.census.give_way", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    _, paths = kept(2)
+    paths[0].unlink()
+    seconds = []
+
+    def text():
+        return state_file(town.vault).read_bytes() if state_file(town.vault).exists() else b""
+
+    def second():
+        if not seconds:
+            before = text()
+            seconds.append(say("reconcile"))
+            assert text() == before
+        return False
+
+    assert Reconciler(town.vault, is_over=second).run()
+    (told,) = seconds
+    assert told.code == 75
+    assert "another comparison" in told.err
+    assert read_state(town.vault)["copies inhouse"]["missing"] == 1
+    assert ask("reconcile")["over"] is True, "it ends with the one that held it"

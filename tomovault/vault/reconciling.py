@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ import structlog
 
 from tomovault.catalog.reconciling import Known, list_kept
 from tomovault.core.errors import TomovaultError, Transient
-from tomovault.tiers.blocks import shown
+from tomovault.tiers.blocks import shown, try_lock
 from tomovault.vault.census import Walk, census_page, go_on, keep_census
 from tomovault.vault.job_folder import write_json
 from tomovault.vault.places import find_absence, place_of
@@ -52,21 +52,26 @@ class Reconciler:
         """`is_over` says whether to stop: asked at every folder and every few copies."""
         self._vault = vault
         self._is_over = is_over
-        self._state = read_state(vault)
+        self._state: dict[str, Any] = {}
         self._kept_at = time.monotonic()
 
     def run(self) -> bool:
-        """Whether every place was gone through once, before it was time to stop."""
-        places = self._places()
-        self._state = {name: self._state.get(name, {}) for name in places}
-        try:
-            for name in sorted(places, key=self._waited):
-                self._one(name)
-        except Enough:
-            return False
-        finally:
-            self._keep()
-        return True
+        """Whether every place was gone through once, before it was time to stop.
+
+        Raises Transient while another process compares, since both would keep how far they are in one file.
+        """
+        with _alone(self._vault):
+            places = self._places()
+            known = read_state(self._vault)
+            self._state = {name: known.get(name, {}) for name in places}
+            try:
+                for name in sorted(places, key=self._waited):
+                    self._one(name)
+            except Enough:
+                return False
+            finally:
+                self._keep()
+            return True
 
     def _places(self) -> list[str]:
         site, here = self._vault.site, (None, self._vault.host)
@@ -195,9 +200,24 @@ class Reconciler:
             raise Enough
 
     def _keep(self) -> None:
-        self._vault.run_folder.mkdir(parents=True, exist_ok=True)
         write_json(state_file(self._vault), self._state, durable=False)
         self._kept_at = time.monotonic()
+
+
+@contextmanager
+def _alone(vault: Vault) -> Iterator[None]:
+    """No other process of this site compares on this machine; the lock ends with the one that held it."""
+    vault.run_folder.mkdir(parents=True, exist_ok=True)
+    lock = try_lock(str(state_file(vault).with_suffix(".lock")))
+    if lock is None:
+        raise Transient(
+            "another comparison of what is known with what is there is under way",
+            hint="it is the daemon's, or another `tomovault reconcile`; `tomovault status` shows what it finds",
+        )
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _told(unread: list[str]) -> str:
