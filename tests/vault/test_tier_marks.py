@@ -204,6 +204,14 @@ def test_marks_of_a_disk_in_the_wrong_order_are_refused(town):
         town.change(tiers={"mirror": {"kind": "posix", "path": "m", "high": "70%", "low": "70%"}})
 
 
+def test_a_kind_without_a_quarantine_is_never_pruned(town):
+    library = {"kind": "emulated_library", "path": "shelf", "class": "server", "quota": "1TB", "prune": "on"}
+    with pytest.raises(UserError, match=r"yaml:\d+:\d+: nothing can be moved to a quarantine.*\n +prune: on"):
+        town.change(tiers={"shelf": library})
+    town.change(tiers={"shelf": library | {"prune": "off"}})
+    town.change(tiers={"shelf": {**library, "kind": "posix"}})
+
+
 def test_an_archive_is_as_full_as_what_was_ever_brought_there(town):
     town.scan("one")
     town.change(tiers={"tape": {"capacity": "1kB", "slots": 2, "high": "10%"}})

@@ -306,7 +306,10 @@ def _check_by_tier(site: SiteFile) -> Iterator[Fault]:
     """Marks, quotas and prices are of places that there are, and that know how full they are."""
     for name, tier in site.tiers.items():
         is_sized = tier.kind == "posix" or tier.on_media is not None
-        yield from tier.problems_of_marks(("tiers", name), tier.of_class, is_sized=is_sized)
+        has_quarantine = hasattr(load_plugin("tiers", tier.kind), "clear_away")  # as a `FolderTier` has
+        yield from tier.problems_of_marks(
+            ("tiers", name), tier.of_class, is_sized=is_sized, has_quarantine=has_quarantine
+        )
     yield from site.quotas.problems(site.areas, site.tiers)
     if site.costs is not None:
         yield from site.costs.problems({*site.areas, *site.tiers})

@@ -34,14 +34,21 @@ class TierMarks(Strict):
         low = self._low if tier_class in ON_DISK else None
         return Marks(self._high, low, on_media if self.quota is None else self.quota, bool(self.prune))
 
-    def problems_of_marks(self, here: KeyPath, tier_class: TierClass, *, is_sized: bool) -> Iterator[Fault]:
-        """What is wrong with them in a tier of a class; `is_sized`: how much it holds is known without a quota."""
+    def problems_of_marks(
+        self, here: KeyPath, tier_class: TierClass, *, is_sized: bool, has_quarantine: bool
+    ) -> Iterator[Fault]:
+        """What is wrong with them in a tier of a class. `is_sized`: how much it holds is known without a quota;
+        `has_quarantine`: its kind keeps files in folders, which can be moved to one.
+        """
         if self.quota == 0:
             yield Fault("a quota of nothing; leave it out for the size of the file system", (*here, "quota"))
         if tier_class in ON_DISK:
             if self.is_marked and not self._low < self._high:
                 told = "the low watermark must be below the high one"
                 yield Fault(told, (*here, "low" if self.low is not None else "high"))
+            if self.prune and not has_quarantine:
+                told = "nothing can be moved to a quarantine there (law 5), so no rule may remove from it: leave it off"
+                yield Fault(told, (*here, "prune"))
             return
         for key, is_given in (("low", self.low is not None), ("prune", bool(self.prune))):
             if is_given:
