@@ -439,12 +439,6 @@ def test_nothing_is_done_twice_however_often_it_is_looked_at(begin, looks):
         assert set(laws.jobs) == before
 
 
-def _plant_no_law(monkeypatch):
-    """Every reason against a removal is forgotten, where a permit is given and where one is looked for."""
-    for place in ("catalog.permits", "policy.room", "policy.removing", "policy.decide", "vault.removals"):
-        monkeypatch.setattr(f"tomovault.{place}.may_go", lambda _removal: ())
-
-
 def _plant_no_hold(monkeypatch):
     """The hold of a permit is none."""
     monkeypatch.setattr("tomovault.vault.removals.timedelta", lambda **_seconds: timedelta(0))
@@ -471,12 +465,6 @@ def _plant_no_brake(monkeypatch):
 @pytest.mark.parametrize(
     ("plant", "happenings", "law"),
     [
-        pytest.param(
-            _plant_no_law,
-            [("fast_policy", 1, 0), ("arrive", 2, 5), ("arrive", 2, 5), ("live", 3, 0), ("live", 3, 0)],
-            "law 4",
-            id="law 4 forgotten",
-        ),
         pytest.param(_plant_no_hold, [*_MONTH, ("live", 3, 0)], "law 5: the hold", id="no hold"),
         pytest.param(
             _plant_no_pins, [("established", 3, 7), ("pin", 0, 3), ("mark", 2, 0), ("live", 3, 0)], "pins", id="no pins"
@@ -499,6 +487,7 @@ def test_a_mistake_is_found(life, monkeypatch, plant, happenings, law):
         life(*happenings)
 
 
+@pytest.mark.soak
 def test_a_mistake_is_found_by_chance(begin, monkeypatch):
     """No life was written for this one: pins are forgotten, and some history tells."""
     _plant_no_pins(monkeypatch)
