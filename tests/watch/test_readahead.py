@@ -105,7 +105,7 @@ def test_the_next_folders_are_read_once_each_and_no_more_than_are_allowed(ahead,
         ahead.expect(PENDING)
         drain(ahead)
     assert sorted(looked) == ["s02", "s03", "s04", "s05"]
-    assert len(ahead._threads) == 2
+    assert len(ahead._threads) == readahead._THREADS
 
 
 def test_what_was_read_is_what_a_look_would_say_and_is_told_once(ahead, tree, looked, waits, clock):
@@ -123,6 +123,7 @@ def test_what_was_read_is_what_a_look_would_say_and_is_told_once(ahead, tree, lo
 
 
 def test_what_a_thread_is_reading_is_waited_for_and_what_none_began_is_not(ahead, waits, monkeypatch):
+    monkeypatch.setattr(readahead, "_THREADS", 2)
     begun, go = threading.Semaphore(0), threading.Event()
     real = readahead.read_folder
 
