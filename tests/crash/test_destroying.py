@@ -7,7 +7,9 @@ import pytest
 _ORDER = ("--product", "original", "--tier", "tape", "--reason", "test", "--confirm")
 
 
-@pytest.mark.parametrize("daemon", [False, True], ids=["job", "daemon"])
+@pytest.mark.parametrize(
+    "daemon", [pytest.param(False, marks=pytest.mark.soak, id="job"), pytest.param(True, id="daemon")]
+)
 def test_it_is_done_once_and_only_there(new_life, tmp_path, daemon):
     life = new_life()
     life.run_well(*life.first_part())

@@ -10,7 +10,7 @@ from tomovault.testing.one_file_scan import write_one_file_scan
 
 _ROOM = {"prune": "on", "quota": "1kB", "high": "50%", "low": "20%"}
 _SMALL = {"shape": (24, 32), "projections": 8, "flats": 2, "darks": 2}
-_NAMES = [f"tooth_{number}" for number in range(5)]
+_NAMES = [f"tooth_{number}" for number in range(4)]
 _README = "TOMOVAULT-README.txt"
 
 
