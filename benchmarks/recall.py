@@ -15,8 +15,8 @@ import statistics
 import time
 from typing import Any
 
-from tomovault.tiers.timing import Timing
-from tomovault.tiers.tour import Span, plan_tour, tour_s
+from tomovault.recall.timing import Timing
+from tomovault.recall.tour import Span, plan_tour, tour_s
 
 COUNTS = (1, 4, 16, 32, 64, 128, 512, 2000, 4000)
 SHARE = 200 * 2**20 / 9e12

@@ -1,11 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tomovault.recall.timing import Timing
+from tomovault.recall.tour import Span, tour_s
 from tomovault.tiers.address import Place
 from tomovault.tiers.library import HeldBundle, Shelved, Stock
 from tomovault.tiers.reading_order import reading_order
-from tomovault.tiers.timing import Timing
-from tomovault.tiers.tour import Span, tour_s
 
 CAPACITY = 1_000_000
 FILES = 40

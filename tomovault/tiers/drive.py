@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from tomovault.core.errors import IntegrityError, Transient
+from tomovault.recall.timing import Timing
 from tomovault.tiers.blocks import holding, replace_file, translating, try_lock, waiting, write_all
 from tomovault.tiers.cartridge import HEADER, Cartridge, TapeReader, TapeWriter
 from tomovault.tiers.faults import Faults
-from tomovault.tiers.timing import Timing
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,19 @@ from tomovault.tiers.faults import Faults
 from tomovault.tiers.folders import free_on
 from tomovault.tiers.label import write_label
 from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, mark_suspect
-from tomovault.tiers.options import count_option, folder_option, number_option, place_option, size_option, text_option
+from tomovault.tiers.options import (
+    TIMING_OPTIONS,
+    count_option,
+    folder_option,
+    number_option,
+    place_option,
+    size_option,
+    text_option,
+    timing_option,
+)
 from tomovault.tiers.place import check_place
 from tomovault.tiers.reading_order import reading_order
 from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
-from tomovault.tiers.timing import timing_of
 
 _CAPACITY = 18 * 10**12
 
@@ -63,17 +71,12 @@ _FOLDERS = ("cartridges", "stage", "drives", "locks")
 
 class EmulatedLibrary:
     """The tier of kind `emulated_library`. Options: path, copies, capacity, slots, drives, generation, wait_s, and
-    the coefficients of `timing.Timing`. `faults` may be replaced by a test.
+    the coefficients of `recall.timing.Timing`. `faults` may be replaced by a test.
     """
 
-    OPTIONS: ClassVar[frozenset[str]] = frozenset(
-        {
-            *("path", "copies", "capacity", "slots", "drives", "generation", "wait_s"),
-            *("load_s", "unload_s", "rewind_s", "stream_rate", "locate_base_s", "wrap_change_s", "band_change_s"),
-            *("landing_zone_change_s", "direction_change_s", "step_back_s", "per_position_s", "least_locate_s"),
-            *("wraps", "bands", "first_position", "last_position"),
-        }
-    )
+    OPTIONS: ClassVar[frozenset[str]] = TIMING_OPTIONS | {
+        *("path", "copies", "capacity", "slots", "drives", "generation", "wait_s")
+    }
     TIER_CLASS: ClassVar[TierClass] = TierClass.ARCHIVE
     MARKED: ClassVar[bool] = True
 
@@ -92,7 +95,7 @@ class EmulatedLibrary:
             raise UserError(f"tier {name}: generation must be letters and digits, not {self._generation!r}")
         drives = count_option(name, options, "drives", 2, most=64)
         slots = count_option(name, options, "slots", 1000, most=99_999)
-        self._robot = Robot(self._path, drives, timing_of(name, options), self._capacity, self._wait_s, now)
+        self._robot = Robot(self._path, drives, timing_option(name, options), self._capacity, self._wait_s, now)
         self._shelf = Shelf(self._path, slots, self._wait_s)
 
     def domains(self) -> Sequence[str]:

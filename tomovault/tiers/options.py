@@ -6,9 +6,11 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from tomovault.core.errors import UserError
+from tomovault.recall.timing import Timing
 from tomovault.tiers.place import Place
 
 _UNITS = {
@@ -17,6 +19,9 @@ _UNITS = {
     **{f"{letter}B": 1000**power for power, letter in enumerate("KMGTP", start=1)},
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGTP", start=1)},
 }
+#: The coefficients of `Timing`, by their names.
+TIMING_OPTIONS = frozenset(f.name for f in fields(Timing))
+
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -71,3 +76,14 @@ def text_option(tier: str, options: Mapping[str, Any], key: str, default: str) -
     if not isinstance(value, str) or (default and not value):
         raise UserError(f"tier {tier}: {key} must be a text, not {value!r}")
     return value
+
+
+def timing_option(tier: str, options: Mapping[str, Any]) -> Timing:
+    """The timing with the coefficients that the options name instead of the published ones. Raises UserError."""
+    known = Timing()
+    timing = replace(
+        known, **{f.name: number_option(tier, options, f.name, getattr(known, f.name)) for f in fields(known)}
+    )
+    if min(timing.stream_rate, timing.wraps, timing.bands, timing.last_position - timing.first_position) <= 0:
+        raise UserError(f"tier {tier}: stream_rate, wraps, bands and the length of a wrap must be more than 0")
+    return timing

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tomovault.recall.timing import Timing
+from tomovault.recall.tour import Span, plan_tour
 from tomovault.tiers.address import Place
 from tomovault.tiers.library import HeldBundle, Stock
-from tomovault.tiers.timing import Timing
-from tomovault.tiers.tour import Span, plan_tour
 
 
 def reading_order(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tomovault.tiers.timing import Timing
+from tomovault.recall.timing import Timing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tomovault.core.errors import UserError
-from tomovault.tiers.timing import Timing, timing_of
+from tomovault.recall.timing import Timing
 
 SHARE = st.floats(0, 1)
 
@@ -37,9 +36,3 @@ def test_rewinding_costs_its_mean():
     costs = [timing.rewind_from_s((n + 0.5) / 10_000) for n in range(10_000)]
     assert sum(costs) / len(costs) == pytest.approx(timing.rewind_s, rel=0.01)
     assert timing.rewind_from_s(0) == 0
-
-
-def test_coefficients_are_options():
-    assert timing_of("tape", {"load_s": 1, "stream_rate": 4e8}) == Timing(load_s=1.0, stream_rate=4e8)
-    with pytest.raises(UserError):
-        timing_of("tape", {"wraps": "many"})

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomovault.tiers.timing import Timing
-from tomovault.tiers.tour import Rule, Span, _costs_from, _places, plan_tour, tour_s
+from tomovault.recall.timing import Timing
+from tomovault.recall.tour import Rule, Span, _costs_from, _places, plan_tour, tour_s
 
 SHARE = st.floats(0, 1)
 

@@ -6,12 +6,7 @@ LTO-7M media); load and unload times are those of IBM's TS2290 drives (user manu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
-
-from tomovault.core.errors import UserError
-from tomovault.tiers.options import number_option
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -63,14 +58,3 @@ class Timing:
         """Seconds back to the load point; its mean over the tape is `rewind_s`."""
         length = self.last_position - self.first_position
         return 2 * self.rewind_s * (self.place(here)[1] - self.first_position) / length if here > 0 else 0.0
-
-
-def timing_of(tier: str, options: Mapping[str, Any]) -> Timing:
-    """The timing with the coefficients that a tier's options name instead of the published ones. Raises UserError."""
-    known = Timing()
-    timing = replace(
-        known, **{f.name: number_option(tier, options, f.name, getattr(known, f.name)) for f in fields(known)}
-    )
-    if min(timing.stream_rate, timing.wraps, timing.bands, timing.last_position - timing.first_position) <= 0:
-        raise UserError(f"tier {tier}: stream_rate, wraps, bands and the length of a wrap must be more than 0")
-    return timing
