@@ -208,6 +208,38 @@ class FolderTier(Tier, Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Where on a cartridge something lies: shares (0 to 1) of its capacity at which it begins and ends."""
+
+    cartridge: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class DriveState:
+    """A drive, the cartridge in it, and where the head stands on that, as a share of its capacity."""
+
+    number: int
+    cartridge: str | None
+    position: float
+
+
+@runtime_checkable
+class DriveTier(Tier, Protocol):
+    """A tier with cartridges and few drives: in which order it is asked for what decides how soon that is there."""
+
+    def drives(self) -> Sequence[DriveState]:
+        """Every drive as it was last left."""
+
+    def lay(self, locations: Sequence[str]) -> Mapping[str, Stretch]:
+        """Where each of these locations lies; those are left out that cannot be read now."""
+
+    def writes_to(self, domain: str) -> Stretch | None:
+        """Where a domain's next bundle begins; None where a new cartridge will be taken for it."""
+
+
 # --- engines -------------------------------------------------------------------------------------
 
 
@@ -305,6 +337,8 @@ __all__ = [
     "Action",
     "Bench",
     "Checkpoint",
+    "DriveState",
+    "DriveTier",
     "Engine",
     "Estimate",
     "Format",
@@ -316,6 +350,7 @@ __all__ = [
     "Placed",
     "Progress",
     "ScanFile",
+    "Stretch",
     "Throttle",
     "Tier",
 ]

@@ -68,3 +68,12 @@ def staged_state(stock: Stock, present: set[str], place: Place) -> str:
     if len(held.removed) == len(held.packages):
         return f"failed: everything at {place} was removed"
     return "ready"
+
+
+def unlike(bundle: Bundle, placed: Placed) -> str:
+    """What is wrong with an item as the bundle's manifest has it; '' where nothing is."""
+    try:
+        package_of(bundle, placed)
+    except IntegrityError as problem:
+        return problem.message
+    return ""

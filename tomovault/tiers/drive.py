@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from tomovault.core.errors import IntegrityError, Transient
+from tomovault.core.ports import DriveState
 from tomovault.recall.timing import Timing
 from tomovault.tiers.blocks import holding, replace_file, translating, try_lock, waiting, write_all
 from tomovault.tiers.cartridge import HEADER, Cartridge, TapeReader, TapeWriter
@@ -144,8 +145,13 @@ class Robot:
 
     def heads(self) -> dict[str, float]:
         """Where the head stands on each cartridge that is in a drive, as a share of the capacity."""
+        return {drive.cartridge: drive.position for drive in self.drives() if drive.cartridge is not None}
+
+    def drives(self) -> list[DriveState]:
+        """Every drive with its cartridge and its head."""
         slots = [self._slot(number) for number in range(self._drives)]
-        return {s.barcode: self.share_of(s.barcode, s.position) for s in slots if s.barcode is not None}
+        places = [self.share_of(s.barcode, s.position) if s.barcode is not None else 0.0 for s in slots]
+        return [DriveState(n, s.barcode, at) for n, (s, at) in enumerate(zip(slots, places, strict=True))]
 
     @contextlib.contextmanager
     def mount(self, barcode: str, faults: Faults, *, write: bool = False, fresh: bool = False) -> Iterator[Drive]:

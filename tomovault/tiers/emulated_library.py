@@ -23,9 +23,9 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoRoomYet, Refused, TomovaultError, Transient, UserError
-from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
+from tomovault.core.ports import Checkpoint, DriveState, DriveTier, Health, Parcel, Placed, Progress, Stretch, Throttle
 from tomovault.core.replica import StoredFile, TierClass
-from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state
+from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state, unlike
 from tomovault.tiers.blocks import deliver, holding, replace_file, translating
 from tomovault.tiers.bundle import (
     Bundle,
@@ -46,7 +46,8 @@ from tomovault.tiers.drive import Drive, Robot
 from tomovault.tiers.faults import Faults
 from tomovault.tiers.folders import free_on
 from tomovault.tiers.label import write_label
-from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, mark_suspect
+from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, cartridge_line, mark_suspect
+from tomovault.tiers.lying import end_of_pool, lay_out
 from tomovault.tiers.options import (
     TIMING_OPTIONS,
     count_option,
@@ -104,18 +105,23 @@ class EmulatedLibrary:
 
     def cartridges(self) -> Sequence[Mapping[str, Any]]:
         """Every cartridge as the library knows it: barcode, pool, generation, state, reason, path."""
-        stock = self._shelf.read()
-        return [
-            {
-                "barcode": c.barcode,
-                "pool": c.pool,
-                "generation": c.generation,
-                "state": c.state.value,
-                "reason": c.reason,
-                "path": os.path.join(self._path, "cartridges", c.barcode),
-            }
-            for c in (stock.cartridges if stock is not None else ())
-        ]
+        stock = self._shelf.read() or Stock()
+        return [cartridge_line(c, os.path.join(self._path, "cartridges", c.barcode)) for c in stock.cartridges]
+
+    def drives(self) -> Sequence[DriveState]:
+        """Every drive as it was last left."""
+        self._usable()
+        return self._robot.drives()
+
+    def lay(self, locations: Sequence[str]) -> Mapping[str, Stretch]:
+        """Where each of these lies that is in the library."""
+        self._usable()
+        return lay_out(locations, self._shelf.read() or Stock(), self._present(), self._capacity)
+
+    def writes_to(self, domain: str) -> Stretch | None:
+        """Behind the last bundle of the pool; None where a new cartridge will be taken."""
+        self._usable()
+        return end_of_pool(self._pool_of(domain), self._shelf.read() or Stock(), self._present(), self._capacity)
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -292,7 +298,7 @@ class EmulatedLibrary:
         try:
             with drive.read_file(file) as reader:
                 bundle = check_bundle(reader, throttle)
-            return {index: _unlike(bundle, item) for index, item in items.items()}
+            return {index: unlike(bundle, item) for index, item in items.items()}
         except (IntegrityError, Transient) as damage:
             problem = damage.message
         return {index: self._verify_alone(drive, file, item, throttle, problem) for index, item in items.items()}
@@ -489,12 +495,4 @@ class EmulatedLibrary:
             return mark_suspect(blank, problem.message)
 
 
-def _unlike(bundle: Bundle, placed: Placed) -> str:
-    try:
-        package_of(bundle, placed)
-    except IntegrityError as problem:
-        return problem.message
-    return ""
-
-
-PLUGIN: type[Tier] = EmulatedLibrary
+PLUGIN: type[DriveTier] = EmulatedLibrary

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tomovault.core.errors import NoRoomYet, Transient
 from tomovault.core.wire import from_plain, to_plain
@@ -173,3 +174,15 @@ class Shelf:
 def mark_suspect(cartridge: Shelved, reason: str) -> Shelved:
     """The entry of a cartridge that nothing more is written to."""
     return replace(cartridge, state=CartridgeState.SUSPECT, reason=reason)
+
+
+def cartridge_line(cartridge: Shelved, path: str) -> dict[str, Any]:
+    """A cartridge as people are told of it."""
+    return {
+        "barcode": cartridge.barcode,
+        "pool": cartridge.pool,
+        "generation": cartridge.generation,
+        "state": cartridge.state.value,
+        "reason": cartridge.reason,
+        "path": path,
+    }
