@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from tomovault.catalog.recalls import TAPED
 from tomovault.catalog.work import Claim, last_attempts, list_claims
 from tomovault.core.errors import TomovaultError, Transient
-from tomovault.core.known import JobStatus, KnownScan, RemovalPhase
+from tomovault.core.known import Job, JobStatus, KnownScan, RemovalPhase
 from tomovault.core.life import REMOVALS
 from tomovault.core.record import RECORD_TYPES, Outcome, Result
 from tomovault.core.wire import from_plain
@@ -26,6 +27,7 @@ from tomovault.vault.job import result_of_failure
 from tomovault.vault.job_folder import ORDER, PROGRESS, RESULT, write_json
 from tomovault.vault.notices import post_failure
 from tomovault.vault.orders import build_order
+from tomovault.vault.recalls import Recalls, Turn
 from tomovault.vault.requests import Moot, Request
 from tomovault.vault.vault import Vault
 
@@ -71,6 +73,7 @@ class Foreman:
         #: Jobs that failed for good, at whatever point, since this foreman began.
         self.failed = 0
         self._memory: dict[str, int] = {}
+        self._recalls = Recalls(vault)
 
     def claim(
         self,
@@ -88,15 +91,7 @@ class Foreman:
         """
         catalogue = self.vault.catalogue
         with catalogue.reading() as tx:
-            waiting = catalogue.next_claimable(
-                tx,
-                now=now,
-                actions=actions,
-                skip_places=skip_places,
-                host=self.vault.host,
-                only=only,
-                unbound=self.leads,
-            )
+            waiting, turn = self._next(tx, now, actions, only, skip_places)
             if waiting is None:
                 return None
             needed = memory_of(waiting.action, self._known(tx, waiting.scan))
@@ -110,8 +105,43 @@ class Foreman:
             )
         if claimed is not None:
             self._memory[claimed.attempt] = needed if holds_frames else 0
+            if turn is not None:
+                self._recalls.begin(turn, now)
             checkpoint("daemon.claimed")
         return claimed
+
+    def _next(
+        self,
+        tx: Any,
+        now: datetime,
+        actions: frozenset[str] | None,
+        only: str | None,
+        skip_places: Collection[str],
+    ) -> tuple[Job | None, Turn | None]:
+        """The job that waited longest, and its turn at a drive if it needs one. In the place of the oldest that needs
+        a drive stands the one whose turn it is; while no drive is free, those behind come before them.
+        """
+        catalogue, host, unbound = self.vault.catalogue, self.vault.host, self.leads
+        first = catalogue.next_claimable(
+            tx, now=now, actions=actions, skip_places=skip_places, host=host, only=only, unbound=unbound
+        )
+        if first is None or only is not None or actions is None or first.action not in TAPED or first.scan is None:
+            return first, None
+        if not self._recalls.libraries:
+            return first, None
+        found: list[Job] = []
+        if not self._recalls.rests(now):
+            line = self._recalls.look(tx, now, actions=actions, skip_places=skip_places, unbound=unbound)
+            if not line.oldest_needs_drive:
+                return first, None
+            if line.turn is not None:
+                return catalogue.read_job(tx, line.turn.job), line.turn
+            found += [catalogue.read_job(tx, job) for job in (line.without_drive,) if job is not None]
+        behind = catalogue.next_claimable(
+            tx, now=now, actions=actions - TAPED, skip_places=skip_places, host=host, unbound=unbound
+        )
+        found += [behind] if behind is not None else []
+        return min(found, key=lambda job: (job.queued_at, job.id), default=None), None
 
     def _known(self, tx: Any, scan: str | None) -> KnownScan | None:
         """What is known of a job's scan; None, too, for one that cannot be read: no order can be made."""
@@ -127,8 +157,13 @@ class Foreman:
         """The job's process runs, or None where it ended before it began (moot, refused, not now)."""
         running = self._start(claimed)
         if running is None:
-            self._memory.pop(claimed.attempt, None)
+            self._forget(claimed)
         return running
+
+    def _forget(self, claimed: ClaimedJob) -> None:
+        """A job takes no memory and no drive any more."""
+        self._memory.pop(claimed.attempt, None)
+        self._recalls.end(claimed.id)
 
     def _start(self, claimed: ClaimedJob) -> Running | None:
         now = datetime.now(UTC)
@@ -178,7 +213,8 @@ class Foreman:
                 raise Moot("it belongs to no scan")
             scan = catalogue.known(tx, claimed.scan)
             self.vault.area(scan.area)
-            request = Request(self.vault, tx, scan, claimed.order, now, claimed.rule)
+            begins = self._recalls.begins(claimed.id)
+            request = Request(self.vault, tx, scan, claimed.order, now, claimed.rule, begins)
             return build_order(claimed.action, request), scan.name
 
     def reap(self, running: Running) -> Result:
@@ -189,7 +225,7 @@ class Foreman:
             result = Result(Outcome.TRANSIENT, error=f"the job process {how}", hint=_tail(running.process.folder))
         checkpoint("daemon.reaped")
         status = self._end(running.claimed, result)
-        self._memory.pop(running.claimed.attempt, None)
+        self._forget(running.claimed)
         checkpoint("daemon.recorded")
         if status is not JobStatus.FAILED:
             shutil.rmtree(running.process.folder, ignore_errors=True)
@@ -204,7 +240,7 @@ class Foreman:
         """The process is over, or has been killed and hangs, and the job is as if it had not been tried."""
         if not running.process.stop():
             log.warning("a job's process hangs in the kernel and is left to it", job=running.claimed.id)
-        self._memory.pop(running.claimed.attempt, None)
+        self._forget(running.claimed)
         result = read_result(running.process.folder)
         status = JobStatus.TODO
         if result is not None:

@@ -253,7 +253,7 @@ def _archive(request: Request) -> dict[str, Any]:
     tier_name = next(name for name in there if free[name])
     return {
         "tier": tier_name,
-        "domains": free[tier_name][:lacking],
+        "domains": sorted(free[tier_name], key=lambda domain: domain != request.begins)[:lacking],
         "parcels": [to_plain(_parcel(request, package))],
         "source_place": scan.area,
         "source": package.id,

@@ -15,7 +15,9 @@ from tomovault.vault.vault import Vault
 
 @dataclass(frozen=True)
 class Request:
-    """A claimed job with what is needed to make its order."""
+    """A claimed job with what is needed to make its order. `begins`: the location that it reads first, or the domain
+    that it writes first; '' where nobody chose.
+    """
 
     vault: Vault
     tx: Any
@@ -23,6 +25,7 @@ class Request:
     wish: Mapping[str, Any]
     now: datetime
     rule: str
+    begins: str = ""
 
 
 def disk_package(vault: Vault, scan: KnownScan, kind: ProductKind = ProductKind.ORIGINAL) -> Replica | None:

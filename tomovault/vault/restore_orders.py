@@ -44,7 +44,7 @@ def order_restore(request: Request) -> dict[str, Any]:
         good = [r for r in good if r.tier == only]
     if not good:
         raise _no_copy(request, kind)
-    good.sort(key=lambda r: (r.tier_class is TierClass.ARCHIVE, r.tier != scan.area))
+    good.sort(key=lambda r: (r.tier_class is TierClass.ARCHIVE, r.tier != scan.area, r.location != request.begins))
     _refuse_target(request, kind)
     good = _there(request, good)
     sources = [

@@ -26,6 +26,7 @@ from tomovault.policy.yaml_text import (
     nearest,
     parse,
 )
+from tomovault.recall.request import Limits
 from tomovault.vault.costs_section import CostsSection
 from tomovault.vault.globus_section import GlobusSection
 from tomovault.vault.metrics_section import MetricsSection
@@ -181,6 +182,24 @@ class _Restore(Strict):
     pin: Duration = timedelta(days=14)
 
 
+class _Recall(Strict):
+    fair: Duration = timedelta(seconds=Limits.fair_s)
+    patience: Duration = timedelta(seconds=Limits.patience_s)
+    mount_bytes: Size = Limits.mount_bytes
+    mount_count: Whole = Field(default=Limits.mount_count, ge=1)
+    mount_after: Duration = timedelta(seconds=Limits.mount_age_s)
+
+    def limits(self) -> Limits:
+        """As the rule for recalls takes them."""
+        return Limits(
+            mount_bytes=self.mount_bytes,
+            mount_count=self.mount_count,
+            mount_age_s=_seconds(self.mount_after),
+            fair_s=_seconds(self.fair),
+            patience_s=_seconds(self.patience),
+        )
+
+
 class _Engine(Strict):
     kind: Word = "fourier"
     options: Mapping[str, Any] = Field(default_factory=dict)
@@ -205,6 +224,7 @@ class SiteFile(Strict):
     retries: _Retries = _Retries()
     package: _Package = _Package()
     restore: _Restore = _Restore()
+    recall: _Recall = _Recall()
     engine: _Engine = _Engine()
     executor: _Executor = _Executor()
     globus: GlobusSection | None = None
@@ -256,6 +276,7 @@ def parse_site(text: str, file_name: str, folder: Path, *, policies: bool = True
         notify=None if plain.notify is None else plain.notify.settings(folder),
         metrics=None if plain.metrics is None else plain.metrics.listen,
         costs=None if plain.costs is None else plain.costs.costs(),
+        recall=plain.recall.limits(),
         lease_s=_seconds(plain.lease),
         policies={
             n: read_policy_file(folder, n).policy for n in sorted({a.policy for a in areas.values()}) if policies

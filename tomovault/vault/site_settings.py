@@ -12,6 +12,7 @@ from tomovault.core.notice import Topic
 from tomovault.core.replica import TierClass
 from tomovault.policy.limits import Quotas
 from tomovault.policy.prices import Costs
+from tomovault.recall.request import Limits
 
 if TYPE_CHECKING:
     from tomovault.policy.document import Policy
@@ -282,6 +283,8 @@ class Site:
     metrics: str | None = None
     #: What keeping and computing cost, where the site says so.
     costs: Costs | None = None
+    #: Within which limits the drives of libraries serve what waits for them.
+    recall: Limits = field(default_factory=Limits)
     #: How long the claims of a daemon that tells nothing of itself are believed.
     lease_s: float = 60.0
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)

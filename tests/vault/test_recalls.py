@@ -1,0 +1,175 @@
+"""Which job has a drive next, and which copy it reads."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tomovault.core.errors import Transient
+from tomovault.core.ports import DriveState, Stretch
+from tomovault.recall.timing import Timing
+from tomovault.vault import foreman as foremen
+from tomovault.vault.foreman import Foreman
+from tomovault.vault.libraries import Library, open_libraries
+
+HEAVY = frozenset({"pack", "archive", "restore", "verify"})
+
+
+class Tape:
+    """A library that holds what the town's scans say is on it, all at one place of each cartridge."""
+
+    def __init__(self, *cartridges):
+        self.inside = list(cartridges)
+        self.asked = 0
+        self.absent = False
+
+    def drives(self):
+        if self.absent:
+            raise Transient("not mounted")
+        return [DriveState(number, cartridge, 0.5) for number, cartridge in enumerate(self.inside)]
+
+    def lay(self, locations):
+        self.asked += 1
+        return {location: Stretch(location.split("#")[0], 0.3, 0.3) for location in locations}
+
+    def domains(self):
+        return ["tape:A", "tape:B"]
+
+    def writes_to(self, domain):
+        return Stretch(f"{domain[-1]}9", 0.9, 0.9)
+
+
+@pytest.fixture
+def tape():
+    return Tape(None)
+
+
+@pytest.fixture
+def foreman(town, tape):
+    made = Foreman(town.vault, "here")
+    made._recalls.libraries = {"tape": Library("tape", tape, Timing())}
+    return made
+
+
+@pytest.fixture
+def queue(town):
+    count = 0
+
+    def put(action, scan, place="inhouse", **wish):
+        nonlocal count
+        count += 1
+        catalogue = town.vault.catalogue
+        at = town.now - timedelta(minutes=1) + timedelta(seconds=count)
+        with catalogue.writing() as tx:
+            wish = {"to": str(town.base / "out"), "from": "tape"} | wish if action == "restore" else wish
+            return catalogue.queue_job(
+                tx, action, scan, wish, dedup_key=f"{action}:{count}", rule="r", now=at, place=place
+            )
+
+    return put
+
+
+def _claim(foreman, actions=HEAVY, **more):
+    claimed = foreman.claim(datetime.now(UTC), actions=actions, **more)
+    return claimed and claimed.id
+
+
+def _order(foreman, town):
+    claimed = foreman.claim(datetime.now(UTC), actions=HEAVY)
+    return foreman._order(claimed, datetime.now(UTC))[0]
+
+
+def test_the_site_says_which_tiers_have_drives(town):
+    assert list(open_libraries(town.vault.site)) == ["tape"]
+
+
+def test_a_restore_has_the_drive_before_an_archive_that_came_earlier(town, foreman, queue):
+    early = queue("archive", town.scan("new", copies=0))
+    late = queue("restore", town.scan("old"))
+    assert _claim(foreman) == late
+    assert _claim(foreman) is None
+    foreman._recalls.end(late)
+    assert _claim(foreman) == early
+
+
+def test_while_the_drives_are_busy_other_work_goes_on(town, foreman, queue):
+    scan = town.scan("one")
+    jobs = [queue("restore", scan), queue("restore", town.scan("two")), queue("pack", scan)]
+    assert [_claim(foreman) for _ in range(3)] == [jobs[0], jobs[2], None]
+
+
+def test_a_restore_from_disk_waits_for_no_drive(town, foreman, queue):
+    first = queue("restore", town.scan("one"))
+    near = queue("restore", town.scan("two"), **{"from": None})
+    assert [_claim(foreman), _claim(foreman)] == [first, near]
+
+
+def test_the_copy_on_the_cartridge_in_a_drive_is_read_first(town, foreman, tape, queue):
+    tape.inside = ["A1"]
+    queue("restore", town.scan("one"))
+    assert [source["location"] for source in _order(foreman, town)["sources"]] == ["A1#1", "A0#1"]
+
+
+def test_without_a_turn_the_copies_stay_as_they_were(town, foreman, queue):
+    job = queue("restore", town.scan("one"))
+    claimed = foreman.claim(datetime.now(UTC), actions=None, only=job)
+    sources = foreman._order(claimed, datetime.now(UTC))[0]["sources"]
+    assert sorted(source["location"] for source in sources) == ["A0#1", "A1#1"]
+
+
+def test_an_archive_begins_in_the_pool_whose_cartridge_is_in_a_drive(town, foreman, tape, queue):
+    tape.inside = ["B9"]
+    queue("archive", town.scan("one", copies=0))
+    assert _order(foreman, town)["domains"] == ["tape:B", "tape:A"]
+
+
+def test_a_verify_of_a_copy_on_a_cartridge_needs_a_drive_and_one_on_disk_does_not(town, foreman, queue):
+    scan = town.scan("one")
+    replicas = {replica.location: replica.id for replica in town.known(scan).replicas}
+    tape, disk = replicas["A0#1"], next(r for loc, r in replicas.items() if loc.endswith(".tomo.h5"))
+    jobs = [queue("verify", scan, replicas=[one]) for one in (tape, tape, disk)]
+    assert [_claim(foreman), _claim(foreman), _claim(foreman)] == [jobs[0], jobs[2], None]
+
+
+def test_a_library_that_cannot_be_asked_holds_nothing_up(town, foreman, tape, queue):
+    tape.absent = True
+    jobs = [queue("restore", town.scan("one")), queue("restore", town.scan("two"))]
+    assert [_claim(foreman), _claim(foreman)] == jobs
+
+
+def test_where_nothing_can_begin_nobody_is_asked_again_at_once(town, foreman, tape, queue, monkeypatch):
+    jobs = [queue("restore", town.scan("one")), queue("restore", town.scan("two"))]
+    looks = []
+    look = foreman._recalls.look
+    monkeypatch.setattr(foreman._recalls, "look", lambda *a, **k: looks.append(1) or look(*a, **k))
+    assert [_claim(foreman) for _ in range(9)] == [jobs[0], *[None] * 8]
+    assert len(looks) == 2
+    foreman._recalls.end(jobs[0])
+    assert _claim(foreman) == jobs[1]
+
+
+def test_where_a_bundle_lies_is_asked_once(town, foreman, tape, queue):
+    for name in ("one", "two", "three"):
+        queue("restore", town.scan(name))
+    for _ in range(3):
+        foreman._recalls.end(_claim(foreman))
+    assert tape.asked == 1
+
+
+def test_a_job_that_is_over_leaves_its_drive(town, foreman, queue, monkeypatch):
+    jobs = [queue("restore", town.scan("one")), queue("restore", town.scan("two"))]
+    monkeypatch.setattr(foremen, "start_job", _no_process)
+    claimed = foreman.claim(datetime.now(UTC), actions=HEAVY)
+    assert claimed.id == jobs[0]
+    assert foreman.start(claimed) is None
+    assert _claim(foreman) == jobs[1]
+
+
+def _no_process(_folder):
+    raise OSError("no more processes")
+
+
+def test_nothing_of_it_is_asked_where_no_such_job_waits(town, foreman, queue, monkeypatch):
+    monkeypatch.setattr(foreman._recalls, "look", None)
+    job = queue("pack", town.scan("one"))
+    assert _claim(foreman) == job
+    assert _claim(foreman) is None

@@ -1,0 +1,140 @@
+"""Whose turn it is at the drives of a site's libraries: which of the jobs that need a cartridge is claimed next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tomovault.catalog.recalls import list_errands
+from tomovault.core.ports import DriveState
+from tomovault.recall.request import DriveNow
+from tomovault.recall.visit import Visit, Why, choose_visit
+from tomovault.vault.libraries import Library, Placing, open_libraries
+
+if TYPE_CHECKING:
+    from tomovault.vault.vault import Vault
+
+#: So many of those that waited longest are weighed against each other.
+_MOST = 300
+
+#: After a look at which nothing could begin, the next one is so much later unless a job ends before.
+_REST = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A job that has a drive now, and the location, or for an archive the domain, that it begins with."""
+
+    job: str
+    library: str
+    visit: Visit
+    begins: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a look at the queue found: whose turn it is at a drive, and who needs none; each may be nobody."""
+
+    turn: Turn | None
+    without_drive: str | None
+    oldest_needs_drive: bool
+
+
+class Recalls:
+    """The turns of one holder of claims. It knows of the drives what the libraries say and which jobs it runs itself;
+    those of others keep their drives by the libraries' own locks.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._running: dict[str, Turn] = {}
+        self._since: dict[tuple[str, int], float] = {}
+        self._rest_until: datetime | None = None
+
+    @cached_property
+    def libraries(self) -> Mapping[str, Library]:
+        """The libraries of the site by name."""
+        return open_libraries(self._vault.site)
+
+    def rests(self, now: datetime) -> bool:
+        """Whether a look just now found nothing that could begin."""
+        return self._rest_until is not None and timedelta(0) < self._rest_until - now <= _REST
+
+    def look(
+        self, tx: Any, now: datetime, *, actions: Collection[str], skip_places: Collection[str], unbound: bool
+    ) -> Line:
+        """Whose turn it is among the jobs that may be claimed here now."""
+        errands = list_errands(
+            tx,
+            now,
+            limit=_MOST,
+            actions=actions,
+            skip_places=skip_places,
+            host=self._vault.host,
+            unbound=unbound,
+        )
+        needing: set[str] = set()
+        turn = None
+        for library in self.libraries.values():
+            placings = library.requests(errands, now)
+            drives = self._drives(library)
+            needing |= placings.keys() if drives else set()
+            turn = turn or self._turn(library, placings, drives, now)
+        without = next((errand.job for errand in errands if errand.job not in needing), None)
+        if turn is None and without is None:
+            self._rest_until = now + _REST
+        return Line(turn, without, bool(errands) and errands[0].job in needing)
+
+    def begin(self, turn: Turn, now: datetime) -> None:
+        """A job was claimed for its turn."""
+        self._running[turn.job] = turn
+        if turn.visit.why is not Why.GOES_ON:
+            self._since[turn.library, turn.visit.drive] = now.timestamp()
+
+    def end(self, job: str) -> None:
+        """A job runs no longer, whether it had a drive or not."""
+        self._rest_until = None
+        self._running.pop(job, None)
+
+    def begins(self, job: str) -> str:
+        """The location or domain that a running job begins with; '' where it may choose."""
+        turn = self._running.get(job)
+        return "" if turn is None else turn.begins
+
+    def _turn(
+        self, library: Library, placings: Mapping[str, Placing], drives: Sequence[DriveNow], now: datetime
+    ) -> Turn | None:
+        requests = [placing.request for placing in placings.values()]
+        names = {copy.cartridge for request in requests for copy in request.copies}
+        names |= {drive.cartridge for drive in drives if drive.cartridge is not None}
+        limits, at = self._vault.site.recall, now.timestamp()
+        visit = choose_visit(requests, drives, dict.fromkeys(names, library.timing), limits, at)
+        if visit is None:
+            for drive in drives:
+                if drive.busy_until <= at:
+                    self._since.pop((library.name, drive.number), None)
+            return None
+        job = visit.order[0]
+        return Turn(job, library.name, visit, placings[job].begins.get(visit.cartridge, ""))
+
+    def _drives(self, library: Library) -> list[DriveNow]:
+        """As the library says, and busy where one of our jobs is: in the drive that its cartridge is in by now."""
+        running = {t.visit.cartridge: t for t in self._running.values() if t.library == library.name}
+        states = library.drives()
+        at_home = {state.number: running.pop(state.cartridge or "", None) for state in states}
+        for turn in running.values():  # its cartridge is still on the way
+            number = turn.visit.drive
+            if at_home.get(number) is not None:
+                number = next((n for n, other in at_home.items() if other is None), number)
+            at_home[number] = turn
+        return [self._drive(library.name, state, at_home[state.number]) for state in states]
+
+    def _drive(self, library: str, state: DriveState, turn: Turn | None) -> DriveNow:
+        since = self._since.get((library, state.number))
+        if turn is None:
+            return DriveNow(state.number, state.cartridge, state.position, since=since)
+        return DriveNow(state.number, turn.visit.cartridge, state.position, math.inf, since)
