@@ -249,6 +249,15 @@ attempt = Table(
     Column("cpu_s", Double, nullable=False),
 )
 
+estimate = Table(
+    "estimate",
+    metadata,
+    Column("job_id", _ID, ForeignKey("job.id"), primary_key=True),
+    Column("told_at", Time, nullable=False, index=True),
+    Column("model_s", Double, nullable=False),
+    Column("ends_at", Time, nullable=False),
+)
+
 pin = Table(
     "pin",
     metadata,

@@ -65,6 +65,7 @@ def command(
     from tomovault.cli._progress import open_progress
     from tomovault.vault.asking import ask, find_scan, is_anybody_at_work, raise_if_failed
     from tomovault.vault.foreign_volume import foreign_volume
+    from tomovault.vault.page_text import time_text
 
     if sum(map(bool, (globs, frames, flats, darks))) > 1:
         raise click.UsageError("--files, --frames, --flats and --darks exclude each other")
@@ -88,9 +89,12 @@ def command(
         answer = ask(vault, "restore", known.id, wish, by=who(), wait=wait, progress=progress)
     if not wait:
         if as_json:
-            say_json({"job": answer.job, "scan": known.id, "status": "todo", "to": wish["to"]})
+            page = {"job": answer.job, "scan": known.id, "status": "todo", "to": wish["to"]}
+            say_json({**page, "expected_at": time_text(answer.expected_at)})
         else:
-            say(f"Queued as {answer.job}; `tomovault status` shows how far it is.")
+            when = answer.expected_at
+            expected = "" if when is None else f", expected at {when:%Y-%m-%d %H:%M} UTC"
+            say(f"Queued as {answer.job}{expected}; `tomovault status` shows how far it is.")
             if not is_anybody_at_work(vault):
                 say("No daemon runs now, so it waits for one: `tomovault run`. With --wait it is done here at once.")
         return

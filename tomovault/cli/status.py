@@ -76,6 +76,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
             f"  {job['id']}: {job['action']} of {label(job['name'])}: {job['error']}" for job in page["waiting"][:20]
         ]
         lines.append("  Each is tried again by itself; `tomovault retry JOB` does it at once.")
+    lines += _recalls(page["recalls"])
     lines += _unsent(page["outbox"])
     if page["failed"]:
         lines += ["", "failed:"]
@@ -85,6 +86,21 @@ def _lines(page: dict[str, Any]) -> list[str]:
             tried = f"after {counted(job['attempts'], 'attempt')}"
             lines.append(f"  {job['id']}: {job['action']} {what} {tried}: {job['error']}{hint}")
         lines.append("  `tomovault retry JOB` does one again.")
+    return lines
+
+
+def _recalls(recalls: dict[str, Any]) -> list[str]:
+    """When each restore that needs a cartridge is expected to be over, and how right what was told turned out."""
+    rows = recalls["restores"]
+    if not rows:
+        return []
+    lines = ["", "restores from cartridges:"]
+    for row in rows[:20]:
+        when = (row["expected"] or row["told"])[:16].replace("T", " ")
+        lines.append(f"  {row['job']}: {label(row['name'])}: expected at {when} UTC")
+    if recalls["took_times_told"] is not None:
+        last, times = counted(recalls["of_last"], "restore"), recalls["took_times_told"]
+        lines.append(f"  Of the last {last} the middle one took {times:.2g} times as long as was told.")
     return lines
 
 

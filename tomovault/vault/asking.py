@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from tomovault.catalog.work import last_outcome, waits_for_host
 from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import JobStatus, KnownScan
@@ -21,12 +23,16 @@ from tomovault.vault.orders import build_order
 from tomovault.vault.requests import Moot, Request
 from tomovault.vault.vault import Vault, word_of
 
+log = structlog.get_logger(__name__)
+
 _POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A job that was asked for: its id, and once it is over, how it ended and what it brought."""
+    """A job that was asked for: its id; when it is expected to be over, if a cartridge has to be read for it; and once
+    it is over, how it ended and what it brought.
+    """
 
     job: str
     status: JobStatus = JobStatus.TODO
@@ -34,6 +40,7 @@ class Answer:
     error: str = ""
     hint: str = ""
     outcome: str = ""
+    expected_at: datetime | None = None
 
 
 def holder_name(vault: Vault) -> str:
@@ -91,9 +98,21 @@ def ask(
         )
     if job is None:
         raise Transient("the same request is queued already")
+    expected_at = _expected(vault, job, now) if action == "restore" else None
     if not wait:
-        return Answer(job)
+        return Answer(job, expected_at=expected_at)
     return wait_for(vault, job, progress or (lambda _w, _d, _t: None))
+
+
+def _expected(vault: Vault, job: str, now: datetime) -> datetime | None:
+    """Whatever keeps it from being worked out, the job is queued and will be done."""
+    from tomovault.vault.expecting import tell_expected
+
+    try:
+        return tell_expected(vault, job, now)
+    except (TomovaultError, OSError) as problem:
+        log.info("when it will be over cannot be told", job=job, reason=str(problem))
+        return None
 
 
 def wait_for(vault: Vault, job: str, progress: Callable[[str, int, int], None], *, keep: bool = False) -> Answer:
