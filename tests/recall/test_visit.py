@@ -57,6 +57,11 @@ def test_what_comes_joins_the_visit_until_the_fairness_limit():
     assert choose(waiting, DriveNow(0, "A1", 0.5, since=100.0)).cartridge == "A2"
 
 
+def test_a_visit_past_the_limit_is_not_gone_on_with_from_another_copy():
+    waiting = [*(request(f"r{n}", "A1", "B1") for n in range(9)), request("s", "A2")]
+    assert choose(waiting, DriveNow(0, "A1", 0.5, since=100.0)).cartridge == "A2"
+
+
 def test_a_visit_past_the_limit_goes_on_where_nobody_else_waits():
     visit = choose([request("r", "A1", arrival=999.0)], DriveNow(0, "A1", 0.5, since=0.0))
     assert (visit.cartridge, visit.mounts) == ("A1", False)

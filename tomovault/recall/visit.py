@@ -173,15 +173,16 @@ def _waited(queues: Queues, free: Sequence[DriveNow], limits: Limits, now: float
 def _best(
     queues: Queues, free: Sequence[DriveNow], cartridges: Mapping[str, Timing], limits: Limits, now: float
 ) -> Choice | None:
-    """Of the cartridges that are worth a mount, the one that serves most for the drive's time; those whose visit has
-    just used up its time come after the others.
+    """Of the cartridges that are worth a mount, the one that serves most for the drive's time. One whose visit has just
+    used up its time comes after the others, and what waits for it is not a reason to bring another copy.
     """
     used_up = {drive.cartridge for drive in free if drive.since is not None and not is_open(drive, limits, now)}
+    served = {request.id for name in used_up for request in queues.get(name or "", ())}
     mounted = {drive.cartridge for drive in free}
     for why, kinds in ((Why.RESTORES, (Kind.RESTORE,)), (Why.KEEPING, (Kind.ARCHIVE, Kind.VERIFY))):
         ranks: list[tuple[bool, float, str]] = []
         for name, queue in queues.items():
-            waiting = [request for request in queue if request.kind in kinds]
+            waiting = [r for r in queue if r.kind in kinds and (name in used_up or r.id not in served)]
             if waiting and (why is Why.RESTORES or name in mounted or _is_worth_it(waiting, limits, now)):
                 seconds = _visit_s(waiting, cartridges[name], mounted=name in mounted)
                 ranks.append((name in used_up, seconds / len(waiting), name))
