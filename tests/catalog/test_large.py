@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import event
 
+from tomovault.catalog.recalls import list_begun, list_errands
 from tomovault.catalog.suspects import list_suspects
 from tomovault.catalog.work import area_bytes, has_work_before, list_granted, list_removable, unfinished_by_place
 from tomovault.core.replica import Form
@@ -38,6 +39,8 @@ def plans(site):
     [
         (lambda tx, now: has_work_before(tx, now, now, hosts={"here"}), "SEARCH job USING INDEX"),
         (lambda tx, _: unfinished_by_place(tx, "verify", "due"), "SEARCH job USING INDEX"),
+        (lambda tx, now: list_errands(tx, now, limit=9), "SEARCH job USING INDEX ix_job_taped"),
+        (lambda tx, _: list_begun(tx), "SEARCH job USING INDEX"),
         (lambda tx, _: area_bytes(tx, "inhouse"), "SCAN permit USING INDEX ix_permit_open"),
         (lambda tx, _: list_granted(tx, "inhouse"), "SCAN permit USING INDEX ix_permit_open"),
         (lambda tx, _: list_suspects(tx, 50), "SCAN replica USING INDEX ix_replica_suspect"),

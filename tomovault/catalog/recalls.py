@@ -65,6 +65,7 @@ def list_errands(
     query = (
         select(job.c.id, job.c.action, job.c.scan_id, job.c.order, job.c.queued_at)
         .where(
+            tables.IS_TAPED,
             job.c.status == JobStatus.TODO.value,
             job.c.action.in_(sorted(TAPED.intersection(actions))),
             job.c.scan_id.is_not(None),
