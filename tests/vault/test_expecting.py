@@ -1,5 +1,7 @@
 """When a restore from a cartridge is expected to be over."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -72,6 +74,17 @@ def test_the_next_one_is_expected_later(town, tape, restore):
     first, second = restore("one"), restore("two", **{"from": "tape"})
     assert second.expected_at > first.expected_at
     assert set(_expected(town)) == {first.job, second.job}
+
+
+def test_people_are_told_of_it(town, tape, say):
+    town.scan("one")
+    queued = say("restore", "one", "--to", str(town.base / "out"), "--from", "tape")
+    assert re.search(r"Queued as j\w+, expected at 20\d\d-\d\d-\d\d \d\d:\d\d UTC;", queued.out)
+    status = say("status")
+    assert "restores from cartridges:" in status.out
+    assert re.search(r"j\w+: one: expected at 20\d\d-\d\d-\d\d \d\d:\d\d UTC", status.out)
+    page = json.loads(say("restore", "one", "--to", str(town.base / "out"), "--from", "tape", "--json").out)
+    assert datetime.fromisoformat(page["expected_at"]) > datetime.now(UTC)
 
 
 def test_of_one_from_disk_nothing_is_told(town, tape, restore):

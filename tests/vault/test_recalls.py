@@ -21,6 +21,7 @@ class Tape:
         self.inside = list(cartridges)
         self.asked = 0
         self.absent = False
+        self.moved = {}
 
     def drives(self):
         if self.absent:
@@ -29,7 +30,7 @@ class Tape:
 
     def lay(self, locations):
         self.asked += 1
-        return {location: Stretch(location.split("#")[0], 0.3, 0.3) for location in locations}
+        return {loc: Stretch(self.moved.get(loc, loc.split("#")[0]), 0.3, 0.3) for loc in locations}
 
     def domains(self):
         return ["tape:A", "tape:B"]
@@ -87,7 +88,7 @@ def test_a_restore_has_the_drive_before_an_archive_that_came_earlier(town, forem
     late = queue("restore", town.scan("old"))
     assert _claim(foreman) == late
     assert _claim(foreman) is None
-    foreman._recalls.end(late)
+    foreman._recalls.end(late, town.now)
     assert _claim(foreman) == early
 
 
@@ -143,7 +144,7 @@ def test_where_nothing_can_begin_nobody_is_asked_again_at_once(town, foreman, ta
     monkeypatch.setattr(foreman._recalls, "look", lambda *a, **k: looks.append(1) or look(*a, **k))
     assert [_claim(foreman) for _ in range(9)] == [jobs[0], *[None] * 8]
     assert len(looks) == 2
-    foreman._recalls.end(jobs[0])
+    foreman._recalls.end(jobs[0], town.now)
     assert _claim(foreman) == jobs[1]
 
 
@@ -151,7 +152,7 @@ def test_where_a_bundle_lies_is_asked_once(town, foreman, tape, queue):
     for name in ("one", "two", "three"):
         queue("restore", town.scan(name))
     for _ in range(3):
-        foreman._recalls.end(_claim(foreman))
+        foreman._recalls.end(_claim(foreman), town.now)
     assert tape.asked == 1
 
 
@@ -173,3 +174,30 @@ def test_nothing_of_it_is_asked_where_no_such_job_waits(town, foreman, queue, mo
     job = queue("pack", town.scan("one"))
     assert _claim(foreman) == job
     assert _claim(foreman) is None
+
+
+def test_a_visit_goes_on_for_what_comes_and_ends_at_the_limit_where_others_wait(town, foreman, tape, queue):
+    here, far = town.scan("one"), town.scan("two")
+    tape.moved = {"A0#2": "C0", "A1#2": "C1"}
+    now = datetime.now(UTC)
+    first = queue("restore", here)
+    assert foreman.claim(now, actions=HEAVY).id == first
+    others = [queue("restore", scan) for scan in (far, far, here, here)]
+    tape.inside = ["A0"]
+    for minutes, job in ((14, others[2]), (16, others[0])):
+        later = now + timedelta(minutes=minutes)
+        foreman._recalls.end(first, later)
+        assert foreman.claim(later, actions=HEAVY).id == job
+        first = job
+
+
+def test_a_drive_that_nobody_wanted_for_a_while_is_on_no_visit(town, foreman, tape, queue):
+    here, far = town.scan("one"), town.scan("two")
+    tape.moved = {"A0#2": "C0", "A1#2": "C1"}
+    now = datetime.now(UTC)
+    first = queue("restore", here)
+    assert foreman.claim(now, actions=HEAVY).id == first
+    foreman._recalls.end(first, now)
+    tape.inside = ["A0"]
+    others = [queue("restore", scan) for scan in (far, here)]
+    assert foreman.claim(now + timedelta(hours=1), actions=HEAVY).id == others[1]

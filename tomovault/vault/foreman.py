@@ -163,7 +163,7 @@ class Foreman:
     def _forget(self, claimed: ClaimedJob) -> None:
         """A job takes no memory and no drive any more."""
         self._memory.pop(claimed.attempt, None)
-        self._recalls.end(claimed.id)
+        self._recalls.end(claimed.id, datetime.now(UTC))
 
     def _start(self, claimed: ClaimedJob) -> Running | None:
         now = datetime.now(UTC)

@@ -24,6 +24,9 @@ _MOST = 300
 #: After a look at which nothing could begin, the next one is so much later unless a job ends before.
 _REST = timedelta(seconds=1)
 
+#: A drive that nobody has wanted for so long is on no visit any more.
+_OVER = timedelta(seconds=10)
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -53,6 +56,7 @@ class Recalls:
         self._vault = vault
         self._running: dict[str, Turn] = {}
         self._since: dict[tuple[str, int], float] = {}
+        self._left: dict[tuple[str, int], datetime] = {}
         self._rest_until: datetime | None = None
 
     @cached_property
@@ -81,7 +85,7 @@ class Recalls:
         turn = None
         for library in self.libraries.values():
             placings = library.requests(errands, now)
-            drives = self._drives(library)
+            drives = self._drives(library, now)
             needing |= placings.keys() if drives else set()
             turn = turn or self._turn(library, placings, drives, now)
         without = next((errand.job for errand in errands if errand.job not in needing), None)
@@ -95,10 +99,12 @@ class Recalls:
         if turn.visit.why is not Why.GOES_ON:
             self._since[turn.library, turn.visit.drive] = now.timestamp()
 
-    def end(self, job: str) -> None:
+    def end(self, job: str, now: datetime) -> None:
         """A job runs no longer, whether it had a drive or not."""
         self._rest_until = None
-        self._running.pop(job, None)
+        turn = self._running.pop(job, None)
+        if turn is not None:
+            self._left[turn.library, turn.visit.drive] = now
 
     def begins(self, job: str) -> str:
         """The location or domain that a running job begins with; '' where it may choose."""
@@ -121,7 +127,7 @@ class Recalls:
         job = visit.order[0]
         return Turn(job, library.name, visit, placings[job].begins.get(visit.cartridge, ""))
 
-    def _drives(self, library: Library) -> list[DriveNow]:
+    def _drives(self, library: Library, now: datetime) -> list[DriveNow]:
         """As the library says, and busy where one of our jobs is: in the drive that its cartridge is in by now."""
         running = {t.visit.cartridge: t for t in self._running.values() if t.library == library.name}
         states = library.drives()
@@ -131,10 +137,13 @@ class Recalls:
             if at_home.get(number) is not None:
                 number = next((n for n, other in at_home.items() if other is None), number)
             at_home[number] = turn
-        return [self._drive(library.name, state, at_home[state.number]) for state in states]
+        return [self._drive(library.name, state, at_home[state.number], now) for state in states]
 
-    def _drive(self, library: str, state: DriveState, turn: Turn | None) -> DriveNow:
+    def _drive(self, library: str, state: DriveState, turn: Turn | None, now: datetime) -> DriveNow:
         since = self._since.get((library, state.number))
+        left = self._left.get((library, state.number))
         if turn is None:
+            if left is not None and now - left > _OVER:
+                since = None
             return DriveNow(state.number, state.cartridge, state.position, since=since)
         return DriveNow(state.number, turn.visit.cartridge, state.position, math.inf, since)
