@@ -7,6 +7,7 @@ import pytest
 
 from tomovault.core.errors import UserError
 from tomovault.core.replica import TierClass
+from tomovault.recall.request import Limits
 from tomovault.vault import site as site_module
 from tomovault.vault.plugins import load_plugin
 from tomovault.vault.site import Site, add_area, find_policy, find_site, init_site, load_site
@@ -60,6 +61,7 @@ def test_every_default(load, folder):
     assert site.guard.shrunk_bps == 100e6
     assert (site.retries.attempts, site.retries.after_s) == (3, 10)
     assert site.package.part_bytes == 64 * 10**9
+    assert site.recall == Limits()
     assert site.tiers == {}
 
 
@@ -79,6 +81,7 @@ def test_everything_given(load, folder):
         "quarantine: {hold: 0s, limit: 1TB}\n"
         "guard: {share: 50%, max_pause: 1s, full: 1GB/s}\n"
         "retries: {attempts: 5, after: 1s}\n"
+        "recall: {fair: 5m, patience: 1h, mount_after: 30m, mount_bytes: 1TB, mount_count: 9}\n"
     )
     area = site.areas["inhouse"]
     assert site.catalogue == "postgresql+psycopg://user@host/db"
@@ -104,6 +107,8 @@ def test_everything_given(load, folder):
     assert (site.jobs.cpus, site.jobs.memory_bytes, site.jobs.reconstructions) == (2, 8 * 10**9, 2)
     assert (site.quarantine.hold_s, site.quarantine.limit_of(1)) == (0, 10**12)
     assert (site.guard.full_bps, site.guard.shrunk_bps) == (1e9, 5e8)
+    limits = Limits(mount_bytes=10**12, mount_count=9, mount_age_s=1800.0, fair_s=300.0, patience_s=3600.0)
+    assert site.recall == limits
 
 
 def test_an_empty_file_is_a_site(load):
