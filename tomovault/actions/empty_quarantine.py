@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tomovault.actions._ground import require_ground
 from tomovault.core.errors import IntegrityError
 from tomovault.core.ports import Action, Bench, FolderTier, Placed
 from tomovault.core.record import Outcome, Removed, Result
@@ -13,7 +14,7 @@ from tomovault.core.wire import from_plain
 from tomovault.tiers import place as marked
 from tomovault.tiers.claim import require_claim
 from tomovault.tiers.quarantine import Place, empty
-from tomovault.watch.area import AreaIdentity, check_area
+from tomovault.watch.area import AreaIdentity
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,7 @@ class EmptyQuarantine:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """The files of this permit are gone. Raises IntegrityError if one there is not what was put there."""
         wanted = from_plain(Order, dict(order))
-        if wanted.tier is not None:
-            marked.check_place(wanted.tier)
-        elif wanted.identity is not None:
-            check_area(wanted.area_path, wanted.identity)
-        else:
-            raise ValueError("nothing says by what the place of a removal is recognised")
+        require_ground(wanted)
         bench.checkpoint("remove.begin")
         files, size, left = empty(
             wanted.place,

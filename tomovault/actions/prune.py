@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tomovault.actions._ground import require_ground
 from tomovault.core.errors import Transient
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, Quarantined, Result
@@ -18,7 +19,7 @@ from tomovault.package.manifest import read_text
 from tomovault.tiers import place as marked
 from tomovault.tiers.note import leave_note
 from tomovault.tiers.quarantine import Place, Victim, move_in
-from tomovault.watch.area import AreaIdentity, check_area, disk_space
+from tomovault.watch.area import AreaIdentity, disk_space
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,7 @@ class Prune:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """What is as it was packed lies in quarantine; a text file in the scan's folder says where the data is."""
         wanted = from_plain(Order, dict(order))
-        if wanted.tier is not None:
-            marked.check_place(wanted.tier)
-        elif wanted.identity is not None:
-            check_area(wanted.area_path, wanted.identity)
-        else:
-            raise ValueError("nothing says by what the place of a removal is recognised")
+        require_ground(wanted)
         if disk_space(wanted.place.below) is None:
             raise Transient(f"{wanted.place.below}: its file system does not say how full it is in a way that can be")
         victims = _files_of(wanted) if wanted.form is Form.FILES else _package_of(wanted)

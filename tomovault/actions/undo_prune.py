@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tomovault.actions._ground import require_ground
 from tomovault.core.ports import Action, Bench
 from tomovault.core.record import Outcome, PutBack, Result
 from tomovault.core.wire import from_plain
 from tomovault.tiers import place as marked
 from tomovault.tiers.note import leave_note
 from tomovault.tiers.quarantine import Place, Stock, put_back, take_stock
-from tomovault.watch.area import AreaIdentity, check_area
+from tomovault.watch.area import AreaIdentity
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,7 @@ class UndoPrune:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """Every file is back, unless something else stands in its place or it is gone, which is reported."""
         wanted = from_plain(Order, dict(order))
-        if wanted.tier is not None:
-            marked.check_place(wanted.tier)
-        elif wanted.identity is not None:
-            check_area(wanted.area_path, wanted.identity)
-        else:
-            raise ValueError("nothing says by what the place of a removal is recognised")
+        require_ground(wanted)
         bench.checkpoint("undo.begin")
         files, size, conflicts = put_back(
             wanted.place, moved=wanted.moved, may_continue=bench.token_is_current, checkpoint=bench.checkpoint
