@@ -17,7 +17,7 @@ from tomovault.core.replica import LEAST_COPIES
 from tomovault.policy.calendar import Months
 from tomovault.policy.document import STAGE_OF, Policy, Rule
 from tomovault.policy.expression import Compare, Leaf, Replicas
-from tomovault.policy.reading import leaves
+from tomovault.policy.reading import asks_usage, leaves
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def edit_of(old: Policy, new: Policy, now: datetime) -> Edit:
         if was is not None and is_ is not None:
             if _when(was) == _when(is_):
                 continue
-            if not _asks_about_usage(was) and not _asks_about_usage(is_):
+            if not asks_usage(was.condition) and not asks_usage(is_.condition):
                 pairs.append((was, is_))
                 continue
         # How full the area was when a scan was last looked at, nobody knows: those rules are as if of other names.
@@ -111,10 +111,6 @@ def _asks(rule: Rule, policy: Policy) -> str:
 
 def _when(rule: Rule) -> object:
     return rule.condition, rule.starts, rule.until
-
-
-def _asks_about_usage(rule: Rule) -> bool:
-    return any(isinstance(leaf, Compare) and leaf.term == "usage" for leaf in leaves(rule.condition))
 
 
 def _leaves(policy: Policy) -> Sequence[Leaf]:
