@@ -169,7 +169,7 @@ def test_forbid(archived, area, policy, now):
 def test_more_copies_than_the_law_asks(archived, area, policy, now):
     rules = policy("{name: a, do: archive, with: {copies: 3}}", PRUNE)
     assert asks_of(archived(), rules, area(**FULL), now).copies == 3
-    assert removal_of(archived(), archived().replicas[0], rules, area(**FULL), now).copies_asked == 3
+    assert removal_of(archived(), archived().replicas[0], rules, area(**FULL), now, rule=None).copies_asked == 3
     wants = wants_of(archived(), rules, area(**FULL), now)
     assert wants.later[Stage.PRUNED] == "room@test:7 waits for: archived: no"
     assert "2 of 3" in wants.held[Stage.PRUNED]
@@ -197,7 +197,7 @@ def test_copies_of_a_rule_for_other_scans_are_not_asked(archived, area, policy, 
 )
 def test_copies_that_are_none(archived, area, policy, now, change):
     scan = archived(**change)
-    removal = removal_of(scan, scan.replicas[0], policy("{name: room, do: prune}"), area(**FULL), now)
+    removal = removal_of(scan, scan.replicas[0], policy("{name: room, do: prune}"), area(**FULL), now, rule=None)
     assert removal.archive_copies_elsewhere < 2
     assert any("law 4" in reason for reason in may_go(removal))
     assert Stage.PRUNED in wants_of(scan, policy("{name: room, do: prune}"), area(**FULL), now).held
@@ -216,15 +216,31 @@ def test_files_on_a_server_are_re_read_for_the_fast_disk_that_relies_on_them(sca
 def test_recency_is_asked_of_a_removal(archived, area, policy, now):
     rules = policy(PRUNE)
     scan = archived(verified_at=now - 401 * DAY)
-    assert removal_of(scan, scan.replicas[0], rules, area(**FULL), now).archive_copies_elsewhere == 0
+    assert removal_of(scan, scan.replicas[0], rules, area(**FULL), now, rule=None).archive_copies_elsewhere == 0
     assert "law 4" in wants_of(scan, rules, area(**FULL), now).held[Stage.PRUNED]
     assert {r.id for r in overdue(scan, rules, area(), now)} == {"t1", "t2"}
     assert not overdue(archived(), rules, area(), now)
     future = archived(verified_at=now + DAY)
-    assert removal_of(future, future.replicas[0], rules, area(**FULL), now).archive_copies_elsewhere == 0
+    assert removal_of(future, future.replicas[0], rules, area(**FULL), now, rule=None).archive_copies_elsewhere == 0
     assert len(overdue(future, rules, area(), now)) == 2
     strict = policy("{name: room, do: prune, with: {verified_within: 5d}}")
-    assert removal_of(archived(), scan.replicas[0], strict, area(**FULL), now).archive_copies_elsewhere == 0
+    removal = removal_of(archived(), scan.replicas[0], strict, area(**FULL), now, rule=strict.rules[0])
+    assert removal.archive_copies_elsewhere == 0
+
+
+@pytest.mark.parametrize("first", ["strict", "plain"])
+def test_each_rule_is_asked_for_its_own_recency(archived, area, policy, now, first):
+    """One that lets the files go is enough, whichever is asked first."""
+    rules = {
+        "strict": "{name: strict, do: prune, with: {verified_within: 5d}}",
+        "plain": "{name: plain, do: prune}",
+    }
+    policy = policy(*sorted(rules.values(), key=lambda text: f"name: {first}" not in text))
+    scan, facts = archived(), area(**FULL)
+    by = {rule.name: may_go(removal_of(scan, scan.replicas[0], policy, facts, now, rule=rule)) for rule in policy.rules}
+    assert by["plain"] == ()
+    assert "law 4" in by["strict"][0]
+    assert Stage.PRUNED not in wants_of(scan, policy, facts, now).held
 
 
 def test_a_verify_rule_asks_more_often(archived, area, policy, now):
@@ -263,19 +279,19 @@ def test_a_fast_tier_relies_on_a_server_while_archiving_is_hopeful(
     )
     rules = policy("{name: a, do: archive}", "{name: room, do: prune}")
     fast = area(**FULL, tier_class=TierClass.FAST)
-    removal = removal_of(scan(files, server, jobs=jobs), files, rules, fast, now)
+    removal = removal_of(scan(files, server, jobs=jobs), files, rules, fast, now, rule=None)
     assert removal.archiving_hopeful is hopeful
     assert (may_go(removal) == ()) is hopeful
-    nobody_archives = removal_of(scan(files, server), files, policy("{name: room, do: prune}"), fast, now)
+    nobody_archives = removal_of(scan(files, server), files, policy("{name: room, do: prune}"), fast, now, rule=None)
     assert not nobody_archives.archiving_hopeful
     same_disk = replica("s", tier="server", tier_class=TierClass.SERVER, domain="ssd")
-    assert removal_of(scan(files, same_disk), files, rules, fast, now).server_copies_elsewhere == 0
+    assert removal_of(scan(files, same_disk), files, rules, fast, now, rule=None).server_copies_elsewhere == 0
 
 
 def test_an_unsettled_scan_is_never_wanted_gone(archived, area, policy, now):
     scan = archived()
     growing = type(scan)(**{**vars(scan), "certificate": Certificate(Verdict.ACQUIRING), "settled": False})
-    removal = removal_of(growing, scan.replicas[0], policy(PRUNE), area(**FULL), now)
+    removal = removal_of(growing, scan.replicas[0], policy(PRUNE), area(**FULL), now, rule=None)
     assert "the scan is not complete" in may_go(removal)
 
 

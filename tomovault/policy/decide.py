@@ -116,9 +116,13 @@ def _held_back(
 def _law_reasons(
     scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match]
 ) -> tuple[str, ...]:
-    files = [r for r in scan.replicas_of(ProductKind.ORIGINAL, Form.FILES) if r.tier == area.name]
-    for replica in files:
-        reasons = may_go(removal_of(scan, replica, policy, area, now, matches))
-        if reasons:
-            return reasons
+    """Why law 4 keeps the files in the area, whichever rule lets them go; what it asks of the first is told."""
+    reaching = [m for m in matches if m.coming and reaches(m.rule, ProductKind.ORIGINAL, Form.FILES, area)]
+    decided = [m.rule for m in reaching if m.verdict.value] or [m.rule for m in reaching[:1]]
+    for replica in scan.replicas_of(ProductKind.ORIGINAL, Form.FILES):
+        if replica.tier != area.name:
+            continue
+        found = [may_go(removal_of(scan, replica, policy, area, now, matches, rule=rule)) for rule in decided]
+        if found and all(found):
+            return found[0]
     return ()

@@ -133,11 +133,14 @@ def removal_of(
     area: AreaFacts,
     now: datetime,
     matches: Sequence[Match] | None = None,
+    *,
+    rule: Rule | None,
 ) -> Removal:
-    """What law 4 asks about one replica of the scan that is to go from the area."""
+    """What law 4 asks about one replica of the scan that is to go from the area by that rule, which may ask for
+    copies that were re-read more recently than the policy does; None: by no rule yet.
+    """
     matches = matches_of(scan, policy, area, now) if matches is None else matches
-    rule = first_of(m for m in matches if reaches(m.rule, replica.product, replica.form, area))
-    asked = rule.rule.settings.verified_within if rule is not None else None
+    asked = rule.settings.verified_within if rule is not None else None
 
     def period(tier_class: TierClass) -> timedelta:
         usual = policy.recency.of(tier_class)
@@ -167,7 +170,7 @@ def fates_of_made(
             rule, terms = policy.cite(match.rule), match.verdict
             why = f"{rule} waits for: {terms.explain(holding=False)}"
             if terms.value:
-                reasons = may_go(removal_of(scan, replica, policy, area, now, matches))
+                reasons = may_go(removal_of(scan, replica, policy, area, now, matches, rule=match.rule))
                 why = "; ".join(reasons) or f"may go by {rule} ({terms.explain()})"
             told.append(f"{kind}: {why}")
     return tuple(told)

@@ -77,7 +77,7 @@ def why_it_stays(
         return reason
     if reason := wants.held.get(Stage.PRUNED, ""):
         return reason
-    if reasons := may_go(removal_of(scan, replica, policy, facts, now, matches)):
+    if reasons := may_go(removal_of(scan, replica, policy, facts, now, matches, rule=rule)):
         return "; ".join(reasons)
     if is_being_sent(scan, replica):
         return EXPORT_NOT_OVER

@@ -160,7 +160,7 @@ class RoomMaker:
         rule = next((r for r in policy.rules if r.name == name and r.do == "prune"), None)
         lets_go = rule is not None and still_lets_go(scan, replica.id, rule, policy, facts, now, for_room=for_room)
         is_forbidden = why_forbidden_still(scan, policy, facts, now, for_room=for_room)
-        if not lets_go or is_forbidden or may_go(removal_of(scan, replica, policy, facts, now)):
+        if not lets_go or is_forbidden or may_go(removal_of(scan, replica, policy, facts, now, rule=rule)):
             self._ledger.removals_refused += 1
             self._agenda.after(_REFUSED_AGAIN.total_seconds(), lambda: self._second_look(scan_id, permit, for_room))
             return

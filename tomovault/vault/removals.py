@@ -147,7 +147,7 @@ def regrant(vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetim
 def _refusal(scan: KnownScan, replica: str, rule: Rule, policy: Policy, facts: AreaFacts, now: datetime) -> Refused:
     """What to say of a rule that does not hold any more: that of the laws, where they say no as well."""
     leaving = next((r for r in scan.replicas if r.id == replica), None)
-    reasons = may_go(removal_of(scan, leaving, policy, facts, now)) if leaving is not None else ()
+    reasons = may_go(removal_of(scan, leaving, policy, facts, now, rule=rule)) if leaving is not None else ()
     if reasons:
         return Refused(f"{scan.name}: " + "; ".join(reasons), by=which_says(reasons[0]))
     return Refused(f"{scan.name}: {policy.cite(rule)} does not let it go now", by="policy")
