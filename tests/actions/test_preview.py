@@ -42,8 +42,8 @@ class Engine:
     def slices(self, source, _resolved, rows, progress):
         width = source.frame_shape[1]
         source.read(source.indices(FrameKind.PROJECTION)[0])
-        for row in rows:
-            progress(row, len(rows))
+        for done, row in enumerate(rows, 1):
+            progress(done, len(rows))
             yield row, np.full((width, width), row, dtype=np.float32)
 
 
@@ -115,7 +115,6 @@ def test_a_volume_of_counts_is_made_with_what_gives_its_values_back(order, packa
         "offset": 2.0,
         "low": 2.0,
         "high": 3.0,
-        "clipped": 0,
         "largest_error": 0.0,
     }
     with h5py.File(stored.files[0].location, "r") as file:
@@ -123,6 +122,17 @@ def test_a_volume_of_counts_is_made_with_what_gives_its_values_back(order, packa
         assert data.dtype == np.uint8
         values = data[()] * data.attrs["scale"] + data.attrs["offset"]
     assert np.array_equal(values, np.broadcast_to(np.array([2.0, 3.0])[:, None, None], values.shape))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_the_progress_of_a_volume_goes_once_from_nothing_to_all(order, package, bench, dtype, monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench, "progress", lambda done, total: seen.append(done / total))
+    wanted = _volume(order, package, rows=[2, 3, 4, 5])
+    Reconstruct().perform({**wanted, "dtype": dtype}, bench)
+    made = [share for share in seen if share <= 1]
+    assert made == sorted(made) == seen
+    assert (len(set(made)), made[-1]) == (len(made), 1.0)
 
 
 def test_a_volume_that_needs_more_memory_than_jobs_may_use_is_not_begun(order, package, bench):

@@ -49,7 +49,7 @@ def write(folder, slices, dtype="uint16", job="j1"):
 
 
 def cast(folder, slices, dtype):
-    casting = Casting(dtype, folder, 0)
+    casting = Casting(dtype, folder, 0, len(slices))
     return dict(casting.slices(iter(slices.items()))), casting.told
 
 
@@ -75,7 +75,7 @@ def test_every_value_comes_back_to_within_half_a_step_and_the_error_is_what_is_t
     values = volume.astype(np.float64)
     errors = np.abs(found * told["scale"] + told["offset"] - values)
     assert errors.max() == told["largest_error"] <= told["scale"] / 2 * (1 + 1e-9) + 1e-9 * np.abs(values).max()
-    assert (told["low"], told["high"], told["clipped"]) == (values.min(), values.max(), 0)
+    assert (told["low"], told["high"]) == (values.min(), values.max())
     if told["scale"] * np.iinfo(dtype).max == values.max() - values.min():
         assert (found.min(), found.max()) == (0, np.iinfo(dtype).max)
 
@@ -126,12 +126,35 @@ def test_what_is_no_number_has_no_count_and_nothing_is_left_behind(tmp_path, val
     assert os.listdir(tmp_path) == []
 
 
-def test_room_is_asked_for_before_slices_wait(tmp_path):
-    casting = Casting("uint8", tmp_path, 1 << 60)
+def test_room_for_all_values_and_counts_is_asked_for_before_the_first_slice_waits(tmp_path, monkeypatch):
+    free = 4 * 70 * 70 * 4 + 4 * 70 * 70
+    asked, reserved, made = [], [], []
+    monkeypatch.setattr(castings, "check_space", lambda _path, _floor, count: asked.append(count))
+    monkeypatch.setattr(castings, "reserve", lambda _handle, count: reserved.append(count) or count)
+
+    def slices():
+        for row, image in noise().items():
+            made.append((row, tuple(asked)))
+            yield row, image
+
+    list(Casting("uint8", tmp_path, 0, 4).slices(slices()))
+    assert (asked, reserved) == ([free], [4 * 70 * 70 * 4])
+    assert made[1] == (1, (free,)), "before the second slice is made"
+
+
+def test_where_nothing_can_be_reserved_room_is_asked_for_again_with_each_slice(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(castings, "check_space", lambda _path, _floor, count: asked.append(count))
+    monkeypatch.setattr(castings, "reserve", lambda _handle, _count: 0)
+    list(Casting("uint8", tmp_path, 0, 4).slices(iter(noise().items())))
+    assert asked[1:] == [70 * 70 * 4] * 3
+
+
+def test_without_room_nothing_is_begun(tmp_path):
     with pytest.raises(NoSpace):
-        list(casting.slices(iter(noise().items())))
+        list(Casting("uint8", tmp_path, 1 << 60, 4).slices(iter(noise().items())))
 
 
 def test_another_type_is_refused(tmp_path):
     with pytest.raises(UserError, match="'int32'"):
-        Casting("int32", tmp_path, 0)
+        Casting("int32", tmp_path, 0, 1)

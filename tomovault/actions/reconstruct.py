@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tomovault.core.errors import UserError
-from tomovault.core.ports import Action, Bench, FrameSource
+from tomovault.core.ports import Action, Bench, FrameSource, Progress
 from tomovault.core.record import Outcome, Result
 from tomovault.core.replica import ProductKind
 from tomovault.core.wire import from_plain
@@ -65,11 +65,12 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
             f"{wanted.stem}: its volume needs {needed} bytes of memory, and jobs may use {wanted.memory_bytes}",
             hint="raise `jobs.memory` in tomovault.yaml, or reconstruct on a larger machine",
         )
+    making, writing = _passes(bench.progress, wanted.dtype)
     written = write_volume(
         wanted.folder,
         wanted.stem,
         rows,
-        engine.slices(source, resolved, rows, bench.progress),
+        engine.slices(source, resolved, rows, making),
         resolved=resolved,
         engine=engine.name,
         version=engine.version(),
@@ -81,7 +82,7 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
         throttle=bench.throttle(wanted.area),
         checkpoint=bench.checkpoint,
         floor_bytes=wanted.floor_bytes,
-        progress=bench.progress,
+        progress=writing,
         dtype=wanted.dtype,
     )
     facts = facts_of_made(
@@ -98,6 +99,20 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
         now=bench.now,
     )
     return Result(Outcome.SUCCEEDED, facts)
+
+
+def _passes(progress: Progress, dtype: str) -> tuple[Progress, Progress]:
+    """What tells how far the slices are made, and what how far they are written. Values are written as they are made;
+    counts in a second pass, when all values are known.
+    """
+    from tomovault.package.casting import FLOAT
+
+    if dtype == FLOAT:
+        return progress, lambda _done, _total: None
+    return (
+        lambda done, total: progress(done, 2 * total),
+        lambda done, total: progress(total + done, 2 * total),
+    )
 
 
 PLUGIN: type[Action] = Reconstruct

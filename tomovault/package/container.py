@@ -40,7 +40,7 @@ class PartFile:
         with write_problems(path):
             self._file: Any = h5py.File(path, "w", libver="v110", locking=False)
             self._handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            self._reserved = _reserve(self._handle, expected)
+            self._reserved = reserve(self._handle, expected)
 
     @property
     def file(self) -> Any:
@@ -141,7 +141,7 @@ class PartFile:
             self._handle = -1
 
 
-def _reserve(handle: int, count: int) -> int:
+def reserve(handle: int, count: int) -> int:
     """Reserve room without changing the file's size; returns how much, 0 where the file system cannot.
 
     Raises OSError if there is no room.

@@ -95,7 +95,7 @@ def write_volume(
         final.parent.mkdir(parents=True, exist_ok=True)
     overwrite = may_replace(final, whose, "/entry/reconstruction", source_digest=str(nx.get("digest")))
     check_space(str(temporary), floor_bytes, 0)
-    casting = Casting(dtype, final.parent, floor_bytes) if dtype != FLOAT else None
+    casting = Casting(dtype, final.parent, floor_bytes, len(wanted)) if dtype != FLOAT else None
     try:
         with open_out(temporary) as out:
             writer = _Writer(out, temporary, wanted, throttle, progress, floor_bytes, dtype)
