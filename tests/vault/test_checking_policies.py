@@ -76,6 +76,31 @@ def test_a_place_that_the_site_does_not_have_is_an_error(check):
     )
 
 
+VOLUMES = "{name: v, do: prune, when: archived and cheaper to recompute, with: {product: volume}}"
+
+
+def test_prices_that_nothing_asks_for_are_told_with_what_may_be_meant(town, check, say):
+    check(VOLUMES)
+    town.change(
+        areas={"inhouse": {"policy": "mine"}},
+        tiers={"inhouse2": {"kind": "posix", "path": str(town.base / "more"), "class": "server"}},
+        costs={"tb_month": {"inhouse": 5, "inhouse2": 1}, "core_hour": 1},
+    )
+    told = say("policy", "check")
+    assert told.code == 0
+    assert "'inhouse2' is a tier, and only volumes in an area are; did you mean 'inhouse'?" in told.out
+    assert "no rule of the policy" not in told.out
+    check("{name: p, do: pack}")
+    assert "no rule of the policy 'mine' asks for this" in say("policy", "check").out
+
+
+def test_a_rule_that_asks_for_a_price_that_an_area_does_not_have(town, check):
+    check(VOLUMES)
+    town.change(areas={"inhouse": {"policy": "mine"}}, costs={"tb_month": {"tape": 1}, "core_hour": 1})
+    (told,) = check(VOLUMES)["warnings"]
+    assert "this is never known in inhouse" in told
+
+
 def test_a_rule_that_never_holds_in_the_areas_of_its_policy(town, check):
     town.change(areas={"inhouse": {"policy": "standard"}})
     rule = "{name: a, do: pack, when: area != inhouse}"

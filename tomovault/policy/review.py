@@ -33,7 +33,8 @@ _AGE_WITHOUT_UNIT = re.compile(r"(\d[\d.]*)$")
 class Places:
     """What a site has: its areas, those of them that use the policy, its tiers, and the beamlines of its areas.
 
-    `beamlines` is empty where an area may have scans of any. `costs`: whether it says what keeping and computing cost.
+    `beamlines` is empty where an area may have scans of any. `costs`: whether it says what keeping and computing cost,
+    but for the areas that are `unpriced`.
     """
 
     areas: Collection[str]
@@ -45,6 +46,7 @@ class Places:
     #: What a rule's `notify` may name, with why nobody would be told by it; None where the site tells nobody anything.
     listeners: Mapping[str, str] | None = None
     costs: bool = True
+    unpriced: Collection[str] = ()
     #: Whether any of the tiers is an archive.
     archives: bool = True
 
@@ -163,6 +165,11 @@ def _unknown_names(at: int, rule: Rule, places: Places) -> Iterator[Finding]:
     for leaf in leaves(rule.condition):
         if isinstance(leaf, Flag) and leaf.term == CHEAPER and not places.costs:
             yield Finding(_in_sentence(at, rule, leaf, "this is never known: tomovault.yaml has no section `costs`"))
+        elif isinstance(leaf, Flag) and leaf.term == CHEAPER and (lacking := set(places.unpriced) & {*places.used_by}):
+            told = (
+                f"this is never known in {', '.join(sorted(lacking))}: tomovault.yaml has no price there (`tb_month`)"
+            )
+            yield Finding(_in_sentence(at, rule, leaf, told))
         if isinstance(leaf, Replicas) and leaf.tier not in copies:
             told = f"the site has no tier {leaf.tier!r}{nearest(leaf.tier, copies)}"
             yield Finding(_in_sentence(at, rule, leaf, told, leaf.tier))

@@ -14,10 +14,12 @@ from tomovault.core.errors import TomovaultError, UserError
 from tomovault.core.replica import Form, TierClass
 from tomovault.notify.texts import check_template, template_files
 from tomovault.policy.document import Policy
+from tomovault.policy.expression import CHEAPER, Flag
+from tomovault.policy.reading import leaves
 from tomovault.policy.review import Finding, Places, review
-from tomovault.policy.yaml_text import Fault, point_out
+from tomovault.policy.yaml_text import Fault, nearest, point_out
 from tomovault.vault.deeds import listeners
-from tomovault.vault.policy_files import read_path, reused, reused_text
+from tomovault.vault.policy_files import read_path, read_policy_file, reused, reused_text
 from tomovault.vault.site import POLICIES, SITE_FILE, Site, load_site
 from tomovault.vault.vault import open_catalogue
 
@@ -49,13 +51,35 @@ def places_of(site: Site, policy: str) -> Places:
         collections=tuple(site.globus.names) if site.globus is not None else None,
         listeners=listeners(site.notify) if site.notify is not None else None,
         costs=site.costs is not None,
+        unpriced=tuple(name for name in site.areas if site.costs is not None and site.costs.of(name) is None),
         archives=any(tier.tier_class is TierClass.ARCHIVE for tier in site.tiers.values()),
     )
 
 
 def _check_site(folder: Path) -> _Told:
-    load_site(folder, policies=False)
-    return [], [], []
+    path, site = folder / SITE_FILE, load_site(folder, policies=False)
+    return [], point_out(path.read_text("utf-8-sig"), str(path), list(_unused_prices(site))), []
+
+
+def _unused_prices(site: Site) -> Iterator[Fault]:
+    """Prices that no rule asks for: of a tier, where nothing is weighed, and of an area whose policy never does."""
+    for name in site.costs.tb_month if site.costs is not None else ():
+        area = site.areas.get(name)
+        if area is None:
+            told = f"nothing is weighed by this: {name!r} is a tier, and only volumes in an area are"
+            yield Fault(told + nearest(name, site.areas), ("costs", "tb_month", name), at_key=True)
+        elif not _asks_for_costs(site, area.policy):
+            told = f"no rule of the policy {area.policy!r} asks for this: none has `{CHEAPER}` in its `when`"
+            yield Fault(told, ("costs", "tb_month", name), at_key=True)
+
+
+def _asks_for_costs(site: Site, policy: str) -> bool:
+    """Whether a rule of a policy weighs costs; one that cannot be read may."""
+    try:
+        rules = read_policy_file(site.folder, policy).policy.rules
+    except UserError:
+        return True
+    return any(isinstance(leaf, Flag) and leaf.term == CHEAPER for rule in rules for leaf in leaves(rule.condition))
 
 
 def _check_template(path: Path) -> _Told:

@@ -38,7 +38,7 @@ class CostsSection(Strict):
 
     def problems(self, places: Collection[str]) -> Iterator[Fault]:
         """Prices of places that the site does not have: what is there would be kept for no reason that anybody sees."""
-        for name in self.tb_month.keys() - places:
+        for name in sorted(self.tb_month.keys() - places):
             told = f"there is no area or tier {name!r}{nearest(name, places)}"
             yield Fault(told, ("costs", "tb_month", name), at_key=True)
 
