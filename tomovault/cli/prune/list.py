@@ -32,7 +32,7 @@ def command(as_json: bool) -> None:
             printable(q["name"]),
             q["product"],
             q["form"],
-            q["tier"] if q["tier"] == q["area"] else q["domain"],
+            q["tier"] if q["tier"] == q["area"] else f"{q['tier']} ({q['domain']})",
             show_bytes(q["bytes"]),
             q["phase"],
             f"{datetime.fromisoformat(q['hold_until']):%Y-%m-%d %H:%M} UTC" if q["hold_until"] else "",
