@@ -155,6 +155,21 @@ def test_the_timers_ask_for_overdue_copies_at_once(town, care):
         timers.shutdown(wait=False)
 
 
+def test_one_who_follows_compares_the_areas_of_its_machine_and_nothing_else(town, care, monkeypatch):
+    begun = []
+    monkeypatch.setattr(care.nightly, "begin", lambda **how: begun.append(how))
+    timers = care.start(leads=False)
+    try:
+        assert {job.id for job in timers.get_jobs()} == {"compare"}
+        assert care.take() == (0, False)
+        assert begun == []
+        care.ask("compare")
+        care.take()
+        assert begun == [{"own": True}]
+    finally:
+        timers.shutdown(wait=False)
+
+
 def test_usage_is_recounted_in_turns(town, care, monkeypatch):
     monkeypatch.setattr(roll_up, "_IN_A_TURN", 1)
     for number in range(3):

@@ -44,6 +44,23 @@ def compare(town, *, folders=None):
     return Reconciler(town.vault, is_over=is_over).run()
 
 
+@pytest.mark.parametrize(("host", "own", "looked_at"), [
+    (None, False, True),
+    (None, True, False),
+    ("here", True, True),
+    ("here", False, True),
+    ("there", False, False),
+    ("there", True, False),
+])  # fmt: skip
+def test_the_areas_of_a_machine_are_compared_there(town, kept, host, own, looked_at):
+    kept(1)
+    town.change(areas={"inhouse": {"host": host}})
+    town.vault.__dict__["host"] = "here"
+    assert Reconciler(town.vault, is_over=lambda: False, own=own).run()
+    state = read_state(town.vault)
+    assert [name in state for name in ("area inhouse", "copies inhouse")] == [looked_at] * 2
+
+
 def verifies(town, scans):
     return [scan for scan in scans if town.jobs(scan, "verify")]
 

@@ -91,7 +91,7 @@ class Clerk:
         self._clock = WallClock(datetime.now(UTC))
         self._steps: deque[Callable[[datetime], int]] = deque(
             (
-                self._if_leading(self._take_timers),
+                self._take_timers,
                 self._take_looks,
                 lambda _now: self.workers.reap(tell=self._job_ended),
                 self._if_leading(self._policies.look_on),
@@ -131,8 +131,9 @@ class Clerk:
         """The work of a leader, or that of a follower, has begun."""
         leads = self._lead.leads
         log.info("this daemon leads" if leads else "this daemon follows", holder=self.holder)
+        self._stop_timers()
+        self._timers = self.upkeep.start(leads=leads)
         if leads:
-            self._timers = self._timers or self.upkeep.start()
             self._courier.start()
             self.foreman.take_up_orphans()
             self._room_due = True
@@ -154,6 +155,7 @@ class Clerk:
     def _stop_timers(self) -> None:
         if self._timers is not None:
             self._timers.shutdown(wait=False)
+            self._timers = None
 
     def _export_head(self) -> None:
         if self._lead.leads:

@@ -45,14 +45,16 @@ class Nightly:
             self._alarms = {name: Alarm(place, text) for name, (place, text) in found.items()}
         return self._alarms
 
-    def begin(self) -> None:
-        """A comparison is under way. Must be called from the thread that lives as long as the daemon."""
+    def begin(self, *, own: bool = False) -> None:
+        """A comparison is under way, of the areas of this machine alone with `own`. Must be called from the thread that
+        lives as long as the daemon.
+        """
         if self.running:
             return
         command = [sys.executable, "-m", "tomovault", "--site", self._vault.site.folder, "reconcile"]
         with (self._vault.run_folder / "reconcile.out").open("wb") as out:
             self._process = subprocess.Popen(
-                [*command, "--for", LIMIT, "--parent", str(os.getpid())],
+                [*command, "--for", LIMIT, "--parent", str(os.getpid()), *["--own"] * own],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -43,11 +43,17 @@ class Upkeep:
         #: Whatever is known is compared with what is there, once a night.
         self.nightly = Nightly(vault)
 
-    def start(self) -> BackgroundScheduler:
-        """Timers run; old copies are looked for at once, too, for a daemon that never lives for an hour."""
+    def start(self, *, leads: bool = True) -> BackgroundScheduler:
+        """Timers run. For one who leads, old copies are looked for at once, too, for a daemon that never lives for an
+        hour. One who follows compares what is in the areas of its machine, which nobody else can look at.
+        """
         timers = BackgroundScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
         )
+        if not leads:
+            timers.add_job(self.ask, "cron", args=["compare"], hour=3, id="compare")
+            timers.start()
+            return timers
         timers.add_job(self.ask, "interval", args=["overdue"], hours=1, id="overdue")
         timers.add_job(self.ask, "interval", args=["behind"], minutes=1, id="behind")
         timers.add_job(self.ask, "interval", args=["room"], minutes=1, id="room")
@@ -62,7 +68,7 @@ class Upkeep:
         return timers
 
     def ask(self, name: str) -> None:
-        """`overdue`, `behind`, `room`, `usage`, `nightly` or `digest` is due now."""
+        """`overdue`, `behind`, `room`, `usage`, `nightly`, `compare` or `digest` is due now."""
         self._due.put(name)
 
     def take(self) -> tuple[int, bool]:
@@ -102,6 +108,9 @@ class Upkeep:
             return self.queue_overdue(self._behind)
         if name == "usage":
             self.keep_history(datetime.now(UTC))
+            return 0
+        if name == "compare":
+            self.nightly.begin(own=True)
             return 0
         if name == "digest":
             with self._vault.catalogue.writing() as tx:

@@ -48,9 +48,12 @@ class Enough(Exception):
 class Reconciler:
     """Goes through the places of a site, that which waited longest first, each from where it was left."""
 
-    def __init__(self, vault: Vault, *, is_over: Callable[[], bool]) -> None:
-        """`is_over` says whether to stop: asked at every folder and every few copies."""
+    def __init__(self, vault: Vault, *, is_over: Callable[[], bool], own: bool = False) -> None:
+        """`is_over` says whether to stop: asked at every folder and every few copies. With `own` only the areas that
+        name this machine are looked at: all else somebody else compares.
+        """
         self._vault = vault
+        self._own = own
         self._is_over = is_over
         self._state: dict[str, Any] = {}
         self._kept_at = time.monotonic()
@@ -74,9 +77,10 @@ class Reconciler:
             return True
 
     def _places(self) -> list[str]:
-        site, here = self._vault.site, (None, self._vault.host)
+        site, here = self._vault.site, {self._vault.host} if self._own else {None, self._vault.host}
         areas = [name for name, area in site.areas.items() if area.host in here]
         tiers = [name for name in site.tiers if place_of(self._vault, name) and site.tiers[name].kind == "posix"]
+        tiers = [] if self._own else tiers
         return [*(f"area {name}" for name in areas), *(f"copies {name}" for name in (*areas, *tiers))]
 
     def _waited(self, name: str) -> tuple[bool, str]:
