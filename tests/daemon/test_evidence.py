@@ -172,10 +172,60 @@ def test_a_brake_is_told_and_the_scan_goes_after_it(town, halls):
     hall.plan()
     (alarm,) = hall.planner.alarms.values()
     assert (alarm.area, "the clock jumped" in alarm.text) == ("inhouse", True)
+    assert due_at(town, old) > town.now + DAY
     hall.planner.brake("", frozenset())
-    hall.plan(due_at(town, old))
+    hall.plan()
     assert len(permits(town, old)) == 1
     assert hall.planner.alarms == {}
+
+
+def test_what_is_stopped_is_looked_at_once_and_now_and_then_some_of_it(town, halls, monkeypatch):
+    monkeypatch.setattr(evidence, "_TRIED_AT_ONCE", 2)
+    look, looks = evidence.choose_by_evidence, []
+    monkeypatch.setattr(
+        evidence, "choose_by_evidence", lambda vault, s, *more: looks.append(s.id) or look(vault, s, *more)
+    )
+    hall = halls(quarantine={"limit": "100B"})
+    scans = [town.scan(f"old{n}") for n in range(6)]
+    hall.plan()
+    stopped = [scan for scan in looks if not permits(town, scan)]
+    assert sorted(stopped) == sorted(scan for scan in scans if not permits(town, scan))
+    assert len(stopped) == 5
+    (alarm,) = hall.planner.alarms.values()
+    assert "(and 4 more)" in alarm.text
+    looks.clear()
+    in_turn = {6: stopped[:2], 12: stopped[2:4], 18: [stopped[4], stopped[0]]}
+    for minutes in (1, 4, 6, 7, 12, 18):
+        hall.plan(town.now + timedelta(minutes=minutes))
+        assert sorted(looks) == sorted(in_turn.get(minutes, [])), minutes
+        looks.clear()
+
+
+def test_where_one_goes_on_the_next_follow_at_once(town, halls, monkeypatch):
+    monkeypatch.setattr(evidence, "_TRIED_AT_ONCE", 1)
+    hall = halls()
+    scans = [town.scan(f"old{n}") for n in range(4)]
+    _jump(town, hall, scans[0])
+    hall.plan()
+    assert permits(town, *scans) == []
+    hall.planner.brake("", frozenset())
+    hall.plan()
+    assert len(permits(town, *scans)) == 4
+
+
+def test_the_alarm_of_a_cause_that_is_gone_is_gone(town, halls):
+    halls(settings="with: {forms: [files], warn: 7d}")
+    town.change(notify=NOTIFY)
+    planner = Planner(town.vault)
+    old = town.scan("old")
+    with town.vault.catalogue.writing() as tx:
+        tx.run(update(tables.scan).where(tables.scan.c.id == old).values(owner="anna"))
+    planner.brake("the clock jumped", frozenset())
+    _plan(planner, town.now)
+    assert "the clock jumped" in planner.alarms["evidence inhouse"].text
+    planner.brake("", frozenset())
+    _plan(planner, town.now)
+    assert planner.alarms == {}, "it waits for its warning"
 
 
 def test_an_area_that_rests_lets_nothing_go(town, halls):
@@ -194,7 +244,7 @@ def test_a_full_quarantine_stops_it_and_is_told(town, halls):
     (alarm,) = hall.planner.alarms.values()
     assert "the quarantine is full" in alarm.text
     waiting = [scan for scan in scans if not permits(town, scan)]
-    assert all(town.now < due_at(town, scan) <= town.now + DAY for scan in waiting)
+    assert all(due_at(town, scan) > town.now + 30 * DAY for scan in waiting), "only when a copy gets old"
     for scan in scans:
         if permits(town, scan):
             permit = town.quarantine(scan)

@@ -76,7 +76,7 @@ class Planner:
         Those of areas that rest stay due: a removal put off would otherwise wait long after the area is back.
         """
         catalogue = self._vault.catalogue
-        self._evidence.wake(self._resting, now)
+        self._evidence.wake(self._braked, self._resting, now)
         with catalogue.reading() as tx:
             if not catalogue.list_due(tx, now, 1, skip_areas=self._resting):
                 return 0

@@ -19,6 +19,8 @@ from tomovault.policy.quantity import show_size
 from tomovault.policy.removing import PruneChoice, choose_for_watermark, removal_of
 from tomovault.policy.warning import Hold
 
+_ALONE = "alone more than the limits of"
+
 #: Why a package stays that an export reads.
 EXPORT_NOT_OVER = "export is not over"
 
@@ -120,7 +122,7 @@ def within_brakes(
             break
         size, count = under_way[counted, "bytes"] + choice.bytes, under_way[counted, "files"] + files
         if choice.bytes > (rule.limits.bytes or choice.bytes) or files > (rule.limits.files or files):
-            braked.stopped[choice.replica] = f"alone more than the limits of {cited}"
+            braked.stopped[choice.replica] = f"{_ALONE} {cited}"
             continue
         if size > (rule.limits.bytes or size) or count > (rule.limits.files or count):
             braked.stopped[choice.replica] = f"the limits of {cited} are reached"
@@ -129,6 +131,11 @@ def within_brakes(
         waiting += choice.bytes
         braked.going.append(Going(choice, rule, files))
     return braked
+
+
+def is_alone_too_much(reason: str) -> bool:
+    """Whether that stops a replica which is larger than its rule lets go at a time, and not only for now."""
+    return reason.startswith(_ALONE)
 
 
 def unversioned(cited: str) -> str:
