@@ -19,7 +19,9 @@ from tomovault.vault.orders import build_order
 from tomovault.vault.removal_pages import preview_page
 from tomovault.vault.removals import grant, regrant
 from tomovault.vault.requests import Moot, Request
+from tomovault.vault.room import foresee_room
 from tomovault.vault.scan_pages import explain_page
+from tomovault.vault.staying import why_nothing_goes
 from tomovault.vault.transferring import ask_transfer
 
 SITE, HOME = "6c54cade-bde5-45c1-bdea-f4bd71dba2cc", "31ce9ba0-176d-45a5-add3-f37d233ba47d"
@@ -415,6 +417,40 @@ def test_a_package_that_is_sent_does_not_make_room(port):
         assert going(port, scan) == expected
         if expected == ["files"]:
             received(port, scan)
+
+
+def test_packages_whose_turn_to_be_sent_has_not_come_stay(port):
+    rules(port, SEND, BY_EVIDENCE)
+    port.room(quota="1GB")
+    scans = [port.scan(f"bone{n}") for n in range(3)]
+    planner = plan(port)
+    (waiting,) = [scan for scan in scans if not port.jobs(scan, "export")]
+    assert going(port, waiting) == ["files"]
+    for scan in scans:
+        if scan != waiting:
+            received(port, scan)
+    plan(port, port.now + timedelta(minutes=11), planner)
+    assert order_of(port, waiting)["files"], "its package is there"
+    assert going(port, waiting) == ["files"]
+
+
+def test_a_package_whose_turn_to_be_sent_has_not_come_makes_no_room(port):
+    rules(port, SEND, BY_MARK)
+    port.room(quota="1kB", high="10%", low="5%")
+    port.change(quarantine={"hold": "1d", "limit": "1GB"})
+    scan = port.scan("bone")
+    maker = RoomMaker(port.vault)
+    for _ in range(2):
+        maker.ask()
+        while maker.turn(port.now):
+            pass
+    assert going(port, scan) == ["files"]
+    with port.vault.catalogue.reading() as tx:
+        facts = port.vault.area_facts(tx, "inhouse", port.now)
+        stays = foresee_room(port.vault, tx, facts, port.now, wanted=10**9).stays.values()
+    (told,) = [one.reason for one in stays if "export" in one.reason]
+    assert told.startswith("its export to /in by send@standard")
+    assert "to be sent first" in why_nothing_goes(stays)
 
 
 def test_no_permit_is_given_for_what_is_sent_whoever_asks(port):

@@ -279,4 +279,12 @@ def why_it_stays_here(
     """'' if LIFE, the policy and law 4 all let the replica go, as far as can be said without the rows locked."""
     scan, policy = view.scan, vault.policy_of(view.scan.area)
     stays = why_it_stays(scan, replica, rule, view.standings[Stage.PRUNED], view.wants, policy, facts, now)
-    return stays or failed_before(scan, replica.id)
+    return stays or failed_before(scan, replica.id) or _why_to_be_sent(view, replica)
+
+
+def _why_to_be_sent(view: View, replica: Replica) -> str:
+    """Where a package stays for a transfer that a rule wants now, and whose turn has not come; '' for none."""
+    if replica.form is not Form.PACKAGE or replica.tier != view.scan.area:
+        return ""
+    due = (one for one in view.due_exports if one.product is replica.product)
+    return next((f"its export to {one.path} by {one.rule} is due" for one in due), "")

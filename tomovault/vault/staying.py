@@ -17,6 +17,7 @@ _KINDS = (
     ("forbidden by", "kept by a rule", "change that rule"),
     ("warned on", "whose owners were warned", "their days have to be over: tomovault policy preview"),
     ("its owner is", "whose owners have to be warned first", "tomovault doctor says whether anybody can be"),
+    ("its export to", "to be sent first", "their transfers have to be over: tomovault status says what stops them"),
     ("its last removal failed", "with a removal that failed", "tomovault verify SCAN, then it is tried again"),
 )
 _BY_END = (" is not over", "being worked on", "wait for that work")
