@@ -1,5 +1,6 @@
 """prune, undo_prune and empty_quarantine on a scan that was really packed."""
 
+import os
 import shutil
 
 import pytest
@@ -46,6 +47,23 @@ def test_files_go_with_a_note_and_come_back_without_it(packed, bench):
     assert (back.files, back.bytes, back.conflicts) == (5, record.bytes, ())
     assert {n: (packed.root / n).read_bytes() for n in packed.names} == packed.before
     assert not (packed.root / NOTE).exists()
+
+
+def test_a_package_that_is_known_to_be_bad_goes_as_it_is(packed, bench):
+    where = packed.files[0].location
+    with open(where, "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(Refused):
+        _prune(packed, bench, "package")
+    (record,) = _prune(packed, bench, "package", as_it_is=True).records
+    assert len(record.moved) == len(packed.files)
+    assert not os.path.exists(where)
+    (back,) = _undo(packed, bench, "package").records
+    assert (back.files, back.conflicts) == (len(packed.files), ())
+    _prune(packed, bench, "package", as_it_is=True)
+    os.chmod(packed.vault / ".tomovault" / "quarantine" / "m1" / "files" / os.path.basename(where), 0o600)
+    (gone,) = _empty(packed, bench, "package").records
+    assert gone.files == len(packed.files)
 
 
 def test_an_undo_after_all_was_removed_says_so(packed, bench):

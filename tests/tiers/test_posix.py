@@ -199,6 +199,29 @@ def test_remove_takes_nothing_that_is_not_what_was_recorded(tier, put, parcel, t
     assert sorted(os.listdir(placed.location)) == ["s.0.h5", "s.1.h5", SIDECAR], "of a copy that is not it nothing goes"
 
 
+def test_a_copy_that_is_known_to_be_bad_is_removed_as_it_is(tier, put, parcel, tmp_path):
+    (placed,) = put(tier(), parcel("s", b"s", b"t"))
+    with open(placed.files[1].location, "wb") as stream:
+        stream.write(b"longer than it was")
+    sidecar = os.path.join(placed.location, SIDECAR)
+    with open(sidecar, "ab") as stream:
+        stream.write(b"damaged")
+    beside = os.path.join(placed.location, "note.txt")
+    with open(beside, "w") as stream:
+        stream.write("mine")
+    tier().remove(placed, as_it_is=True)
+    assert sorted(os.listdir(placed.location)) == sorted(["note.txt", SIDECAR]), "what nobody knows stays"
+
+
+def test_what_is_no_file_is_not_removed_even_as_it_is(tier, put, parcel, tmp_path):
+    (placed,) = put(tier(), parcel("s", b"s", b"t"))
+    os.unlink(placed.files[1].location)
+    os.symlink(tmp_path, placed.files[1].location)
+    with pytest.raises(IntegrityError, match=r"s\.1\.h5"):
+        tier().remove(placed, as_it_is=True)
+    assert os.path.exists(placed.files[0].location)
+
+
 def test_remove_does_not_take_what_was_put_there_after_the_look(tier, put, parcel, monkeypatch):
     (placed,) = put(tier(), parcel("s", b"s"))
     path, real = placed.files[0].location, package_folder.hash_rest

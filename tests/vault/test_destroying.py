@@ -154,6 +154,31 @@ def _spoil(town, scan, tier):
         town.vault.catalogue.apply_records(tx, records, town.now)
 
 
+def test_a_copy_that_is_known_to_be_bad_goes_as_it_is_and_files_of_a_user_never(town, scan):
+    _spoil(town, scan, "inhouse")
+    permits = order(town, scan, "inhouse")
+    found = {}
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        for permit in permits:
+            wanted = build_order("prune", Request(town.vault, tx, known, {"permit": permit.id}, town.now, "rule"))
+            found[wanted["form"]] = wanted["as_it_is"]
+    assert found == {"files": False, "package": True}
+
+
+@pytest.mark.parametrize("spoilt", [True, False])
+def test_on_a_tier_only_a_copy_that_is_known_to_be_bad_goes_as_it_is(town, scan, spoilt):
+    if spoilt:
+        _spoil(town, scan, "tape")
+    order(town, scan, "tape")
+    later = town.now + timedelta(days=15)
+    plan(town, later)
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        job = town.jobs(scan, "destroy")[0]
+        assert build_order("destroy", Request(town.vault, tx, known, job.order, later, "rule"))["as_it_is"] is spoilt
+
+
 def test_what_was_to_stay_must_be_good_when_the_rest_goes_for_good(town, scan):
     order(town, scan, "inhouse")
     for _ in range(2):

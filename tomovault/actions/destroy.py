@@ -14,11 +14,12 @@ from tomovault.tiers.claim import require_claim
 
 @dataclass(frozen=True)
 class Order:
-    """The copy of one permit, which was granted a second time."""
+    """The copy of one permit, which was granted a second time; `as_it_is`: also where its bytes are others now."""
 
     permit: str
     tier: str
     placed: Placed
+    as_it_is: bool = False
 
 
 class Destroy:
@@ -31,7 +32,7 @@ class Destroy:
         wanted = from_plain(Order, dict(order))
         bench.checkpoint("destroy.begin")
         require_claim(bench.token_is_current, "destroyed")
-        bench.tier(wanted.tier).remove(wanted.placed)
+        bench.tier(wanted.tier).remove(wanted.placed, as_it_is=wanted.as_it_is)
         bench.checkpoint("destroy.done")
         size = sum(file.size for file in wanted.placed.files)
         return Result(Outcome.SUCCEEDED, (Removed(wanted.permit, len(wanted.placed.files), size),))

@@ -28,7 +28,8 @@ class Order:
 
     What is on no area but on a `tier` is recognised by that one's marker.
 
-    `within` is the folder on the manifest that the place's root is, where that is not all of it: no other file goes.
+    With `as_it_is` a package goes whatever its bytes are. `within` is the folder on the manifest that the place's root
+    is, where that is not all of it: no other file goes.
     """
 
     permit: str
@@ -43,6 +44,7 @@ class Order:
     readme: str
     within: str = ""
     tier: marked.Place | None = None
+    as_it_is: bool = False
 
 
 class Prune:
@@ -106,7 +108,10 @@ def _inner(paths: Iterable[str], within: str) -> dict[str, str]:
 
 
 def _package_of(wanted: Order) -> list[Victim]:
-    return [Victim(os.path.relpath(f.location, wanted.place.root), f.size, f.sha256) for f in wanted.files]
+    return [
+        Victim(os.path.relpath(f.location, wanted.place.root), f.size, f.sha256, as_it_is=wanted.as_it_is)
+        for f in wanted.files
+    ]
 
 
 PLUGIN: type[Action] = Prune

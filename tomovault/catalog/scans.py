@@ -216,6 +216,7 @@ def permit_of(row: Row[Any]) -> Permit:
         moved=tuple(row.moved),
         ordered_by=row.ordered_by,
         reason=row.reason,
+        of_suspect=row.state_before == ReplicaState.SUSPECT.value,
     )
 
 

@@ -92,6 +92,8 @@ class Permit:
     moved: tuple[str, ...] = ()
     ordered_by: str = ""
     reason: str = ""
+    #: Whether the copy was known to be bad when it was permitted, or was found so since.
+    of_suspect: bool = False
 
 
 @dataclass(frozen=True)

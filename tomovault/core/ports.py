@@ -184,8 +184,10 @@ class Tier(Protocol):
     def release(self, ticket: str) -> None:
         """The staged copies are not needed any more."""
 
-    def remove(self, placed: Placed) -> None:
-        """Make one replica unreadable here. Called only under a permit."""
+    def remove(self, placed: Placed, *, as_it_is: bool = False) -> None:
+        """Make one replica unreadable here. Called only under a permit. With `as_it_is` also where its bytes are not
+        those that were put here: a person ordered that of a copy that is known to be bad.
+        """
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
         """Everything found on the medium itself, without the catalogue."""

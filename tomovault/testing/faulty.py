@@ -116,10 +116,10 @@ class FaultyTier:
         """See `Tier`."""
         self.inner.release(ticket)
 
-    def remove(self, placed: Placed) -> None:
+    def remove(self, placed: Placed, *, as_it_is: bool = False) -> None:
         """See `Tier` and `Faults`."""
         self._fail_if(self._count("remove") in self.faults.transient_remove, "remove")
-        self.inner.remove(placed)
+        self.inner.remove(placed, as_it_is=as_it_is)
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
         """See `Tier`."""

@@ -104,7 +104,7 @@ class MemoryTier:
         """See `Tier`; a ticket that is gone already is no error."""
         self._tickets.pop(ticket, None)
 
-    def remove(self, placed: Placed) -> None:
+    def remove(self, placed: Placed, *, as_it_is: bool = False) -> None:
         """See `Tier`; what is gone already is no error."""
         for file in placed.files:
             self.content.pop(file.location, None)

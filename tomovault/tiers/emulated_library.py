@@ -391,7 +391,7 @@ class EmulatedLibrary:
 
     # --- keeping ---------------------------------------------------------------------------------
 
-    def remove(self, placed: Placed) -> None:
+    def remove(self, placed: Placed, *, as_it_is: bool = False) -> None:
         """The package is marked as removed: it is not given out any more, though a tape cannot erase it.
 
         Raises Refused for what this library does not hold.

@@ -18,20 +18,26 @@ from tomovault.tiers.sidecar import SIDECAR, read_sidecar
 _NO_FILE = (errno.ELOOP, errno.EINVAL, errno.ENXIO)
 
 
-def remove_files(inside: int, location: str, wanted: Mapping[str, StoredFile]) -> None:
-    """The files `wanted`, by name, of the folder `location` are gone: those that are there were as recorded.
+def remove_files(inside: int, location: str, wanted: Mapping[str, StoredFile], *, as_it_is: bool = False) -> None:
+    """The files `wanted`, by name, of the folder `location` are gone: those that are there were as recorded, or, with
+    `as_it_is`, regular files.
 
-    Raises IntegrityError, and leaves all, where one is not or no sound manifest names them; Refused where the
-    manifest names others. OSError.
+    Raises IntegrityError, and leaves all, where one is not or, but with `as_it_is`, no sound manifest names them;
+    Refused where the manifest names others. OSError.
     """
-    kept = _names_of_manifest(inside)
+    try:
+        kept = _names_of_manifest(inside)
+    except IntegrityError:
+        if not as_it_is:
+            raise
+        kept = None
     there = [name for name in sorted(wanted) if exists_in(inside, name)]
-    if kept is None and there:
+    if kept is None and there and not as_it_is:
         raise IntegrityError(f"{shown(location)}: {SIDECAR} is not there", hint="nothing was removed; look at it")
     if kept is not None and not wanted.keys() <= kept:
         strange = shown(min(wanted.keys() - kept))
         raise Refused(f"{shown(location)}: {strange} was not placed here", by="law 5", hint="nothing was removed")
-    checked = {name: _state_as_recorded(inside, location, name, wanted[name]) for name in there}
+    checked = {name: _state(inside, location, name, None if as_it_is else wanted[name]) for name in there}
     for name, state in checked.items():
         # Hashing may take hours: what stands there now is to be what was hashed.
         if _look(os.stat(name, dir_fd=inside, follow_symlinks=False)) != _look(state):
@@ -83,8 +89,8 @@ def _is_over(inside: int, wanted: frozenset[str]) -> bool:
     return kept is not None and wanted <= kept and not any(exists_in(inside, name) for name in kept - wanted)
 
 
-def _state_as_recorded(inside: int, location: str, name: str, stored: StoredFile) -> os.stat_result:
-    """The state of a file every byte of which is as recorded. Raises IntegrityError, OSError."""
+def _state(inside: int, location: str, name: str, recorded: StoredFile | None) -> os.stat_result:
+    """The state of a regular file, every byte of which is as `recorded`. Raises IntegrityError, OSError."""
     try:
         fd = open_regular(name, dir_fd=inside)
     except OSError as problem:
@@ -93,7 +99,7 @@ def _state_as_recorded(inside: int, location: str, name: str, stored: StoredFile
         raise
     try:
         state = os.fstat(fd)
-        if state.st_size != stored.size or hash_rest(fd) != stored.sha256.lower():
+        if recorded is not None and (state.st_size != recorded.size or hash_rest(fd) != recorded.sha256.lower()):
             raise _changed(location, name)
     finally:
         os.close(fd)

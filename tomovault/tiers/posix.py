@@ -231,11 +231,11 @@ class PosixTier:
 
     # --- keeping ---------------------------------------------------------------------------------
 
-    def remove(self, placed: Placed) -> None:
+    def remove(self, placed: Placed, *, as_it_is: bool = False) -> None:
         """The item's files, its manifest and its folder are gone; what is gone already is no error.
 
         Raises Refused for what this tier did not place, and IntegrityError, with nothing removed, where a file is not
-        as it was recorded. Leaves what others put there.
+        as it was recorded, but with `as_it_is`. Leaves what others put there.
         """
         wanted = {self._file_name(placed, stored): stored for stored in placed.files}
         with self._above(placed) as folder:
@@ -244,7 +244,7 @@ class PosixTier:
             name = os.path.basename(placed.location)
             if exists_in(folder, name):
                 with folder_below(folder, (name,)) as inside:
-                    remove_files(inside, placed.location, wanted)
+                    remove_files(inside, placed.location, wanted, as_it_is=as_it_is)
                 clear_folder(folder, name, frozenset(wanted), lambda _name: None)
 
     def clear_away(self, placed: Placed, *, checkpoint: Checkpoint) -> Sequence[str]:

@@ -30,6 +30,7 @@ class Victim:
     """One file as it was when its copies were made. What is None is unknown and forces a re-hash.
 
     `may_vanish`: acquisition software removes it itself, as ESRF's does with single flats once they are averaged.
+    `as_it_is`: a file of ours that goes whatever its bytes are now.
     """
 
     path: str
@@ -40,6 +41,12 @@ class Victim:
     inode: int | None = None
     link_target: str | None = None
     may_vanish: bool = False
+    as_it_is: bool = False
+
+    @property
+    def known_by(self) -> str:
+        """The digest by which its bytes are known in quarantine; '' where they may be any."""
+        return "" if self.as_it_is else self.sha256
 
 
 @dataclass
@@ -93,6 +100,8 @@ def why_changed(fd: int, name: str, victim: Victim, throttle: Throttle) -> tuple
         return ("" if os.readlink(name, dir_fd=fd) == victim.link_target else "points elsewhere now"), state
     if not stat.S_ISREG(state.st_mode):
         return "is not a regular file any more", state
+    if victim.as_it_is:
+        return "", state
     if state.st_size != victim.size:
         return ("has grown" if state.st_size > victim.size else "has become shorter"), state
     if (state.st_mtime_ns, state.st_ctime_ns, state.st_ino) == (victim.mtime_ns, victim.ctime_ns, victim.inode):
@@ -172,10 +181,10 @@ def _plan(ground: Ground, place: Place, victims: Sequence[Victim], journal: Jour
             if not victim.may_vanish and not _is_inside(ground, place, victim.path):
                 wrong.append(f"{victim.path}: {problem.strerror}")
             continue
-        if victim.link_target is None and state.st_size < victim.size:
+        if victim.link_target is None and state.st_size < victim.size and not victim.as_it_is:
             wrong.append(f"{victim.path}: has become shorter")
         if victim.path not in journal.entries:
-            planned.append(_entry(victim.path, state, "planned", sha256=victim.sha256))
+            planned.append(_entry(victim.path, state, "planned", sha256=victim.known_by))
     if too_many(len(wrong), len(victims)):
         raise Refused(
             f"{len(wrong)} of {len(victims)} files are missing or shorter than packed, first {wrong[0]}",
@@ -253,7 +262,7 @@ def _take_up(work: _Work, victim: Victim) -> str:
             with ground.folder([*place.scan_parts, *folders], create=_MADE_AGAIN) as source:
                 move(inside, source, name)
             return reason
-    work.journal.add([_entry(victim.path, state, "moved", sha256=victim.sha256)])
+    work.journal.add([_entry(victim.path, state, "moved", sha256=victim.known_by)])
     return ""
 
 
@@ -267,7 +276,7 @@ def _move_checked(work: _Work, source: int, target: int, victim: Victim, checked
     if any(getattr(moved, k) != getattr(checked, k) for k in ("st_ino", "st_dev", "st_size", "st_mtime_ns")):
         move(target, source, name)
         return "was replaced while it was checked"
-    work.journal.add([_entry(victim.path, moved, "moved", sha256=victim.sha256)])
+    work.journal.add([_entry(victim.path, moved, "moved", sha256=victim.known_by)])
     return ""
 
 
@@ -443,6 +452,8 @@ def _is_still(fd: int, name: str, state: os.stat_result, entry: Mapping[str, Any
     """One whose times differ, as those of a hard link do when another name of it goes, is judged by its content."""
     if (state.st_ino, state.st_size) != (entry["inode"], entry["size"]):
         return False
+    if entry["sha256"] == "":
+        return True
     return stat.S_ISLNK(state.st_mode) or hash_below(fd, name, throttle)[0] == entry["sha256"]
 
 

@@ -37,6 +37,7 @@ def order_prune(request: Request) -> dict[str, Any]:
         **_removal(request, permit, replica),
         "manifest": vault.catalogue.manifest_path(replica.digest),
         "files": to_plain(stored_files(request, replica)),
+        "as_it_is": _goes_as_it_is(permit, replica),
         "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
         "within": _within(request, replica) if of_files else "",
         "readme": note_about([*pruned_beside(request, replica.location), (scan, replica)], request.now)
@@ -144,7 +145,15 @@ def order_destroy(request: Request) -> dict[str, Any]:
     permit, replica = find_permit(request)
     _ask_again(request, permit, RemovalPhase.LEAVING)
     placed = Placed(replica.location, replica.domain, stored_files(request, replica))
-    return {"permit": permit.id, "tier": replica.tier, "placed": to_plain(placed)}
+    as_it_is = _goes_as_it_is(permit, replica)
+    return {"permit": permit.id, "tier": replica.tier, "placed": to_plain(placed), "as_it_is": as_it_is}
+
+
+def _goes_as_it_is(permit: Permit, replica: Replica) -> bool:
+    """Whether a copy goes though its bytes are not those that were put there: a person ordered it of one of ours that
+    is known to be bad. What stands in place of a user's files is never ours to take.
+    """
+    return bool(permit.ordered_by) and permit.of_suspect and replica.form is Form.PACKAGE
 
 
 def order_undo_prune(request: Request) -> dict[str, Any]:
