@@ -147,6 +147,23 @@ def test_work_on_the_copies_comes_first(town, scan):
         order(town, scan, "tape")
 
 
+@pytest.mark.parametrize(("tier", "waits"), [("inhouse", True), ("tape", False)])
+def test_a_transfer_that_is_under_way_comes_first(town, scan, tier, waits):
+    """What is only queued finds nothing to send later, and says so."""
+    catalogue, wish = town.vault.catalogue, {"product": "original", "path": "/in"}
+    with catalogue.writing() as tx:
+        catalogue.queue_job(tx, "export", scan, wish, dedup_key="e", rule="anna", now=town.now, place="inhouse")
+    plan_destruction(town.vault, town.known(scan), ORIGINAL, tier, town.now)
+    with catalogue.writing() as tx:
+        catalogue.claim_job(tx, "somebody", now=town.now, actions=["export"])
+    if waits:
+        with pytest.raises(Transient, match="export is under way"):
+            order(town, scan, tier)
+        assert town.known(scan).permits == ()
+    else:
+        assert order(town, scan, tier)
+
+
 def _spoil(town, scan, tier):
     bad = [r.id for r in town.known(scan).replicas if r.tier == tier]
     with town.vault.catalogue.writing() as tx:

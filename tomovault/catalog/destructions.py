@@ -45,7 +45,7 @@ def grant_destruction(
         _refuse_pinned(scan, now)
         if not last:
             _refuse_last(scan, victim, victims)
-        if action := work_on_copies(scan):
+        if action := work_on_copies(scan, victim):
             raise Transient(f"{scan.name}: {action} is under way", hint="try again when it is over")
         permit = write_permit(
             tx,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
+from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase, is_being_sent
 from tomovault.core.life import Stage
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
 
@@ -24,9 +24,11 @@ def victims_of(scan: KnownScan, product: ProductKind, tier: str) -> tuple[Replic
     return tuple(r for r in here if not scan.is_elsewhere(r))
 
 
-def work_on_copies(scan: KnownScan) -> str:
-    """An action that reads or makes copies of the scan right now; '' for none."""
-    return min((j.action for j in scan.jobs if j.status is JobStatus.DOING and j.action in NEED_COPIES), default="")
+def work_on_copies(scan: KnownScan, victim: Replica) -> str:
+    """An action that reads or makes copies of the scan right now, or sends that one; '' for none."""
+    doing = {j.action for j in scan.jobs if j.status is JobStatus.DOING}
+    sends = {"export"} if is_being_sent(scan, victim, JobStatus.DOING) else set()
+    return min(doing & NEED_COPIES | sends, default="")
 
 
 def copies_left(scan: KnownScan, product: ProductKind, without: tuple[Replica, ...]) -> tuple[Replica, ...]:

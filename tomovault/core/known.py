@@ -353,11 +353,14 @@ def jobs_of_transfer(scan: KnownScan, transfer: Transfer) -> list[Job]:
     return [j for j in scan.jobs if j.action == "export" and j.order.get("transfer") == transfer.id]
 
 
-def is_being_sent(scan: KnownScan, replica: Replica) -> bool:
-    """Whether an export that is queued or under way reads a copy: packages are sent, from the scan's area."""
+def is_being_sent(scan: KnownScan, replica: Replica, *statuses: JobStatus) -> bool:
+    """Whether an export that is queued or under way, or in one of these statuses, reads a copy: packages are sent, from
+    the scan's area.
+    """
     if replica.form is not Form.PACKAGE or replica.tier != scan.area:
         return False
-    at_work = (j for j in scan.jobs if j.action == "export" and j.status in (JobStatus.TODO, JobStatus.DOING))
+    asked = statuses or (JobStatus.TODO, JobStatus.DOING)
+    at_work = (j for j in scan.jobs if j.action == "export" and j.status in asked)
     return any(j.order.get("product") == replica.product.value for j in at_work)
 
 
