@@ -210,16 +210,8 @@ class Lookout:
             earlier = self._unbelieved.get(area, {})
             text = repr([(s.candidate, s.snapshot, s.settled, _inspected_at(earlier, s)) for s in batch])
             key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-            self._vault.catalogue.queue_job(
-                tx,
-                "inspect",
-                None,
-                order,
-                dedup_key=f"inspect:{area}:{key}",
-                rule="watch",
-                now=now,
-                place=area,
-                host=self._vault.site.areas[area].host,
+            self._vault.queue_in(
+                tx, area, "inspect", None, order, dedup_key=f"inspect:{area}:{key}", rule="watch", now=now
             )
         return len(looks)
 

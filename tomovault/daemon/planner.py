@@ -163,16 +163,15 @@ class Planner:
     def _queue_step(self, tx: Any, view: View, step: Step, now: datetime) -> bool:
         """Whether a job was queued, which would else be a repetition."""
         scan = view.scan
-        job = self._vault.catalogue.queue_job(
+        job = self._vault.queue_in(
             tx,
+            scan.area,
             step.action,
             scan.id,
             {"stage": step.stage.value},
             dedup_key=f"{step.action}:{scan.id}:{fingerprint(view, step.stage)}",
             rule=view.wants.by.get(step.stage, ""),
             now=now,
-            place=scan.area,
-            host=self._vault.site.areas[scan.area].host,
         )
         return job is not None
 
@@ -194,16 +193,15 @@ class Planner:
         replica = next(r for r in scan.replicas if r.id == permit.replica)
         in_place = permit.ordered_by and replica.tier not in self._vault.site.areas
         action = "destroy" if in_place else "empty_quarantine"
-        self._vault.catalogue.queue_job(
+        self._vault.queue_in(
             tx,
+            scan.area,
             action,
             scan.id,
             {"permit": permit.id},
             dedup_key=f"{action}:{permit.id}:{len(_emptyings(scan, permit))}",
             rule=permit.rule,
             now=now,
-            place=scan.area,
-            host=self._vault.site.areas[scan.area].host,
         )
 
     def _warn_of_second(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:

@@ -167,17 +167,8 @@ class Upkeep:
         catalogue, queued = self._vault.catalogue, 0
         with catalogue.writing() as tx:
             for area, scan_id, replica_id in overdue:
-                job = catalogue.queue_job(
-                    tx,
-                    "verify",
-                    scan_id,
-                    {"replicas": [replica_id]},
-                    dedup_key=f"verify:{replica_id}:{now.date().isoformat()}",
-                    rule="scrub",
-                    now=now,
-                    place=area,
-                    host=self._vault.site.areas[area].host,
-                )
+                key, order = f"verify:{replica_id}:{now.date().isoformat()}", {"replicas": [replica_id]}
+                job = self._vault.queue_in(tx, area, "verify", scan_id, order, dedup_key=key, rule="scrub", now=now)
                 queued += job is not None
         return queued
 

@@ -79,23 +79,14 @@ def ask(
     catalogue = vault.catalogue
     with catalogue.reading() as tx:
         scan = catalogue.known(tx, scan_id)
-        host = vault.area(scan.area).host
+        vault.area(scan.area)
         try:
             build_order(action, Request(vault, tx, scan, wish, now, by))
         except Moot as moot:
             raise Refused(f"{scan.name}: {moot.message}", by="nothing to do") from moot
     with catalogue.writing() as tx:
-        job = catalogue.queue_job(
-            tx,
-            action,
-            scan_id,
-            dict(wish),
-            dedup_key=f"{action}:{scan_id}:{uuid.uuid4().hex}",
-            rule=by,
-            now=now,
-            place=scan.area,
-            host=host,
-        )
+        key = f"{action}:{scan_id}:{uuid.uuid4().hex}"
+        job = vault.queue_in(tx, scan.area, action, scan_id, dict(wish), dedup_key=key, rule=by, now=now)
     if job is None:
         raise Transient("the same request is queued already")
     expected_at = _expected(vault, job, now) if action == "restore" else None

@@ -180,16 +180,15 @@ class Reconciler:
             for one in missing:
                 if one["area"] not in vault.site.areas:
                     continue
-                vault.catalogue.queue_job(
+                vault.queue_in(
                     tx,
+                    one["area"],
                     "verify",
                     one["scan"],
                     {"replicas": [one["replica"]]},
                     dedup_key=f"reconcile:{one['replica']}:{now.date().isoformat()}",
                     rule="reconcile",
                     now=now,
-                    place=one["area"],
-                    host=vault.site.areas[one["area"]].host,
                 )
 
     # --- stopping and going on -------------------------------------------------------------------

@@ -78,17 +78,9 @@ def queue_removal(
     vault: Vault, tx: Any, scan: KnownScan, permit: Permit, now: datetime, how: Mapping[str, Any] | None = None
 ) -> None:
     """The first phase of a removal is queued, once for each permit; `how` that was given is told with it."""
-    vault.catalogue.queue_job(
-        tx,
-        "prune",
-        scan.id,
-        {"permit": permit.id, **(how or {})},
-        dedup_key=f"prune:{permit.id}",
-        rule=permit.rule,
-        now=now,
-        place=scan.area,
-        host=vault.site.areas[scan.area].host,
-    )
+    order = {"permit": permit.id, **(how or {})}
+    key = f"prune:{permit.id}"
+    vault.queue_in(tx, scan.area, "prune", scan.id, order, dedup_key=key, rule=permit.rule, now=now)
 
 
 def _within(vault: Vault, scan: KnownScan, rule: Rule) -> dict[TierClass, timedelta]:

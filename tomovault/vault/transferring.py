@@ -46,7 +46,7 @@ def ask_transfer(vault: Vault, scan_id: str, *, to: str, product: str, overwrite
     wish: dict[str, Any] = {"product": kind.value, "collection": collection, "path": path, "overwrite": overwrite}
     with vault.catalogue.writing() as tx:
         scan = vault.catalogue.known(tx, scan_id)
-        host = vault.area(scan.area).host
+        vault.area(scan.area)
         digest = package_to_send(vault, scan, kind).digest
         for transfer in scan.transfers:
             same = (transfer.digest, transfer.collection, transfer.path) == (digest, collection, path)
@@ -59,17 +59,9 @@ def ask_transfer(vault: Vault, scan_id: str, *, to: str, product: str, overwrite
         transfer_id = vault.catalogue.add_transfer(
             tx, scan_id, kind, digest, collection=collection, path=path, by=by, now=now
         )
-        job = vault.catalogue.queue_job(
-            tx,
-            "export",
-            scan_id,
-            {**wish, "transfer": transfer_id},
-            dedup_key=f"export:{transfer_id}:{uuid.uuid4().hex}",
-            rule=by,
-            now=now,
-            place=scan.area,
-            host=host,
-        )
+        key = f"export:{transfer_id}:{uuid.uuid4().hex}"
+        order = {**wish, "transfer": transfer_id}
+        job = vault.queue_in(tx, scan.area, "export", scan_id, order, dedup_key=key, rule=by, now=now)
         if job is None:
             raise Transient("the same request is queued already")
     return Asked(transfer_id, job)
@@ -99,18 +91,9 @@ def ask_for_rule(vault: Vault, tx: Any, scan: KnownScan, wanted: WantedExport, n
         if last is not None and last.digest == digest
         else vault.catalogue.add_transfer(tx, scan.id, wanted.product, digest, **to, by=wanted.rule, now=now)
     )
-    job: str | None = vault.catalogue.queue_job(
-        tx,
-        "export",
-        scan.id,
-        {"product": wanted.product.value, **to, "transfer": transfer_id, BY_RULE: True},
-        dedup_key=f"export:{transfer_id}:{tried}",
-        rule=wanted.rule,
-        now=now,
-        place=scan.area,
-        host=vault.area(scan.area).host,
-    )
-    return job
+    order = {"product": wanted.product.value, **to, "transfer": transfer_id, BY_RULE: True}
+    key = f"export:{transfer_id}:{tried}"
+    return vault.queue_in(tx, scan.area, "export", scan.id, order, dedup_key=key, rule=wanted.rule, now=now)
 
 
 def _join(vault: Vault, tx: Any, scan: KnownScan, transfer: Transfer, by: str, now: datetime) -> Asked | None:

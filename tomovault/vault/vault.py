@@ -335,6 +335,24 @@ class Vault:
         fates = fates_of_made(scan, policy, area, now, matches)
         return View(scan, facts, wants, standings(facts, wants), area.exceeded.texts(scan), exports, fates)
 
+    def queue_in(
+        self,
+        tx: Any,
+        area: str,
+        action: str,
+        scan: str | None,
+        order: Mapping[str, Any],
+        *,
+        dedup_key: str,
+        rule: str,
+        now: datetime,
+    ) -> str | None:
+        """An action in an area is queued, for the machine that watches it: see `catalog.jobs.queue_job`."""
+        job: str | None = self.catalogue.queue_job(
+            tx, action, scan, order, dedup_key=dedup_key, rule=rule, now=now, place=area, host=self.area(area).host
+        )
+        return job
+
     def verified_within(self, area: str) -> dict[TierClass, timedelta]:
         """How recently a copy must have been re-read to be relied on, by class of tier."""
         policy = self.policy_of(area)
