@@ -9,13 +9,14 @@ import pytest
 from tomovault.core.errors import Refused, Transient, UserError
 from tomovault.core.known import RemovalPhase
 from tomovault.core.life import Stage, Status
-from tomovault.core.record import Checked, Outcome, Removed, Result
-from tomovault.core.replica import Form, ProductKind, ReplicaState
+from tomovault.core.record import Checked, Outcome, Removed, Result, Stored
+from tomovault.core.replica import Form, ProductKind, ReplicaState, StoredFile
 from tomovault.daemon.planner import Planner
 from tomovault.vault.destroying import order_destruction, plan_destruction, require_operator
 from tomovault.vault.orders import build_order
 from tomovault.vault.removals import take_back_order
 from tomovault.vault.requests import Request
+from tomovault.vault.setting_up import set_up_area
 
 ORIGINAL = ProductKind.ORIGINAL
 
@@ -214,6 +215,46 @@ def test_what_was_to_stay_must_be_good_when_it_is_ordered(town, scan):
     with pytest.raises(Refused, match="none of the copies that were to stay"):
         order_destruction(town.vault, planned, by="olga", reason="test data", now=town.now)
     assert town.known(scan).permits == ()
+
+
+@pytest.fixture
+def server(town):
+    """A second area; called for a copy of a scan's original in it, in that form."""
+    (town.base / "server").mkdir()
+    set_up_area(town.folder, "server", str(town.base / "server"))
+    town.change(areas={"server": {"quota": "1GB", "floor": "0B"}})
+
+    def copy(scan, form):
+        digest = town.replica(scan, Form.FILES).digest
+        at = str(town.base / ("server.vault/one.tomo.h5" if form is Form.PACKAGE else "server/one"))
+        files = (StoredFile(at, 200, digest),) if form is Form.PACKAGE else ()
+        record = Stored(ORIGINAL, digest, form, "server", "area:server", at, files, 200, digest, town.now, town.now)
+        with town.vault.catalogue.writing() as tx:
+            town.vault.catalogue.apply_records(tx, [record], town.now, scan_id=scan)
+
+    return copy
+
+
+def test_a_package_in_another_area_goes_there(town, scan, server):
+    """It stays in the vault of the area where it was made when somebody moves the files of its scan."""
+    server(scan, Form.PACKAGE)
+    (permit,) = order(town, scan, "server")
+    (job,) = town.jobs(scan, "prune")
+    with town.vault.catalogue.writing() as tx:
+        known = town.vault.catalogue.known(tx, scan)
+        wanted = build_order("prune", Request(town.vault, tx, known, job.order, town.now, "rule"))
+        claimed = town.vault.catalogue.claim_job(tx, "somebody", now=town.now, actions=["prune"])
+    assert claimed.place == wanted["area"] == "server"
+    assert wanted["area_path"] == str(town.base / "server")
+    assert wanted["place"]["quarantine"] == str(town.base / "server.vault" / ".tomovault" / "quarantine" / permit.id)
+    assert states(town, scan)["package", "inhouse"] is ReplicaState.VERIFIED
+
+
+def test_files_that_a_person_put_into_another_area_are_no_ones_to_destroy(town, scan, server):
+    server(scan, Form.FILES)
+    with pytest.raises(UserError, match="a copy that a rule or a person put there") as refused:
+        order(town, scan, "server")
+    assert "rm" in refused.value.hint
 
 
 def test_the_last_goes_where_the_person_knew(town):

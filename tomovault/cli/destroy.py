@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     type=click.Choice(["original", "reduced", "volume", "preview"]),
     help="What of it.",
 )
-@click.option("--tier", required=True, metavar="TIER", help="Where: the scan's area (files and package), or a tier.")
+@click.option("--tier", required=True, metavar="TIER", help="Where: an area (files, package), or a tier.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; kept for ever in the audit log.")
 @click.option("--confirm", metavar="NAME", help="The scan's name once more, for use without a terminal.")
 @common_options

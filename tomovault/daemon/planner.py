@@ -21,7 +21,7 @@ from tomovault.policy.due import next_look
 from tomovault.vault.deeds import tell_wanted
 from tomovault.vault.following import follow_files
 from tomovault.vault.owner_warnings import BY_WARNING, Leaving, warn_owners
-from tomovault.vault.removals import regrant, rule_of
+from tomovault.vault.removals import area_of_removal, regrant, rule_of
 from tomovault.vault.tier_facts import place_facts
 from tomovault.vault.vault import Vault, View
 
@@ -195,7 +195,7 @@ class Planner:
         action = "destroy" if in_place else "empty_quarantine"
         self._vault.queue_in(
             tx,
-            scan.area,
+            area_of_removal(self._vault, scan, permit),
             action,
             scan.id,
             {"permit": permit.id},

@@ -73,20 +73,24 @@ def ask(
     by: str,
     wait: bool,
     progress: Callable[[str, int, int], None] | None = None,
+    area: str | None = None,
 ) -> Answer:
-    """The job is queued; with `wait` it is over. Raises at once what can be known to be wrong with the request."""
+    """The job is queued, in the area of the scan or another; with `wait` it is over. Raises at once what can be known
+    to be wrong with the request.
+    """
     now = datetime.now(UTC)
     catalogue = vault.catalogue
     with catalogue.reading() as tx:
         scan = catalogue.known(tx, scan_id)
-        vault.area(scan.area)
+        area = area or scan.area
+        vault.area(area)
         try:
             build_order(action, Request(vault, tx, scan, wish, now, by))
         except Moot as moot:
             raise Refused(f"{scan.name}: {moot.message}", by="nothing to do") from moot
     with catalogue.writing() as tx:
         key = f"{action}:{scan_id}:{uuid.uuid4().hex}"
-        job = vault.queue_in(tx, scan.area, action, scan_id, dict(wish), dedup_key=key, rule=by, now=now)
+        job = vault.queue_in(tx, area, action, scan_id, dict(wish), dedup_key=key, rule=by, now=now)
     if job is None:
         raise Transient("the same request is queued already")
     expected_at = _expected(vault, job, now) if action == "restore" else None

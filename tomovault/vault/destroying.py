@@ -50,10 +50,10 @@ def plan_destruction(vault: Vault, scan: KnownScan, product: ProductKind, tier: 
     if tier not in known:
         raise UserError(f"there is no tier {tier!r}{nearest(tier, known)}")
     victims = victims_of(scan, product, tier)
-    if tier in vault.site.areas and tier != scan.area:
+    if not victims and any(r.tier == tier and r.live and scan.is_elsewhere(r) for r in scan.replicas_of(product)):
         raise UserError(
-            f"{scan.name} belongs to the area {scan.area}; in {tier} is a copy that a rule or a person put there",
-            hint="copies in other areas are removed by hand, with `rm`",
+            f"the files of {scan.name} in {tier} are a copy that a rule or a person put there",
+            hint="whoever needs it no longer removes it by hand, with `rm`",
         )
     if not victims:
         elsewhere = sorted({f"{r.product} on {r.tier}" for r in scan.replicas if victims_of(scan, r.product, r.tier)})

@@ -18,7 +18,7 @@ from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.core.wire import to_plain
 from tomovault.tiers.note import OPENING
 from tomovault.vault.places import place_of
-from tomovault.vault.removals import regrant
+from tomovault.vault.removals import area_of_removal, regrant
 from tomovault.vault.requests import Moot, Request, stored_files
 
 
@@ -33,7 +33,7 @@ def order_prune(request: Request) -> dict[str, Any]:
     return {
         "permit": permit.id,
         "form": replica.form.value,
-        "area": scan.area,
+        "area": area_of_removal(vault, scan, permit),
         **_removal(request, permit, replica),
         "manifest": vault.catalogue.manifest_path(replica.digest),
         "files": to_plain(stored_files(request, replica)),
@@ -73,7 +73,7 @@ def _removal(request: Request, permit: Permit, replica: Replica) -> dict[str, An
     vault = request.vault
     if replica.tier not in vault.site.areas:
         return _removal_from_tier(request, permit, replica)
-    area = vault.site.areas[request.scan.area]
+    area = vault.site.areas[replica.tier]
     identity = vault.identity_of(request.tx, area.name)
     if identity.uuid is None:
         raise Refused(
@@ -133,7 +133,8 @@ def order_empty_quarantine(request: Request) -> dict[str, Any]:
     """Phase two, under a permit that was granted again. Moot where it would not be granted now."""
     permit, replica = find_permit(request)
     _ask_again(request, permit, RemovalPhase.LEAVING)
-    order = {"permit": permit.id, "area": request.scan.area, **_removal(request, permit, replica)}
+    area = area_of_removal(request.vault, request.scan, permit)
+    order = {"permit": permit.id, "area": area, **_removal(request, permit, replica)}
     if replica.tier in request.vault.site.areas:
         return order
     placed = Placed(replica.location, replica.domain, stored_files(request, replica))

@@ -79,8 +79,16 @@ def queue_removal(
 ) -> None:
     """The first phase of a removal is queued, once for each permit; `how` that was given is told with it."""
     order = {"permit": permit.id, **(how or {})}
-    key = f"prune:{permit.id}"
-    vault.queue_in(tx, scan.area, "prune", scan.id, order, dedup_key=key, rule=permit.rule, now=now)
+    key, area = f"prune:{permit.id}", area_of_removal(vault, scan, permit)
+    vault.queue_in(tx, area, "prune", scan.id, order, dedup_key=key, rule=permit.rule, now=now)
+
+
+def area_of_removal(vault: Vault, scan: KnownScan, permit: Permit) -> str:
+    """The area that a copy goes from, which for a package may be another than that of its scan; of one on a tier that
+    of the scan.
+    """
+    tier = next(r.tier for r in scan.replicas if r.id == permit.replica)
+    return tier if tier in vault.site.areas else scan.area
 
 
 def _within(vault: Vault, scan: KnownScan, rule: Rule) -> dict[TierClass, timedelta]:

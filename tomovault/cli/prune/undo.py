@@ -26,7 +26,7 @@ def command(scan: str, as_json: bool) -> int:
     from tomovault.core.errors import UserError
     from tomovault.core.known import RemovalPhase
     from tomovault.vault.asking import ask, find_scan, raise_if_failed
-    from tomovault.vault.removals import pin_after_undo, take_back_order
+    from tomovault.vault.removals import area_of_removal, pin_after_undo, take_back_order
 
     vault = open_vault()
     now = datetime.now(UTC)
@@ -48,15 +48,14 @@ def command(scan: str, as_json: bool) -> int:
                 with vault.catalogue.writing() as tx:
                     take_back_order(vault, tx, known, permit, now)
                 continue
-            raise_if_failed(
-                ask(vault, "undo_prune", known.id, {"permit": permit.id}, by=who(), wait=True, progress=progress)
-            )
+            wish, area = {"permit": permit.id}, area_of_removal(vault, known, permit)
+            raise_if_failed(ask(vault, "undo_prune", known.id, wish, by=who(), wait=True, progress=progress, area=area))
     with vault.catalogue.reading() as tx:
         after = vault.catalogue.known(tx, known.id)
     before = {p.id: p for p in permits}
     what = {
         p.id: next(
-            f"{r.product} ({r.form}) on {r.tier if r.tier == known.area else r.domain}"
+            f"{r.product} ({r.form}) on {r.tier if r.tier in vault.site.areas else f'{r.tier} ({r.domain})'}"
             for r in known.replicas
             if r.id == p.replica
         )
