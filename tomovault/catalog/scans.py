@@ -109,8 +109,12 @@ def _joined_to(tx: Tx, row: Row[Any]) -> Row[Any]:
     return row if other is None else other
 
 
-def list_due(tx: Tx, now: datetime, limit: int, *, skip_areas: Collection[str] = ()) -> list[str]:
-    """Ids of scans to be looked at now, longest due first. Those of skipped areas stay due."""
+def list_due(
+    tx: Tx, now: datetime, limit: int, *, skip_areas: Collection[str] = (), since: datetime | None = None
+) -> list[str]:
+    """Ids of scans to be looked at now, longest due first; with `since` none that were due before. Those of skipped
+    areas stay due.
+    """
     scan = tables.scan
     query = (
         select(scan.c.id)
@@ -118,6 +122,8 @@ def list_due(tx: Tx, now: datetime, limit: int, *, skip_areas: Collection[str] =
         .order_by(scan.c.next_due_at, scan.c.id)
         .limit(limit)
     )
+    if since is not None:
+        query = query.where(scan.c.next_due_at >= since)
     return [row.id for row in tx.rows(query)]
 
 

@@ -14,6 +14,7 @@ from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
+from tomovault.daemon.due_scans import DueScans
 from tomovault.daemon.evidence import EvidencePruner
 from tomovault.daemon.exporter import Exporter
 from tomovault.policy.area_facts import AreaFacts
@@ -62,6 +63,7 @@ class Planner:
         self.alarms: dict[str, Alarm] = {}
         self._evidence = EvidencePruner(vault)
         self._exporter = Exporter(vault)
+        self._due = DueScans()
         self._braked = ""
         self._resting: frozenset[str] = frozenset()
 
@@ -78,11 +80,11 @@ class Planner:
         catalogue = self._vault.catalogue
         self._evidence.wake(self._braked, self._resting, now)
         with catalogue.reading() as tx:
-            if not catalogue.list_due(tx, now, 1, skip_areas=self._resting):
+            if not self._due.find(tx, now, 1, self._resting):
                 return 0
         with catalogue.writing() as tx:
             self._exporter.wake(tx, now)
-            due = catalogue.list_due(tx, now, limit, skip_areas=self._resting)
+            due = self._due.find(tx, now, limit, self._resting)
             areas: dict[str, AreaFacts] = {}
             self._evidence.begin_turn()
             for scan_id in due:

@@ -1,0 +1,38 @@
+"""Which scans are due to be looked at, without walking again and again over those of areas that rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from tomovault.catalog.scans import list_due
+
+#: So long after the moment that it says may a date be recorded: by a machine whose clock is behind, or after a wait
+#: for the catalogue's one writer.
+_LATE = timedelta(minutes=5)
+
+#: Every so often all that is due is walked over, also what is of areas that rest.
+_ALL_EVERY_S = 600.0
+
+
+class DueScans:
+    """Remembers, for areas that rest, before which moment nothing but their scans was due."""
+
+    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self._resting: frozenset[str] = frozenset()
+        self._since: datetime | None = None
+        self._all_at = float("-inf")
+
+    def find(self, tx: Any, now: datetime, limit: int, resting: frozenset[str]) -> list[str]:
+        """Scans that are due and of no area that rests, longest due first, so many at most."""
+        at = self._steady()
+        is_behind = self._since is not None and now < self._since  # the clock was set back
+        if resting != self._resting or at - self._all_at >= _ALL_EVERY_S or is_behind:
+            self._resting, self._since, self._all_at = resting, None, at
+        found = list_due(tx, now, limit, skip_areas=resting, since=self._since)
+        if resting and len(found) < limit:
+            self._since = now - _LATE
+        return found
