@@ -3,7 +3,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -12,6 +12,7 @@ from tomovault.catalog import tables
 from tomovault.daemon import clerk as clerk_module
 from tomovault.daemon import gauges
 from tomovault.daemon.clerk import Clerk
+from tomovault.daemon.clock import WallClock
 from tomovault.vault.fellows import watch_lease
 from tomovault.vault.setting_up import set_up_area
 from tomovault.vault.telling import last_told
@@ -84,6 +85,22 @@ def test_a_clerk_that_stops_exports_the_head_and_frees_the_lead(town, employ):
     again, stop = employ(town.vault)
     stop.set()
     assert again.run(until_idle=False) == 0
+
+
+def test_after_the_clock_was_set_back_what_waits_for_a_date_is_looked_at(town, employ):
+    scan = town.scan("one")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.set_next_due(tx, scan, town.now + timedelta(days=300))
+    clerk, _ = employ(town.vault)
+    clerk._lead.join()
+    clerk._clock = WallClock(town.now, newest=town.now + timedelta(days=300))
+    clerk._steps = deque([lambda _now: 0])
+    clerk._turn()
+    assert clerk.plan_scans(town.now) == 1, "brought forward"
+    assert clerk.planner.due.bring_forward(town.now) == 0
+    with town.vault.catalogue.reading() as tx:
+        assert town.vault.catalogue.list_due(tx, town.now, 9) == [scan]
+    clerk._lead.drop()
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -34,6 +34,16 @@ def test_records_of_the_future_are_told():
     assert "records of 2026-03-31" in clock.look(NOW)
 
 
+def test_a_clock_that_is_set_back_was_ahead():
+    clock, ran = _clock()
+    for hours, was_ahead in ((1, False), (300, False), (301, False), (2, True), (3, True)):
+        ran[0] += 3600.0
+        clock.look(NOW + timedelta(hours=hours))
+        assert clock.was_ahead is was_ahead, hours
+    assert not _clock(newest=NOW - timedelta(days=700))[0].was_ahead
+    assert _clock(newest=NOW + timedelta(days=30))[0].was_ahead
+
+
 # --- a clock that is ahead when the daemon starts -----------------------------------------------------
 
 

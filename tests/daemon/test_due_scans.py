@@ -26,7 +26,7 @@ def due(town, monkeypatch):
         return real(*arguments, since=since, **more)
 
     monkeypatch.setattr(due_scans, "list_due", listed)
-    scans = DueScans(lambda: find.ran)
+    scans = DueScans(town.vault, lambda: find.ran)
 
     def find(resting=RESTING, now=None):
         with town.vault.catalogue.reading() as tx:
@@ -78,3 +78,24 @@ def test_where_none_rests_all_that_is_due_is_found(town, due):
     for age in (0, 1, 9):
         be_due(town, scan, town.now - timedelta(days=age))
         assert due(frozenset()) == ([scan], None)
+
+
+def test_dates_of_a_clock_that_was_ahead_are_brought_forward_in_short_turns(town, monkeypatch):
+    monkeypatch.setattr(due_scans, "_FORWARD_AT_ONCE", 2)
+    scans = [town.scan(f"scan{n}") for n in range(5)]
+    town.rested()
+    for scan in scans[:3]:
+        be_due(town, scan, town.now + timedelta(days=300))
+    later = {"not_before": town.now + timedelta(days=300), "now": town.now, "place": "inhouse", "rule": "r"}
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.queue_job(tx, "verify", scans[0], {}, dedup_key="v", **later)
+    due, turns = DueScans(town.vault), 0
+    assert due.bring_forward(town.now) == 0
+    due.believe_no_date()
+    while due.bring_forward(town.now):
+        turns += 1
+    assert turns == 2
+    with catalogue.writing() as tx:
+        assert sorted(catalogue.list_due(tx, town.now, 9)) == sorted(scans[:3])
+        assert catalogue.claim_job(tx, "somebody", now=town.now, actions=["verify"]) is not None

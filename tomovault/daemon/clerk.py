@@ -196,6 +196,9 @@ class Clerk:
         self._take_policies(now)
         self._forget_taken_away()
         self._jumped = self._clock.look(now)
+        if self._clock.was_ahead and self._lead.leads:
+            self._clock.was_ahead = False
+            self.planner.due.believe_no_date()
         self.brake()
         self.pulse = self._pulse()
         if self._lead.leads:

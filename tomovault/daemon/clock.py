@@ -99,6 +99,9 @@ class WallClock:
         self._silence = silence
         self._asked_at = float("-inf")
         self._jump = ""
+        self._looked = (now, self._began_running)
+        #: Whether the clock was set back, so that what waits for a date may wait for one that was never near.
+        self.was_ahead = newest is not None and newest - now > _LEAST_JUMP
         if newest is not None and newest - now > _LEAST_JUMP:
             self._jump = f"the clock says {now:%Y-%m-%d %H:%M}, but there are records of {newest:%Y-%m-%d %H:%M}"
         #: What the last look said.
@@ -110,6 +113,9 @@ class WallClock:
         After a silence it is told, too, until the machine's time service says that the clock is right, or until the
         doubt is over by the time that the machine has run.
         """
+        before, ran = self._looked
+        self._looked = (now, self._running())
+        self.was_ahead |= (now - before) - timedelta(seconds=self._looked[1] - ran) < -_LEAST_JUMP
         jump = (now - self._began) - self._ran()
         if not self._jump and abs(jump) > _LEAST_JUMP:
             hours = jump / timedelta(hours=1)

@@ -63,7 +63,7 @@ class Planner:
         self.alarms: dict[str, Alarm] = {}
         self._evidence = EvidencePruner(vault)
         self._exporter = Exporter(vault)
-        self._due = DueScans()
+        self.due = DueScans(vault)
         self._braked = ""
         self._resting: frozenset[str] = frozenset()
 
@@ -77,14 +77,16 @@ class Planner:
 
         Those of areas that rest stay due: a removal put off would otherwise wait long after the area is back.
         """
+        if turns := self.due.bring_forward(now):
+            return turns
         catalogue = self._vault.catalogue
         self._evidence.wake(self._braked, self._resting, now)
         with catalogue.reading() as tx:
-            if not self._due.find(tx, now, 1, self._resting):
+            if not self.due.find(tx, now, 1, self._resting):
                 return 0
         with catalogue.writing() as tx:
             self._exporter.wake(tx, now)
-            due = self._due.find(tx, now, limit, self._resting)
+            due = self.due.find(tx, now, limit, self._resting)
             areas: dict[str, AreaFacts] = {}
             self._evidence.begin_turn()
             for scan_id in due:
