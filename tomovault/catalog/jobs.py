@@ -64,24 +64,8 @@ def queue_job(
     if _is_repetition(tx, scan_id, dedup_key):
         return None
     job_id = new_id("j")
-    tx.run(
-        insert(tables.job).values(
-            id=job_id,
-            action=action,
-            scan_id=scan_id,
-            status=JobStatus.TODO.value,
-            dedup_key=dedup_key,
-            rule=rule,
-            place=place,
-            host=host,
-            order=to_plain(order),
-            attempts=0,
-            error="",
-            hint="",
-            queued_at=now,
-            not_before=not_before,
-        )
-    )
+    row = _new_row(job_id, action, scan_id, order, JobStatus.TODO, dedup_key, rule, place, now)
+    tx.run(insert(tables.job).values(**row, host=host, not_before=not_before))
     return job_id
 
 
@@ -89,24 +73,37 @@ def record_done(
     tx: Tx, action: str, scan_id: str, order: Mapping[str, Any], *, rule: str, now: datetime, place: str
 ) -> None:
     """An action that needs no process is a job that has succeeded, as of the same transaction."""
-    tx.run(
-        insert(tables.job).values(
-            id=new_id("j"),
-            action=action,
-            scan_id=scan_id,
-            status=JobStatus.SUCCEEDED.value,
-            dedup_key=f"{action}:{scan_id}:{rule}",
-            rule=rule,
-            place=place,
-            order=to_plain(order),
-            attempts=0,
-            error="",
-            hint="",
-            queued_at=now,
-            finished_at=now,
-            facts_seq=_facts_seq(tx, scan_id),
-        )
-    )
+    key = f"{action}:{scan_id}:{rule}"
+    row = _new_row(new_id("j"), action, scan_id, order, JobStatus.SUCCEEDED, key, rule, place, now)
+    tx.run(insert(tables.job).values(**row, finished_at=now, facts_seq=_facts_seq(tx, scan_id)))
+
+
+def _new_row(
+    job_id: str,
+    action: str,
+    scan_id: str | None,
+    order: Mapping[str, Any],
+    status: JobStatus,
+    dedup_key: str,
+    rule: str,
+    place: str,
+    now: datetime,
+) -> dict[str, Any]:
+    """A job that nobody has tried."""
+    return {
+        "id": job_id,
+        "action": action,
+        "scan_id": scan_id,
+        "status": status.value,
+        "dedup_key": dedup_key,
+        "rule": rule,
+        "place": place,
+        "order": to_plain(order),
+        "attempts": 0,
+        "error": "",
+        "hint": "",
+        "queued_at": now,
+    }
 
 
 def _is_repetition(tx: Tx, scan_id: str | None, dedup_key: str) -> bool:

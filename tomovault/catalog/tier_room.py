@@ -6,7 +6,6 @@ from sqlalchemy import func, select
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx
-from tomovault.core.known import RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 
 
@@ -47,14 +46,3 @@ def list_removable_on(tx: Tx, tier: str) -> list[tuple[str, str]]:
     )
     query = select(scan.c.id, scan.c.area).where(scan.c.id.in_(found)).order_by(acquired_at, scan.c.id)
     return [(row.id, row.area) for row in tx.rows(query)]
-
-
-def list_granted_on(tx: Tx, tier: str) -> list[tuple[str, int, int]]:
-    """(rule, bytes, files) of every permit for a copy on a tier whose removal has not been carried out yet."""
-    replica, permit = tables.replica, tables.permit
-    query = (
-        select(replica.c.tier, permit.c.rule, permit.c.bytes, permit.c.files)
-        .join(replica, replica.c.id == permit.c.replica_id)
-        .where(tables.IS_OPEN, permit.c.phase == RemovalPhase.GRANTED.value)
-    )
-    return [(row.rule, int(row.bytes), int(row.files)) for row in tx.rows(query) if row.tier == tier]

@@ -331,15 +331,20 @@ def list_removable(
     return [row.id for row in tx.rows(query) if row.area == area]
 
 
-def list_granted(tx: Tx, area: str) -> list[tuple[str, int, int]]:
-    """(rule, bytes, files) of every permit of an area's scans whose removal has not been carried out yet."""
-    scan, permit = tables.scan, tables.permit
+def list_granted(tx: Tx, place: str, *, of_tier: bool = False) -> list[tuple[str, int, int]]:
+    """(rule, bytes, files) of every permit of an area's scans, or for a copy on a tier, whose removal has not been
+    carried out yet.
+    """
+    scan, replica, permit = tables.scan, tables.replica, tables.permit
+    at = replica.c.tier if of_tier else scan.c.area
     query = (
-        select(scan.c.area, permit.c.rule, permit.c.bytes, permit.c.files)
+        select(at.label("place"), permit.c.rule, permit.c.bytes, permit.c.files)
+        .select_from(permit)
+        .join(replica, replica.c.id == permit.c.replica_id)
         .join(scan, scan.c.id == permit.c.scan_id)
         .where(tables.IS_OPEN, permit.c.phase == RemovalPhase.GRANTED.value)
     )
-    return [(row.rule, int(row.bytes), int(row.files)) for row in tx.rows(query) if row.area == area]
+    return [(row.rule, int(row.bytes), int(row.files)) for row in tx.rows(query) if row.place == place]
 
 
 def list_overdue(

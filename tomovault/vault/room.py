@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from tomovault.catalog.tier_room import list_granted_on, list_removable_on
+from tomovault.catalog.tier_room import list_removable_on
 from tomovault.catalog.work import list_granted, list_removable
 from tomovault.core.errors import Transient
 from tomovault.core.known import KnownScan
@@ -123,8 +123,7 @@ def _within_brakes(vault: Vault, facts: AreaFacts, search: _Search, under_way: C
 def on_their_way(tx: Any, facts: AreaFacts) -> Counter[tuple[str, str]]:
     """Bytes and files that are on their way into quarantine, by the rule of their permit, whatever its version."""
     count: Counter[tuple[str, str]] = Counter()
-    granted = list_granted_on(tx, facts.name) if facts.of_tier else list_granted(tx, facts.name)
-    for rule, size, files in granted:
+    for rule, size, files in list_granted(tx, facts.name, of_tier=facts.of_tier):
         count[unversioned(rule), "bytes"] += size
         count[unversioned(rule), "files"] += files
     return count
