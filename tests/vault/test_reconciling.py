@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tomovault.catalog.outbox import list_deliveries
 from tomovault.core.replica import Form
 from tomovault.daemon.nightly import Nightly
 from tomovault.vault import census, reconciling
 from tomovault.vault.census import keep_census, last_census
+from tomovault.vault.notices import message_of
 from tomovault.vault.places import mark_places
 from tomovault.vault.reconciled import alarms_of, line_of, read_state, state_file
 from tomovault.vault.reconciling import Reconciler
@@ -244,9 +246,58 @@ def test_data_whose_day_is_over_is_told_with_its_owner(town):
     keep_census(town.vault, page)
     assert compare(town)
     ((_, text),) = alarms_of(read_state(town.vault)).values()
-    assert text.startswith("1 kB in 1 folders are in no scan, and the day to say what they are is over")
+    assert text.startswith("1 kB in 1 folder are in no scan, and the day to say what they are is over")
     assert page["unexplained"][0]["owner"] in text
     assert (town.area / "old" / "junk.npy").exists()
+
+
+MAIL = {"kind": "smtp", "host": "localhost", "from": "v@example.org"}
+NOTIFY = {"channels": {"mail": MAIL}, "warnings": {"channels": ["mail"], "to": ["{owner}@example.org"]}}
+
+
+def _unexplained(town, *folders, left):
+    """Folders that a census found, with so many days left to say what they are."""
+    for name in folders:
+        (town.area / name).mkdir()
+        (town.area / name / "junk.npy").write_bytes(b"x" * 1000)
+    compare(town)
+    page = last_census(town.vault, "inhouse")
+    for row in page["unexplained"]:
+        row["since"] = (datetime.now(UTC) - census.EXPLAIN_WITHIN + timedelta(days=left)).isoformat()
+    keep_census(town.vault, page)
+
+
+def _messages(town):
+    """The text of each delivery."""
+    with town.vault.catalogue.reading() as tx:
+        rows = list_deliveries(tx, "mail", datetime.now(UTC) + timedelta(days=1), 99)
+    return [message_of(town.vault.site, row, town.now) for row in rows]
+
+
+@pytest.mark.parametrize(("left", "told"), [(31, False), (29, True), (-1, True)])
+def test_owners_are_told_before_the_day_is_over_and_once(town, left, told, monkeypatch):
+    monkeypatch.setattr(census, "_owner", lambda _uid: "anna")
+    town.change(notify=NOTIFY)
+    _unexplained(town, "old", "older", left=left)
+    for _ in range(3):
+        compare(town)
+    messages = _messages(town)
+    assert len(messages) == told
+    assert [bool(row["told_at"]) for row in last_census(town.vault, "inhouse")["unexplained"]] == [told] * 2
+    for message in messages:
+        assert message.recipients == ("anna@example.org",)
+        assert "2 kB in 2 folders" in message.text
+        assert str(town.area / "older") in message.text
+        assert f"{datetime.now(UTC) + timedelta(days=left):%Y-%m-%d}" in message.subject
+
+
+def test_where_nobody_is_told_of_data_in_no_scan_nobody_was(town, monkeypatch):
+    monkeypatch.setattr(census, "_owner", lambda uid: f"uid {uid}")
+    town.change(notify=NOTIFY)
+    _unexplained(town, "old", left=3)
+    compare(town)
+    assert _messages(town) == []
+    assert last_census(town.vault, "inhouse")["unexplained"][0]["told_at"] is None
 
 
 def test_a_damaged_state_begins_anew(town, kept):

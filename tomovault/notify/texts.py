@@ -43,16 +43,18 @@ FIELDS: Mapping[str, frozenset[str]] = {
     "failures_job": frozenset({"job", "action", "scan", "place", "error", "hint", "attempts", "rule"}),
     "rule_did": frozenset({"site", "at", "rule", "action", "description", "scan_count", "scans"}),
     "rule_did_scan": frozenset({"id", "name", "path", "area", "owner", "bytes", "why"}),
+    "unexplained": frozenset({"site", "at", "area", "owner", "folder_count", "bytes", "deadline", "folders"}),
+    "unexplained_folder": frozenset({"folder", "files", "bytes", "newest", "since", "deadline"}),
     "digest": frozenset({"site", "at", "date", "areas", "jobs", "alarms", "warnings", "outbox"}),
     "digest_area": frozenset({"area", "used", "quota", "fraction", "high", "low", "quarantine", "scans"}),
     "test": frozenset({"site", "at", "channel", "by"}),
 }
 
 #: Templates of one entry of a list; the texts of all of them are one value of the whole.
-PARTS = frozenset({"warning_scan", "failures_job", "digest_area", "rule_did_scan"})
+PARTS = frozenset({"warning_scan", "failures_job", "digest_area", "rule_did_scan", "unexplained_folder"})
 
 #: Values that are made of parts, which are harmless already.
-_OF_PARTS = frozenset({"scans", "jobs", "areas"})
+_OF_PARTS = frozenset({"scans", "jobs", "areas", "folders"})
 
 _LONGEST_SUBJECT = 200
 

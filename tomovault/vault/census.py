@@ -166,7 +166,9 @@ def census_page(
     vault: Vault, tx: Any, area: str, found: list[Remainder], walked: Walked, now: datetime
 ) -> dict[str, Any]:
     """What the census found; kept in `run/census` of the site, so that the next one knows since when it is there."""
-    since = {row["folder"]: row["since"] for row in last_census(vault, area).get("unexplained", [])}
+    last = last_census(vault, area).get("unexplained", [])
+    since = {row["folder"]: row["since"] for row in last}
+    told = {(row["folder"], row["owner"]): row.get("told_at") for row in last}
     scans = [
         {"format": s.format, "verdict": s.verdict, "scans": s.scans, "files": s.files, "bytes": s.bytes}
         for s in census_found(tx, area)
@@ -180,7 +182,7 @@ def census_page(
         "scans": scans,
         "failed_jobs": failed_looks(tx, area),
         "unreadable": [{"path": name_of(path), "reason": reason} for path, reason in walked.unreadable],
-        "unexplained": [_row(one, since, now) for one in found],
+        "unexplained": [_row(one, since, told, now) for one in found],
         "not_found": [
             {"scan": one.scan, "name": name_of(one.name), "tier": one.tier, "location": name_of(one.location)}
             | {"reason": name_of(one.reason)}
@@ -196,18 +198,21 @@ def _placed(one: Placed) -> dict[str, str]:
     return {"scan": one.scan, "name": name_of(one.name), "location": name_of(one.location)}
 
 
-def _row(one: Remainder, since: Mapping[str, str], now: datetime) -> dict[str, Any]:
-    folder = name_of(one.folder)
+def _row(
+    one: Remainder, since: Mapping[str, str], told: Mapping[tuple[str, str], str | None], now: datetime
+) -> dict[str, Any]:
+    folder, owner = name_of(one.folder), _owner(one.uid)
     first = since.get(folder, _time(now))
     return {
         "folder": folder,
-        "owner": _owner(one.uid),
+        "owner": owner,
         "files": one.files,
         "bytes": one.bytes,
         "newest": _time(datetime.fromtimestamp(max(0, one.newest_ns) / 1e9, UTC)),
         "beside_scans": one.beside_scans,
         "since": first,
         "deadline": _time(datetime.fromisoformat(first) + EXPLAIN_WITHIN),
+        "told_at": told.get((folder, owner)),
     }
 
 

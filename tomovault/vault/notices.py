@@ -236,6 +236,22 @@ def _deed_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[s
     return {**shared, "scan_count": count, "scans": _parts(site, "rule_did_scan", scans)}
 
 
+def _unexplained_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[str, Any]:
+    folders = facts["folders"]
+    parts = [
+        {**one, "bytes": show_bytes(one["bytes"])} | {day: one[day][:10] for day in ("newest", "since", "deadline")}
+        for one in folders
+    ]
+    return {
+        "area": facts["area"],
+        "owner": facts["owner"],
+        "folder_count": "1 folder" if len(folders) == 1 else f"{len(folders)} folders",
+        "bytes": show_bytes(sum(one["bytes"] for one in folders)),
+        "deadline": min(one["deadline"] for one in folders)[:10],
+        "folders": _parts(site, "unexplained_folder", parts),
+    }
+
+
 def _digest_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[str, Any]:
     return {**facts, "areas": _parts(site, "digest_area", facts["areas"])}
 
@@ -255,5 +271,6 @@ _VALUES: Mapping[str, Callable[[Site, Mapping[str, Any], datetime], dict[str, An
     "warning": _warning_values,
     "failures": _failure_values,
     "rule_did": _deed_values,
+    "unexplained": _unexplained_values,
     "digest": _digest_values,
 }

@@ -32,8 +32,9 @@ def alarms_of(state: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
             found[f"reconcile {name}"] = (place, f"{told}; nothing was concluded, look whether it is mounted whole")
         if one.get("late_folders"):
             owners = ", ".join(dict.fromkeys(row["owner"] for row in one["late"]))
-            size, count = show_bytes(one["late_bytes"]), one["late_folders"]
-            told = f"{size} in {count} folders are in no scan, and the day to say what they are is over"
+            count = "1 folder" if one["late_folders"] == 1 else f"{one['late_folders']} folders"
+            size = show_bytes(one["late_bytes"])
+            told = f"{size} in {count} are in no scan, and the day to say what they are is over"
             found[f"reconcile {name}"] = (place, f"{told} ({owners[:200]}): tomovault census {place} --last")
     return found
 

@@ -25,6 +25,7 @@ from tomovault.vault.census import Walk, census_page, go_on, keep_census
 from tomovault.vault.job_folder import write_json
 from tomovault.vault.places import find_absence, place_of
 from tomovault.vault.reconciled import read_state, state_file
+from tomovault.vault.unexplained import tell_owners
 from tomovault.vault.vault import Vault
 from tomovault.watch.area import check_area
 from tomovault.watch.sweep import missing_brake
@@ -119,6 +120,7 @@ class Reconciler:
         now = datetime.now(UTC)
         with vault.catalogue.reading() as tx:
             page = census_page(vault, tx, area, walk.rows(), walk.walked, now)
+        tell_owners(vault, page, now)
         keep_census(vault, page)
         late = [row for row in page["unexplained"] if datetime.fromisoformat(row["deadline"]) <= now]
         return {
