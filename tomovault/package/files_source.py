@@ -6,8 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +15,13 @@ from tomovault.core.errors import SourceChanged, UserError
 from tomovault.core.layout import CodedFrame, FrameKind, FrameSegment, Layout
 from tomovault.core.ports import Throttle
 from tomovault.formats.frames import CodedFrames
+from tomovault.package.held import Held
 from tomovault.package.tree import SourceTree, shown, source_problem
 
 _KEPT_OPEN = 16
 
 
-class FilesSource:
+class FilesSource(Held):
     """A `core.ports.FrameSource` over the files that a layout describes, below `root`. Safe to use from threads.
 
     What `read` takes from the disk is spent of `throttle`.
@@ -41,14 +41,6 @@ class FilesSource:
         self._coded = CodedFrames()
         self._open: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -14,13 +13,14 @@ from tomovault.core.layout import FrameKind
 from tomovault.core.manifest import ManifestFile
 from tomovault.core.ports import Checkpoint, Progress, Throttle
 from tomovault.package.excerpt import write_excerpt
+from tomovault.package.held import Held
 from tomovault.package.manifest import FrameRecord, PackageManifest
 from tomovault.package.rebuild import describe_frame
 from tomovault.package.restore import Restored, restore_files
 from tomovault.package.store import ChunkStore, read_manifest
 
 
-class PackageReader:
+class PackageReader(Held):
     """Frames and files of one package; a `core.ports.FrameSource`. Frames may be read from several threads.
 
     What `read` takes from the disk is spent of `throttle`.
@@ -41,14 +41,6 @@ class PackageReader:
         """
         manifest = read_manifest(path)
         return cls(manifest, ChunkStore(path, manifest), throttle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the files."""

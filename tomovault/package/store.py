@@ -10,8 +10,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from tomovault.core.errors import IntegrityError, Transient, UserError
 from tomovault.core.ports import Throttle
 from tomovault.package.codec import decode_block, decode_frame, decode_rows, sha256_hex
 from tomovault.package.coding import BLOSC2, RAW
+from tomovault.package.held import Held
 from tomovault.package.manifest import PackageManifest, StoredChunk, frame_bytes, read_text
 from tomovault.package.names import beside_name, part_name, stem_of
 
@@ -95,7 +95,7 @@ def _inner_text(path: str) -> str:
         raise IntegrityError(f"{path} has no readable manifest: {problem}") from problem
 
 
-class ChunkStore:
+class ChunkStore(Held):
     """The open parts of a package. Methods may be called from any thread."""
 
     def __init__(self, path: str, manifest: PackageManifest) -> None:
@@ -111,14 +111,6 @@ class ChunkStore:
         for _, raw in manifest.contents.literals:
             self._starts.append(at)
             at += raw
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the parts."""

@@ -6,11 +6,10 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from types import TracebackType
-from typing import Self
 
 from tomovault.core.errors import Refused, SourceChanged, Transient, UserError
 from tomovault.core.scan import FileState
+from tomovault.package.held import Held
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 32
@@ -29,7 +28,7 @@ def shown(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
 
 
-class _Tree:
+class _Tree(Held):
     def __init__(self, root: str) -> None:
         self.root = root
         try:
@@ -37,14 +36,6 @@ class _Tree:
         except OSError as problem:
             raise self._entering(problem, root) from problem
         self._folders: OrderedDict[tuple[str, ...], int] = OrderedDict()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of every folder."""
