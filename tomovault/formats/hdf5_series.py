@@ -215,3 +215,9 @@ def frames_of(series: Sequence[Series]) -> dict[str, list[Frame]]:
                 found.setdefault(run.file, []).append(frame)
         start += max(one.checked.frames, len(one.kinds))
     return found
+
+
+def counted(series: Series, source: str) -> dict[str, Condition]:
+    """How many images of each kind a series has, by what the source says of each."""
+    kinds = {"n_projections": FrameKind.PROJECTION, "n_flats": FrameKind.FLAT, "n_darks": FrameKind.DARK}
+    return {key: Condition(len(series.indices(kind)), None, source) for key, kind in kinds.items()}

@@ -23,6 +23,7 @@ from tomovault.formats.hdf5_series import (
     Findings,
     Series,
     angles_at,
+    counted,
     judge_angles,
     judge_series,
     kinds_of,
@@ -223,13 +224,7 @@ def _conditions(
     }
     found = read_first(opened.file, places, opened.name)
     found |= seen_conditions(opened.name, f"{inner}/sample/rotation_angle", [series])
-    for key, kind in (
-        ("n_projections", FrameKind.PROJECTION),
-        ("n_flats", FrameKind.FLAT),
-        ("n_darks", FrameKind.DARK),
-    ):
-        found[key] = Condition(len(series.indices(kind)), None, f"{opened.name}:{name} (image_key)")
-    return found
+    return found | counted(series, f"{opened.name}:{name} (image_key)")
 
 
 def _metadata(entry: h5py.Group) -> dict[str, Any]:

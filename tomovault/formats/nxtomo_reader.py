@@ -23,6 +23,7 @@ from tomovault.formats.hdf5_series import (
     Findings,
     Series,
     angles_at,
+    counted,
     judge_angles,
     judge_series,
     kinds_of,
@@ -158,13 +159,7 @@ def _conditions(opened: Opened, entry: h5py.Group, series: Series, planned: int 
     places = {key: tuple(f"{name}/{path}" for path in paths) for key, paths in _PLACES.items()}
     found = read_first(opened.file, places, opened.name, _ASSUMED)
     found |= seen_conditions(opened.name, f"{name}/sample/rotation_angle", [series])
-    source = f"{opened.name}:{name}/instrument/detector/image_key"
-    for key, kind in (
-        ("n_projections", FrameKind.PROJECTION),
-        ("n_flats", FrameKind.FLAT),
-        ("n_darks", FrameKind.DARK),
-    ):
-        found[key] = Condition(len(series.indices(kind)), None, source)
+    found |= counted(series, f"{opened.name}:{name}/instrument/detector/image_key")
     if planned is not None:
         found["n_projections"] = Condition(planned, None, f"{opened.name}:{name}/instrument/detector/tomo_n")
     return found
