@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -220,19 +220,8 @@ def _lacks(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str:
 
 
 def _files_suspect(tx: Tx, scan_id: str, reason: str, now: datetime) -> None:
-    replica, product = tables.replica, tables.product
-    good = (ReplicaState.PRESENT.value, ReplicaState.VERIFIED.value)
-    rows = tx.rows(
-        select(replica.c.id)
-        .join(product, product.c.id == replica.c.product_id)
-        .where(
-            replica.c.scan_id == scan_id,
-            product.c.kind == ProductKind.ORIGINAL.value,
-            replica.c.form == Form.FILES.value,
-            replica.c.state.in_(good),
-            *_at_home(scan_id),
-        )
-    )
+    replica, good = tables.replica, (ReplicaState.PRESENT.value, ReplicaState.VERIFIED.value)
+    rows = tx.rows(_files_at_home(scan_id).where(replica.c.state.in_(good)))
     for row in rows:
         tx.run(update(replica).where(replica.c.id == row.id).values(state=ReplicaState.SUSPECT.value))
         add_audit(tx, "tomovault", "replica missing", {"replica": row.id, "reason": reason}, now, scan=scan_id)
@@ -269,14 +258,10 @@ def _supersede(tx: Tx, context: _Context, report: ScanReport, place: str, old: R
     return new
 
 
-def _files_gone(tx: Tx, scan_id: str) -> None:
-    """The bytes where the scan was written are another scan's now; what is in quarantine stays accounted.
-
-    A removal that has not got that far may have moved files: its permit stays open until they are back, and then the
-    copy is gone, too.
-    """
-    replica, product, permit = tables.replica, tables.product, tables.permit
-    rows = tx.rows(
+def _files_at_home(scan_id: str) -> Select[Any]:
+    """The ids of the copies of a scan's files where they were written."""
+    replica, product = tables.replica, tables.product
+    return (
         select(replica.c.id)
         .join(product, product.c.id == replica.c.product_id)
         .where(
@@ -286,6 +271,16 @@ def _files_gone(tx: Tx, scan_id: str) -> None:
             *_at_home(scan_id),
         )
     )
+
+
+def _files_gone(tx: Tx, scan_id: str) -> None:
+    """The bytes where the scan was written are another scan's now; what is in quarantine stays accounted.
+
+    A removal that has not got that far may have moved files: its permit stays open until they are back, and then the
+    copy is gone, too.
+    """
+    replica, permit = tables.replica, tables.permit
+    rows = tx.rows(_files_at_home(scan_id))
     kept = (RemovalPhase.QUARANTINED.value, RemovalPhase.LEAVING.value)
     for row in rows:
         held = select(permit.c.id).where(permit.c.replica_id == row.id, permit.c.phase.in_(kept))

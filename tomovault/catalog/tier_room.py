@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 
 from tomovault.catalog import tables
 from tomovault.catalog.transaction import Tx
+from tomovault.catalog.work import with_good_copy
 from tomovault.core.replica import Form, ProductKind, ReplicaState
 
 
@@ -32,17 +33,8 @@ def bytes_left_on_media(tx: Tx, tier: str) -> int:
 
 def list_removable_on(tx: Tx, tier: str) -> list[tuple[str, str]]:
     """(scan, area) of every scan with a good package of its original on a tier, oldest acquisition first."""
-    scan, replica, product = tables.scan, tables.replica, tables.product
+    scan = tables.scan
     acquired_at = func.coalesce(scan.c.acquired_at, scan.c.first_seen_at)
-    found = (
-        select(replica.c.scan_id)
-        .join(product, product.c.id == replica.c.product_id)
-        .where(
-            replica.c.tier == tier,
-            replica.c.form == Form.PACKAGE.value,
-            replica.c.state.in_([ReplicaState.VERIFIED.value, ReplicaState.PRESENT.value]),
-            product.c.kind == ProductKind.ORIGINAL.value,
-        )
-    )
+    found = with_good_copy(tier, Form.PACKAGE, ProductKind.ORIGINAL)
     query = select(scan.c.id, scan.c.area).where(scan.c.id.in_(found)).order_by(acquired_at, scan.c.id)
     return [(row.id, row.area) for row in tx.rows(query)]

@@ -308,19 +308,10 @@ def list_removable(
     tx: Tx, area: str, form: Form, *, kind: ProductKind = ProductKind.ORIGINAL, largest_first: bool = False
 ) -> list[str]:
     """Scans of an area that have a good copy of a product in it, in that form; oldest acquisition first, or largest."""
-    scan, replica, product = tables.scan, tables.replica, tables.product
+    scan, replica = tables.scan, tables.replica
     acquired_at = func.coalesce(scan.c.acquired_at, scan.c.first_seen_at)
     # Found by their replicas, not by their area: rows of scans are large, and most scans of an old area have left.
-    found = (
-        select(replica.c.scan_id)
-        .join(product, product.c.id == replica.c.product_id)
-        .where(
-            replica.c.tier == area,
-            replica.c.form == form.value,
-            replica.c.state.in_([ReplicaState.VERIFIED.value, ReplicaState.PRESENT.value]),
-            product.c.kind == kind.value,
-        )
-    )
+    found = with_good_copy(area, form, kind)
     query = select(scan.c.id, scan.c.area)
     if largest_first:
         sized = found.add_columns(func.max(replica.c.bytes).label("bytes")).group_by(replica.c.scan_id).subquery()
@@ -329,6 +320,21 @@ def list_removable(
         query = query.where(scan.c.id.in_(found))
     query = query.order_by(acquired_at, scan.c.id)
     return [row.id for row in tx.rows(query) if row.area == area]
+
+
+def with_good_copy(tier: str, form: Form, kind: ProductKind) -> Select[Any]:
+    """The ids of scans that have a good copy of a product on a tier, in that form."""
+    replica, product = tables.replica, tables.product
+    return (
+        select(replica.c.scan_id)
+        .join(product, product.c.id == replica.c.product_id)
+        .where(
+            replica.c.tier == tier,
+            replica.c.form == form.value,
+            replica.c.state.in_([ReplicaState.VERIFIED.value, ReplicaState.PRESENT.value]),
+            product.c.kind == kind.value,
+        )
+    )
 
 
 def list_granted(tx: Tx, place: str, *, of_tier: bool = False) -> list[tuple[str, int, int]]:
