@@ -144,7 +144,7 @@ def test_what_cannot_be_looked_at_is_told_and_hides_nothing_behind_it(town, kept
         assert "not compared" in text
         assert f"{pairs[1][1]}: Input/output error" in text
         line = line_of(state)
-        assert "1 copies not found; not compared: inhouse" in line
+        assert "1 copy not found; not compared: inhouse" in line
         assert "every copy" not in line
     pairs[3][1].write_bytes(b"x" * 200)
     compare(town)

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tomovault.vault.sizes import counted as counted
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _HERE = Path(__file__).parent
@@ -249,11 +251,6 @@ def _plain(value: Any) -> Any:
 def say(text: str = "") -> None:
     """Print a line; names that are not UTF-8 are shown with escapes."""
     click.echo(printable(text))
-
-
-def counted(number: int, noun: str) -> str:
-    """'1 file', '2 files'."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def label(name: str) -> str:

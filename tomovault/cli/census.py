@@ -139,7 +139,7 @@ def _show(page: dict[str, Any]) -> None:
     _show_places(page)
     unexplained = page["unexplained"]
     if not unexplained:
-        say("\nEvery file belongs to a scan.")
+        say("\nEvery file" + (" that could be seen" if page["unreadable"] else "") + " belongs to a scan.")
         return
     size = show_bytes(sum(row["bytes"] for row in unexplained))
     say(

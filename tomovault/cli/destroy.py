@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--product",
     required=True,
     type=click.Choice(["original", "reduced", "volume", "preview"]),
-    help="What of it.",
+    help="Which of its products.",
 )
 @click.option("--tier", required=True, metavar="TIER", help="Where: an area (files, package), or a tier.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; kept for ever in the audit log.")
@@ -78,18 +78,19 @@ def _confirm(planned: Destruction, given: str | None, *, quiet: bool) -> None:
 
 
 def _show(planned: Destruction) -> None:
-    from tomovault.vault.sizes import show_bytes
+    from tomovault.core.replica import ReplicaState
+    from tomovault.vault.sizes import counted, show_bytes
 
     size = show_bytes(sum(victim.bytes for victim in planned.victims))
-    count = len(planned.victims)
-    copies = "1 copy" if count == 1 else f"{count} copies"
+    copies = counted(len(planned.victims), "copy", "copies")
     say(f"{planned.product} of {label(planned.scan.name)} on {planned.tier}: {copies}, {size}")
     for victim in planned.victims:
-        say(f"  goes:  {victim.form} {label(victim.location)}")
+        bad = ", which is known to be bad" if victim.state is ReplicaState.SUSPECT else ""
+        say(f"  goes:  {victim.form} {label(victim.location)}{bad}")
     for stays in planned.left:
         say(f"  stays: {stays.form} on {stays.tier} {label(stays.location)}")
     if planned.last:
-        say("  Nothing stays: after this, the data is lost for ever.")
+        say(f"  No good copy stays: after this, the {planned.product} is lost for ever.")
 
 
 def _page(planned: Destruction, permits: list[Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json
+from tomovault.cli import common_options, counted, open_vault, say, say_json
 
 
 @click.command()
@@ -44,7 +44,7 @@ def command(until_idle: bool, quiet: bool, metrics: str | None, as_json: bool) -
     for alarm in alarms:
         say(f"{alarm['area']}: {alarm['text']}")
     if failed:
-        say(f"{failed} {'job' if failed == 1 else 'jobs'} failed; `tomovault status` says which and why.")
+        say(f"{counted(failed, 'job')} failed; `tomovault status` says which and why.")
     return 0
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, label, open_vault, say, say_json, who
+from tomovault.cli import common_options, counted, label, open_vault, say, say_json, who
 
 
 @click.command()
@@ -24,7 +24,7 @@ def command(scan: str, as_json: bool) -> None:
         say_json({"id": known.id, "name": known.name, "removed": count})
     else:
         say(
-            f"{label(known.name)}: {count} {'pin' if count == 1 else 'pins'} taken off."
+            f"{label(known.name)}: {counted(count, 'pin')} taken off."
             if count
             else f"{label(known.name)} was not pinned."
         )

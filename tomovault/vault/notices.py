@@ -17,7 +17,7 @@ from tomovault.notify.address import recipients_for
 from tomovault.notify.texts import render
 from tomovault.vault.plugins import load_plugin
 from tomovault.vault.site_settings import ChannelSettings, NotifySettings, Site
-from tomovault.vault.sizes import show_bytes
+from tomovault.vault.sizes import counted, show_bytes
 from tomovault.vault.vault import Vault
 
 #: A text that waits for more is not added to for longer than this.
@@ -225,15 +225,13 @@ def _warning_values(site: Site, facts: Mapping[str, Any], now: datetime) -> dict
 
 def _failure_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[str, Any]:
     jobs = facts["jobs"]
-    count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    return {"job_count": count, "jobs": _parts(site, "failures_job", jobs)}
+    return {"job_count": counted(len(jobs), "job"), "jobs": _parts(site, "failures_job", jobs)}
 
 
 def _deed_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[str, Any]:
     scans = [{**one, "bytes": show_bytes(one["bytes"])} for one in facts["scans"]]
-    count = "1 scan" if len(scans) == 1 else f"{len(scans)} scans"
     shared = {key: facts[key] for key in ("rule", "action", "description")}
-    return {**shared, "scan_count": count, "scans": _parts(site, "rule_did_scan", scans)}
+    return {**shared, "scan_count": counted(len(scans), "scan"), "scans": _parts(site, "rule_did_scan", scans)}
 
 
 def _unexplained_values(site: Site, facts: Mapping[str, Any], _now: datetime) -> dict[str, Any]:
@@ -245,7 +243,7 @@ def _unexplained_values(site: Site, facts: Mapping[str, Any], _now: datetime) ->
     return {
         "area": facts["area"],
         "owner": facts["owner"],
-        "folder_count": "1 folder" if len(folders) == 1 else f"{len(folders)} folders",
+        "folder_count": counted(len(folders), "folder"),
         "bytes": show_bytes(sum(one["bytes"] for one in folders)),
         "deadline": min(one["deadline"] for one in folders)[:10],
         "folders": _parts(site, "unexplained_folder", parts),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomovault.vault.sizes import show_bytes
+from tomovault.vault.sizes import counted, show_bytes
 from tomovault.vault.vault import Vault, word_of
 
 
@@ -32,8 +32,7 @@ def alarms_of(state: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
             found[f"reconcile {name}"] = (place, f"{told}; nothing was concluded, look whether it is mounted whole")
         if one.get("late_folders"):
             owners = ", ".join(dict.fromkeys(row["owner"] for row in one["late"]))
-            count = "1 folder" if one["late_folders"] == 1 else f"{one['late_folders']} folders"
-            size = show_bytes(one["late_bytes"])
+            size, count = show_bytes(one["late_bytes"]), counted(one["late_folders"], "folder")
             told = f"{size} in {count} are in no scan, and the day to say what they are is over"
             found[f"reconcile {name}"] = (place, f"{told} ({owners[:200]}): tomovault census {place} --last")
     return found
@@ -57,8 +56,8 @@ def _found_line(done: Sequence[Mapping[str, Any]], *, is_all: bool) -> str:
     missing = sum(one.get("missing", 0) for one in done)
     return (
         f"{last[:10]} {last[11:16]} UTC: {show_bytes(size)} in no scan"
-        + (f", {late} folders past their day" if late else "")
-        + (f", {missing} copies not found" if missing else "")
+        + (f", {counted(late, 'folder')} whose day to be explained is over" if late else "")
+        + (f", {counted(missing, 'copy', 'copies')} not found" if missing else "")
         + (", every copy is where it was put" if is_all and not missing else "")
     )
 

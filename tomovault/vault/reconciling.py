@@ -25,6 +25,7 @@ from tomovault.vault.census import Walk, census_page, go_on, keep_census
 from tomovault.vault.job_folder import write_json
 from tomovault.vault.places import find_absence, place_of
 from tomovault.vault.reconciled import read_state, state_file
+from tomovault.vault.sizes import counted
 from tomovault.vault.unexplained import tell_owners
 from tomovault.vault.vault import Vault
 from tomovault.watch.area import check_area
@@ -226,7 +227,7 @@ def _alone(vault: Vault) -> Iterator[None]:
 
 
 def _told(unread: list[str]) -> str:
-    return f"{len(unread)} copies cannot be looked at, first {unread[0]}"
+    return f"{counted(len(unread), 'copy', 'copies')} cannot be looked at, first {unread[0]}"
 
 
 def why_not_there(known: Known) -> str:

@@ -13,3 +13,8 @@ def show_bytes(count: int | float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 100 else f"{size:.3g} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def counted(number: int, noun: str, many: str = "") -> str:
+    """'1 file', '2 files'; `many` is a plural that has more than an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {many or noun + 's'}"

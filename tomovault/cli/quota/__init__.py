@@ -24,8 +24,8 @@ from tomovault.cli import common_options, open_vault, say, say_csv, say_json
 def command(by: str, history: int | None, as_csv: bool, as_json: bool) -> None:
     """Report stored bytes, files and scans: everything that is live, quarantine included.
 
-    With them come the limits, what the stored bytes stand for, and the days until a limit is reached. `tomovault quota
-    forecast` tells more of those.
+    Beside them stand the limits, the size of the data before it was packed (logical), and the days until a limit is
+    reached, of which `tomovault quota forecast` tells more.
     """
     from tomovault.vault.quota_pages import history_page, quota_page
 
