@@ -93,13 +93,14 @@ def _section(parts: tuple[str, ...], command: click.Command) -> str:
         return f"{title}\n{_help_text(command)}\n"
     usage = " ".join(["tomovault", *parts[1:], *_usage(command)])
     pieces = [title, "```\n" + usage + "\n```\n", _help_text(command) + "\n"]
-    if options := [_option(p) for p in command.params if isinstance(p, click.Option) and not _is_common(p)]:
+    if options := [_option(p) for p in command.params if isinstance(p, click.Option) and _is_told(p)]:
         pieces.append("\n".join(options) + "\n")
     return "\n".join(pieces)
 
 
-def _is_common(option: click.Option) -> bool:
-    return any(name in COMMON for name in option.opts)
+def _is_told(option: click.Option) -> bool:
+    """Whether it is one that a person gives, of this command alone."""
+    return not option.hidden and not any(name in COMMON for name in option.opts)
 
 
 def _usage(command: click.Command) -> list[str]:
