@@ -4,7 +4,7 @@ import os
 import time
 
 from tomovault.daemon.nightly import Nightly
-from tomovault.vault.reconciled import read_state
+from tomovault.vault.reconcile_state import read_state
 
 
 def test_one_at_a_time_gives_way_and_leaves_what_it_found(town):

@@ -30,8 +30,8 @@ def command(limit: str, parent: int | None, own: bool, as_json: bool) -> None:
     from tomovault.policy.quantity import parse_duration
     from tomovault.vault.job import end_with
     from tomovault.vault.logs import start_log
-    from tomovault.vault.reconciled import alarms_of, line_of, read_state
-    from tomovault.vault.reconciling import Reconciler
+    from tomovault.vault.reconcile_state import alarms_of, line_of, read_state
+    from tomovault.vault.reconciler import Reconciler
 
     if parent is not None:
         end_with(parent)

@@ -10,7 +10,7 @@ import time
 import structlog
 
 from tomovault.daemon.planner import Alarm
-from tomovault.vault.reconciled import alarms_of, read_state
+from tomovault.vault.reconcile_state import alarms_of, read_state
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from tomovault.core.life import Stage, Status, Step, step_of
 from tomovault.core.replica import Form, ProductKind, TierClass
 from tomovault.core.scan import Verdict
 from tomovault.daemon.due_scans import DueScans
-from tomovault.daemon.evidence import EvidencePruner
+from tomovault.daemon.evidence_pruner import EvidencePruner
 from tomovault.daemon.exporter import Exporter
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.due import next_look

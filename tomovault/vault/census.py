@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tomovault.catalog.census import Closure, census_found, failed_looks, walk_closures
-from tomovault.catalog.reconciling import Placed, list_elsewhere, list_moved
+from tomovault.catalog.comparing import Placed, list_elsewhere, list_moved
 from tomovault.catalog.suspects import list_suspects
 from tomovault.core.scan import FileState
 from tomovault.vault.job_folder import write_json

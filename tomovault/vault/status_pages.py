@@ -19,7 +19,7 @@ from tomovault.vault.notices import outbox_page
 from tomovault.vault.page_text import name_of, time_text
 from tomovault.vault.places import absent_places
 from tomovault.vault.policy_files import tells_wrong
-from tomovault.vault.reconciled import line_of, read_state
+from tomovault.vault.reconcile_state import line_of, read_state
 from tomovault.vault.scan_pages import _is_put_off, job_line
 from tomovault.vault.tier_facts import marked_tiers, may_be_pruned, tier_facts
 from tomovault.vault.vault import Vault

@@ -11,7 +11,7 @@ from tomovault.catalog.terms import Moment
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Made, Outcome, Processing, Removed, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile
-from tomovault.daemon import evidence
+from tomovault.daemon import evidence_pruner
 from tomovault.daemon.planner import Planner
 from tomovault.daemon.room_maker import RoomMaker
 from tomovault.policy.edit import edit_of
@@ -180,11 +180,14 @@ def test_a_brake_is_told_and_the_scan_goes_after_it(town, halls):
 
 
 def test_what_is_stopped_is_looked_at_once_and_now_and_then_some_of_it(town, halls, monkeypatch):
-    monkeypatch.setattr(evidence, "_TRIED_AT_ONCE", 2)
-    look, looks = evidence.choose_by_evidence, []
-    monkeypatch.setattr(
-        evidence, "choose_by_evidence", lambda vault, s, *more: looks.append(s.id) or look(vault, s, *more)
-    )
+    monkeypatch.setattr(evidence_pruner, "_TRIED_AT_ONCE", 2)
+    look, looks = evidence_pruner.choose_by_evidence, []
+
+    def counted(vault, scan, *more):
+        looks.append(scan.id)
+        return look(vault, scan, *more)
+
+    monkeypatch.setattr(evidence_pruner, "choose_by_evidence", counted)
     hall = halls(quarantine={"limit": "100B"})
     scans = [town.scan(f"old{n}") for n in range(6)]
     hall.plan()
@@ -202,7 +205,7 @@ def test_what_is_stopped_is_looked_at_once_and_now_and_then_some_of_it(town, hal
 
 
 def test_where_one_goes_on_the_next_follow_at_once(town, halls, monkeypatch):
-    monkeypatch.setattr(evidence, "_TRIED_AT_ONCE", 1)
+    monkeypatch.setattr(evidence_pruner, "_TRIED_AT_ONCE", 1)
     hall = halls()
     scans = [town.scan(f"old{n}") for n in range(4)]
     _jump(town, hall, scans[0])
@@ -266,7 +269,7 @@ def test_the_limits_of_a_rule_bound_what_is_on_its_way(town, halls):
 
 
 def test_some_are_granted_in_each_turn(town, halls, monkeypatch):
-    monkeypatch.setattr(evidence, "_GRANTED_AT_ONCE", 2)
+    monkeypatch.setattr(evidence_pruner, "_GRANTED_AT_ONCE", 2)
     hall = halls()
     scans = [town.scan(f"old{n}") for n in range(5)]
     counts = []

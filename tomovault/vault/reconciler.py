@@ -18,13 +18,13 @@ from typing import Any
 
 import structlog
 
-from tomovault.catalog.reconciling import Known, list_kept
+from tomovault.catalog.comparing import Known, list_kept
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.tiers.blocks import shown, try_lock
 from tomovault.vault.census import Walk, census_page, go_on, keep_census
 from tomovault.vault.job_folder import write_json
 from tomovault.vault.places import find_absence, place_of
-from tomovault.vault.reconciled import read_state, state_file
+from tomovault.vault.reconcile_state import read_state, state_file
 from tomovault.vault.sizes import counted
 from tomovault.vault.unexplained import tell_owners
 from tomovault.vault.vault import Vault

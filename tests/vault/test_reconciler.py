@@ -11,12 +11,12 @@ import pytest
 from tomovault.catalog.outbox import list_deliveries
 from tomovault.core.replica import Form
 from tomovault.daemon.nightly import Nightly
-from tomovault.vault import census, reconciling
+from tomovault.vault import census, reconciler
 from tomovault.vault.census import keep_census, last_census
 from tomovault.vault.notices import message_of
 from tomovault.vault.places import mark_places
-from tomovault.vault.reconciled import alarms_of, line_of, read_state, state_file
-from tomovault.vault.reconciling import Reconciler
+from tomovault.vault.reconcile_state import alarms_of, line_of, read_state, state_file
+from tomovault.vault.reconciler import Reconciler
 from tomovault.watch import remainder
 
 
@@ -119,7 +119,7 @@ def fail_at(monkeypatch):
             raise OSError(errno.EIO, "Input/output error", str(path))
         return real(path, *more, **named)
 
-    monkeypatch.setattr(reconciling.os, "lstat", lstat)
+    monkeypatch.setattr(reconciler.os, "lstat", lstat)
     return lambda *paths: (bad.clear(), bad.update(map(str, paths)))
 
 
@@ -195,7 +195,7 @@ def test_a_place_that_the_site_has_no_more_raises_no_alarm(town, kept):
 
 def test_a_night_goes_on_where_the_one_before_ended(town, kept, monkeypatch):
     scans, paths = kept(4)
-    monkeypatch.setattr(reconciling, "_AT_ONCE", 1)
+    monkeypatch.setattr(reconciler, "_AT_ONCE", 1)
     for name in ("a", "b", "c/d", "e"):
         (town.area / name).mkdir(parents=True)
         (town.area / name / "left").write_bytes(b"x" * 10)
