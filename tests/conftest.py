@@ -248,6 +248,18 @@ def postgresql() -> Iterator[PostgreSQL]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a catalogue of the newest schema with nothing in it: to make one takes longer than most tests."""
+    from tomovault.catalog.catalogue import Catalogue
+
+    path = tmp_path_factory.mktemp("migrated") / "catalogue.db"
+    catalogue = Catalogue.open(f"sqlite:///{path}", manifests=str(path.parent))
+    catalogue.upgrade()
+    catalogue.close()
+    return path
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.component("postgresql"))])
 def backend(request: pytest.FixtureRequest) -> str:
     """Each database that a catalogue can be kept in."""

@@ -549,16 +549,6 @@ class History:
         self._order(a, do)
 
 
-@pytest.fixture(scope="session")
-def empty_catalogue(tmp_path_factory) -> Path:
-    """A catalogue of the newest schema with nothing in it."""
-    path = tmp_path_factory.mktemp("migrated") / "catalogue.db"
-    catalogue = Catalogue.open(f"sqlite:///{path}", manifests=str(path.parent))
-    catalogue.upgrade()
-    catalogue.close()
-    return path
-
-
 @pytest.fixture
 def begin(
     tmp_path, empty_catalogue, monkeypatch

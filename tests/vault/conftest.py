@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomovault.catalog.catalogue import Catalogue
 from tomovault.cli import main
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Inspected, Made, Outcome, Quarantined, Result, Stored
@@ -36,8 +35,8 @@ ROOM = {"prune": "on", "quota": "1kB", "high": "50%", "low": "20%"}
 class Town:
     """A simulated site with one area, and scans put into its catalogue as their jobs would."""
 
-    def __init__(self, base: Path, migrated: Path, url: str = "") -> None:
-        """With a `url` the catalogue is in that database, else in a copy of the `migrated` file."""
+    def __init__(self, base: Path, empty_catalogue: Path, url: str = "") -> None:
+        """With a `url` the catalogue is in that database, else in a copy of the `empty_catalogue`."""
         self.base = base
         self.folder = base / "site"
         self.area = base / "inhouse"
@@ -45,7 +44,7 @@ class Town:
         (base / "inhouse.vault").mkdir()
         self.folder.mkdir()
         if not url:
-            shutil.copy(migrated, self.folder / "catalogue.db")
+            shutil.copy(empty_catalogue, self.folder / "catalogue.db")
         settings = {"catalogue": url} if url else {}
         set_up_site(self.folder, {"inhouse": str(self.area)}, simulated=True, settings=settings)
         self.now = datetime.now(UTC)
@@ -153,20 +152,10 @@ class Town:
                 catalogue.set_next_due(tx, scan.id, None)
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory) -> Path:
-    """An empty catalogue of the newest schema, since making one takes longer than most tests."""
-    path = tmp_path_factory.mktemp("migrated") / "catalogue.db"
-    catalogue = Catalogue.open(f"sqlite:///{path}", manifests=str(path.parent))
-    catalogue.upgrade()
-    catalogue.close()
-    return path
-
-
 @pytest.fixture
-def town(tmp_path, migrated, backend, request):
+def town(tmp_path, empty_catalogue, backend, request):
     url = request.getfixturevalue("postgresql").emptied() if backend == "postgresql" else ""
-    made = Town(tmp_path, migrated, url)
+    made = Town(tmp_path, empty_catalogue, url)
     yield made
     made.vault.close()
 
