@@ -18,16 +18,24 @@ from tomovault.core.record import (
     GivenBack,
     Inspected,
     Made,
+    Outcome,
+    Processing,
     PutBack,
     Quarantined,
     Record,
     Removed,
+    Result,
     Stored,
 )
 from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, FrameCounts, ScanFile, ScanReport, Verdict
+from tomovault.core.transfer import Receipt, TransferFailed, TransferPlanned, TransferReceived, TransferSubmitted
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+#: Bytes of what is made of a scan, by each byte of its files, and CPU seconds of each volume.
+SIZES = {ProductKind.VOLUME: 2.0, ProductKind.PREVIEW: 0.1}
+VOLUME_CPU_S = 36.0
 
 Order = Mapping[str, Any]
 
@@ -62,6 +70,7 @@ class Copy:
     domain: str
     digest: str = ""
     bad: bool = False
+    kind: ProductKind = ProductKind.ORIGINAL
 
 
 def digest_of(name: str, version: int) -> str:
@@ -81,8 +90,11 @@ class Ground:
     absent: set[str] = field(default_factory=set)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     acquired: dict[str, datetime] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
+    delivered: list[tuple[str, str]] = field(default_factory=list)
     fault: str = ""
     tapes: int = 0
+    submissions: int = 0
 
     def used(self, area: str) -> int:
         """Bytes on the disk of an area, the quarantine included."""
@@ -197,6 +209,61 @@ class Ground:
     def _is_as_packed(order: Order, copy: Copy) -> bool:
         return copy.digest == Path(order["manifest"]).stem.partition(".")[0]
 
+    def preview(self, order: Order) -> Iterator[Record]:
+        """See `_make`."""
+        yield from self._make(ProductKind.PREVIEW, order)
+
+    def reconstruct(self, order: Order) -> Iterator[Record]:
+        """See `_make`."""
+        yield from self._make(ProductKind.VOLUME, order)
+
+    def _make(self, kind: ProductKind, order: Order) -> Iterator[Record]:
+        """What is made of the frames of a scan, from its package or its files, as far as those are right: the same each
+        time.
+        """
+        frames, now = order["frames"], self.clock.wall
+        at = frames["files"][0]["location"] if frames["package"] else frames["candidate"]["folder"]
+        copy = self.copies.get(at)
+        if copy is None or not self.is_right(at, frames["digest"] or copy.digest):
+            if frames["package"]:
+                yield Checked(frames["replica"], False, now, "has changed")
+            raise Transient("the frames cannot be read")
+        location = f"{order['folder']}/{order['stem']}.{kind}.h5"
+        size = int(SIZES[kind] * copy.size * (2 if copy.form is Form.PACKAGE else 1))
+        digest = digest_of(f"{copy.name}.{kind}", copy.version)
+        made = Copy(copy.name, copy.version, size, Form.PACKAGE, order["area"], order["domain"], digest, kind=kind)
+        self.copies[location] = made
+        self.reads.add((location, digest, now))
+        run = Processing("engine", "1", {"purpose": kind.value, "centre": 11.5}, now, now, outputs=(digest,))
+        yield Made(kind, digest, size, 1, processing=run)
+        yield stored(made, location, now)
+
+    def export(self, order: Order) -> Iterator[Record | Result]:
+        """One step further: a submission, its task, and at the next look the receipt, where the package is right."""
+        transfer, submission, now = order["transfer"], order["submission_id"], self.clock.wall
+        if submission is None:
+            self.submissions += 1
+            deadline = now + timedelta(seconds=order["deadline_s"])
+            yield TransferPlanned(transfer, f"submission-{self.submissions}", deadline)
+            yield Result(Outcome.WAITING, at_once=True)
+            return
+        first = submission not in self.tasks
+        task = self.tasks.setdefault(submission, f"task-{len(self.tasks)}")
+        yield TransferSubmitted(transfer, submission, task, now)
+        if first:
+            yield Result(Outcome.WAITING)
+            return
+        (file,) = order["files"]
+        if not self.is_right(file["location"], order["digest"]):
+            yield TransferFailed(transfer, submission, task, "its checksum differs", now)
+            yield Result(Outcome.TRANSIENT, error="its checksum differs")
+            return
+        self.delivered.append((submission, order["digest"]))
+        names = (file["location"].rpartition("/")[2],)
+        places = (order["source_collection"], order["collection"], order["folder"])
+        receipt = Receipt(task, *places, order["digest"], names, file["size"], 0, now, now, now)
+        yield TransferReceived(transfer, submission, receipt)
+
     def undo_prune(self, order: Order) -> Iterator[Record]:
         """What is in quarantine is back, unless something stands in its place."""
         permit = order["permit"]
@@ -255,7 +322,7 @@ def stored(copy: Copy, location: str, now: datetime) -> Stored:
     """The record of a copy that was written and read back."""
     files = (StoredFile(location, copy.size, copy.digest),) if copy.form is Form.PACKAGE else ()
     return Stored(
-        ProductKind.ORIGINAL,
+        copy.kind,
         copy.digest,
         copy.form,
         copy.tier,
