@@ -259,19 +259,26 @@ def _read_batch(tx: Tx, batch: list[str]) -> dict[str, KnownScan]:
         .outerjoin(candidate, candidate.c.key_hash == scan.c.candidate)
         .where(scan.c.id.in_(batch))
     )
+    products, jobs = _products(tx, batch), _jobs(tx, batch)
+    made = [scan_id for scan_id in batch if _made_a_volume(products[scan_id], jobs[scan_id])]
     parts = _Parts(
         _conditions(tx, batch),
-        _products(tx, batch),
+        products,
         _replicas(tx, batch),
         _processings(tx, batch),
         _pins(tx, batch),
         _permits(tx, batch),
-        _jobs(tx, batch),
+        jobs,
         _transfers(tx, batch),
         warnings_of(tx, batch),
-        cpu_of_volumes(tx, batch),
+        cpu_of_volumes(tx, made) if made else {},
     )
     return {row.id: _scan_of(row, parts) for row in rows}
+
+
+def _made_a_volume(products: Sequence[Product], jobs: Sequence[Job]) -> bool:
+    """Whether a run of ours may have made a volume that is known: of others nobody asks what they took."""
+    return any(p.kind is ProductKind.VOLUME for p in products) and any(j.action == "reconstruct" for j in jobs)
 
 
 def _scan_of(row: Row[Any], parts: _Parts) -> KnownScan:

@@ -166,7 +166,7 @@ class KnownScan:
     jobs: tuple[Job, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     warnings: tuple[OwnerWarning, ...] = ()
-    #: CPU seconds of the last run that made a volume of it; None where none was measured.
+    #: CPU seconds of the last run that made a volume of it; None where none was measured, or no volume is known.
     volume_cpu_s: float | None = None
 
     @property
