@@ -3,10 +3,13 @@
 import pytest
 from sqlalchemy import event
 
+from tomovault.catalog.holding import count_holding
 from tomovault.catalog.recalls import list_begun, list_errands
 from tomovault.catalog.suspects import list_suspects
 from tomovault.catalog.work import area_bytes, has_work_before, list_granted, list_removable, unfinished_by_place
 from tomovault.core.replica import Form
+from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.document import parse_policy
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"])
 
@@ -56,3 +59,18 @@ def test_a_question_starts_from_the_rows_that_it_is_about(plans, now, question, 
     whole = [f"SCAN {table}" for table in ("candidate", "scan", "product", "replica", "job", "permit")]
     assert not set(whole) & set(steps), steps
     assert "ix_scan_area" not in str(steps)
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["of all scans", "of a few"])
+@pytest.mark.parametrize("term", ["packed", "archived", "replicas(tape, verified within 30d) >= 2"])
+def test_a_sentence_about_copies_reads_no_row_of_a_product_or_a_copy(plans, site, make, now, term, others):
+    """And where most scans are asked about, they are gone through in the order of the indexes."""
+    with site.writing() as tx:
+        for number in range(others):
+            site.record_inspected(tx, "inhouse", make.inspected(make.report(root=f"/data/inhouse/s{number}")), now)
+    policy = parse_policy(f"name: p\nversion: 1\nrules:\n  - {{name: r, when: '{term}', do: preview}}\n", "p.yaml")
+    asked = AreaFacts("elsewhere" if others else "inhouse")
+    steps = plans(lambda tx: count_holding(tx, policy, asked, now))
+    began = "SEARCH" if others else "SCAN"
+    assert any(told.startswith(f"{began} newest USING COVERING INDEX ix_product_newest") for told in steps), steps
+    assert any(told.startswith("SEARCH copy USING COVERING INDEX ix_replica_verified") for told in steps), steps

@@ -13,7 +13,8 @@ from sqlalchemy import insert, select
 
 from tomovault.catalog import tables
 from tomovault.catalog.inspections import _condition_row
-from tomovault.catalog.sentence import holds, may_hold, over_scans, rule_conditions
+from tomovault.catalog.sentence import holds, kinds_asked, may_hold, over_scans, rule_conditions
+from tomovault.catalog.summed import can_be_summed, over_most_scans
 from tomovault.catalog.terms import Moment
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import Certificate, Condition, Verdict
@@ -283,9 +284,21 @@ catalogues = st.lists(scans, min_size=1, max_size=5)
 
 
 def _answers(tx, trees, *conditions):
-    """What each condition says of each scan, by its id."""
-    named = [condition.label(f"c{number}") for number, condition in enumerate(conditions)]
-    query = over_scans(select(tables.scan.c.id, *named), conditions, trees, sqlite=tx.sqlite)
+    """What each condition says of each scan, by its id: the same whether copies are added up by scan or at once."""
+    ids = select(tables.scan.c.id)
+    by_scan = over_scans(ids.add_columns(*_named(conditions)), conditions, trees, sqlite=tx.sqlite)
+    found = _read(tx, by_scan)
+    if can_be_summed(conditions):
+        joined, told = over_most_scans(ids, conditions, kinds_asked(trees), sqlite=tx.sqlite)
+        assert found == _read(tx, joined.add_columns(*_named(told)))
+    return found
+
+
+def _named(conditions):
+    return [condition.label(f"c{number}") for number, condition in enumerate(conditions)]
+
+
+def _read(tx, query):
     return {row[0]: [answer if answer is None else bool(answer) for answer in row[1:]] for row in tx.rows(query)}
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from sqlalchemy import and_, false, func, not_, or_, select
 
 from tomovault.catalog import tables
-from tomovault.catalog.sentence import asked_copies, asks_about_copies, holds, may_hold, over_scans
+from tomovault.catalog.sentence import asked_copies, holds, may_hold, over_scans
+from tomovault.catalog.summed import asks_about_copies
 from tomovault.catalog.terms import Condition, Moment
 from tomovault.catalog.transaction import Tx
 from tomovault.core.replica import ReplicaState

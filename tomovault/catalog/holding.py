@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, false, func, or_, select, update
+from sqlalchemy import Select, false, func, or_, select, true, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.scans import walk_chosen
-from tomovault.catalog.sentence import asks_about_copies, holds, over_scans, rule_conditions
+from tomovault.catalog.sentence import holds, kinds_asked, over_scans, rule_conditions
+from tomovault.catalog.summed import asks_about_copies, can_be_summed, over_most_scans
 from tomovault.catalog.terms import Condition, Moment
 from tomovault.catalog.transaction import Tx
 from tomovault.core.known import KnownScan
@@ -28,15 +29,14 @@ def walk_holding(
     """
     at = Moment(now, areas)
     conditions = [holds(part, at) for part in (tree.parts if isinstance(tree, And) else (tree,))]
-    query = _chosen(tx, _ids(areas), conditions, [tree])
-    return walk_chosen(tx, query, newest_first=newest_first)
+    return walk_chosen(tx, _chosen_of(tx, areas, conditions, [tree]), newest_first=newest_first)
 
 
 def walk_wanted(tx: Tx, policy: Policy, rules: Collection[str], area: AreaFacts, now: datetime) -> Iterator[KnownScan]:
     """The scans of an area that at least one of these rules of its policy holds for, in the order of `walk_scans`."""
     conditions = rule_conditions(policy, Moment(now, {area.name: area}))
     wanted = or_(false(), *(condition for name, condition in conditions.items() if name in rules))
-    return walk_chosen(tx, _chosen(tx, _ids([area.name]), [wanted], _sentences(policy)))
+    return walk_chosen(tx, _chosen_of(tx, [area.name], [wanted], _sentences(policy)))
 
 
 def wake_leaving(tx: Tx, policy: Policy, rules: Collection[str], area: AreaFacts, now: datetime) -> int:
@@ -65,15 +65,38 @@ def wake_leaving(tx: Tx, policy: Policy, rules: Collection[str], area: AreaFacts
 def count_holding(tx: Tx, policy: Policy, area: AreaFacts, now: datetime) -> dict[str, int]:
     """For each rule of an area's policy how many scans of the area it holds for."""
     conditions = rule_conditions(policy, Moment(now, {area.name: area}))
-    asked = [condition.label(f"rule_{number}") for number, condition in enumerate(conditions.values())]
-    query = select(tables.scan.c.id, *asked).where(tables.scan.c.area == area.name)
-    told = over_scans(query, list(conditions.values()), _sentences(policy), sqlite=tx.sqlite).subquery()
-    row = tx.first(select(*(func.count().filter(told.c[label.name]) for label in asked)))
+    query, asked, trees = _ids([area.name]), list(conditions.values()), _sentences(policy)
+    if can_be_summed(asked) and _has_most(tx, [area.name]):
+        query, asked = over_most_scans(query, asked, kinds_asked(trees), sqlite=tx.sqlite)
+    else:
+        query = over_scans(query, asked, trees, sqlite=tx.sqlite)
+    told = query.add_columns(*(one.label(f"rule_{number}") for number, one in enumerate(asked))).subquery()
+    row = tx.first(select(*(func.count().filter(told.c[f"rule_{number}"]) for number in range(len(asked)))))
     return dict(zip(conditions, row or (), strict=True))
 
 
 def _ids(areas: Collection[str]) -> Select[Any]:
-    return select(tables.scan.c.id).where(tables.scan.c.area.in_(sorted(areas)))
+    area, names = tables.scan.c.area, sorted(areas)
+    # Of one area SQLite knows that its scans come in the order in which they lie.
+    return select(tables.scan.c.id).where(area == names[0] if len(names) == 1 else area.in_(names))
+
+
+def _has_most(tx: Tx, areas: Collection[str]) -> bool:
+    """Whether at least half of all scans are in these areas."""
+    scan = tables.scan
+    here = func.count().filter(scan.c.area.in_(sorted(areas)))
+    return bool(tx.value(select(2 * here >= func.count()).select_from(scan)))
+
+
+def _chosen_of(
+    tx: Tx, areas: Collection[str], conditions: Collection[Condition], trees: Collection[Expression]
+) -> Select[Any]:
+    """The scans of these areas of which every condition is true."""
+    asked = [condition for condition in conditions if condition is not true()]
+    if all(map(asks_about_copies, asked)) and can_be_summed(asked) and _has_most(tx, areas):
+        query, told = over_most_scans(_ids(areas), asked, kinds_asked(trees), sqlite=tx.sqlite)
+        return query.where(*told)
+    return _chosen(tx, _ids(areas), asked, trees)
 
 
 def _chosen(

@@ -3,7 +3,7 @@ scans in one pass.
 
 It has the three answers of the first reading (`tomovault.policy.reading`), and each term means what
 `tomovault.policy.values.values_of` says. A term about copies adds them up for each scan, so it stands in a query that
-`over_scans` makes.
+`over_scans` or `over_most_scans` makes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Column, Select, and_, false, literal_column, not_, or_, true
-from sqlalchemy.sql import visitors
+from sqlalchemy import Select, and_, false, literal_column, not_, or_, true
 
 from tomovault.catalog import tables
+from tomovault.catalog.summed import asks_about_copies
 from tomovault.catalog.terms import (
     COPY,
     IS_VERIFIED,
@@ -74,18 +74,17 @@ def over_scans(
     """The query of scans, such that these conditions of these sentences may stand in what it selects or in `having`."""
     if not any(map(asks_about_copies, conditions)):
         return query
-    kinds = sorted({kind.value for tree in trees for leaf in leaves(tree) for kind in kinds_of(leaf)})
-    mine = and_(PRODUCT.c.scan_id == tables.scan.c.id, PRODUCT.c.kind.in_(kinds), is_newest())
-    good = and_(COPY.c.product_id == PRODUCT.c.id, IS_VERIFIED)
+    mine = and_(PRODUCT.c.scan_id == tables.scan.c.id, PRODUCT.c.kind.in_(kinds_asked(trees)), is_newest())
+    good = and_(COPY.c.scan_id == PRODUCT.c.scan_id, COPY.c.product_id == PRODUCT.c.id, IS_VERIFIED)
     joined = tables.scan.outerjoin(PRODUCT, mine).outerjoin(COPY, good).outerjoin(PLACE, PLACE.c.name == COPY.c.tier)
     # SQLite goes through scans in the order in which they lie then, and not in that of an index.
     one_scan = literal_column("scan.rowid") if sqlite else tables.scan.c.id
     return query.select_from(joined).group_by(one_scan)
 
 
-def asks_about_copies(condition: Condition) -> bool:
-    """Whether a condition stands only in a query that `over_scans` has made."""
-    return any(isinstance(part, Column) and part.table is COPY for part in visitors.iterate(condition))
+def kinds_asked(trees: Iterable[Expression]) -> list[str]:
+    """The products about whose copies these sentences ask."""
+    return sorted({kind.value for tree in trees for leaf in leaves(tree) for kind in kinds_of(leaf)})
 
 
 def _may_be(tree: Expression, answer: bool, at: Moment) -> Condition:
