@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
-from sqlalchemy import Column, ColumnElement, FromClause, Select, Subquery, and_, func, select
+from sqlalchemy import Column, ColumnElement, FromClause, Select, Subquery, and_, func, select, text
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -90,7 +90,7 @@ def _newest(kinds: Sequence[str]) -> Subquery:
     product = tables.product
     return (
         select(product.c.scan_id, product.c.kind, product.c.id, product.c.lossless)
-        .distinct(product.c.scan_id, product.c.kind)
+        .prefix_with(text("DISTINCT ON (product.scan_id, product.kind)"))  # SQLAlchemy 2.0 and 2.1 say it differently
         .where(product.c.kind.in_(kinds))
         .order_by(product.c.scan_id, product.c.kind, product.c.created_at.desc(), product.c.id)
         .subquery("newest")
