@@ -26,7 +26,7 @@ _WAITS_A_FILE = 0.005
 _JUDGED_BY = 400
 _FILES_AHEAD = 50_000
 
-#: With the walker itself five readers. On a local disk (ext4, cold, 10 and 1,000 files a folder) a sweep takes a quarter
+#: With the walker itself five readers. On a local disk (ext4, cold, 10 or 1,000 files a folder) a sweep takes a quarter
 #: less time than with three, six threads are no faster than four; and a server has others to serve.
 _THREADS = 4
 #: So many of the next folders may be read ahead.
