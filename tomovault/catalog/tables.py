@@ -12,30 +12,20 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
     literal_column,
-    text,
 )
 
 from tomovault.catalog.columns import Json, PathBytes, SafeText, Time
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-_ID = String(32)
-#: A sha256 in hexadecimal: of bytes, or of a place, since an index entry has a size limit and a path has not.
-_KEY = String(64)
+from tomovault.catalog.notice_tables import delivery as delivery
+from tomovault.catalog.notice_tables import notice as notice
+from tomovault.catalog.notice_tables import owner_warning as owner_warning
+from tomovault.catalog.notice_tables import standing_alarm as standing_alarm
+from tomovault.catalog.table_parts import ID, KEY, index_of_few
+from tomovault.catalog.table_parts import metadata as metadata
 
 #: Every name that a replica's `tier` may be. `counts` is False where its copies count for no removal.
 tier = Table(
@@ -63,7 +53,7 @@ area = Table(
 candidate = Table(
     "candidate",
     metadata,
-    Column("key_hash", _KEY, primary_key=True),
+    Column("key_hash", KEY, primary_key=True),
     Column("area", SafeText, ForeignKey("area.name"), nullable=False, index=True),
     Column("format", SafeText, nullable=False),
     Column("folder", PathBytes, nullable=False),
@@ -82,7 +72,7 @@ candidate = Table(
 scan_set = Table(
     "scan_set",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("area", SafeText, ForeignKey("area.name"), nullable=False),
     Column("name", SafeText, nullable=False),
     Column("size", Integer),
@@ -90,26 +80,21 @@ scan_set = Table(
 )
 
 
-def _index_of_few(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """An index of the rows of which that is true."""
-    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
-
-
 scan = Table(
     "scan",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("name", SafeText, nullable=False, index=True),
     Column("area", SafeText, ForeignKey("area.name"), nullable=False, index=True),
     Column("format", SafeText, nullable=False),
     Column("root", PathBytes, nullable=False),
     Column("entry", SafeText, nullable=False),
     Column("identity", SafeText, nullable=False),
-    Column("place_hash", _KEY, nullable=False, index=True),
-    Column("root_hash", _KEY, nullable=False, index=True),
+    Column("place_hash", KEY, nullable=False, index=True),
+    Column("root_hash", KEY, nullable=False, index=True),
     Column("master", PathBytes),
-    Column("master_hash", _KEY, index=True),
-    Column("candidate", _KEY, ForeignKey("candidate.key_hash"), index=True),
+    Column("master_hash", KEY, index=True),
+    Column("candidate", KEY, ForeignKey("candidate.key_hash"), index=True),
     Column("verdict", String(16), nullable=False),
     Column("certificate", Json, nullable=False),
     Column("settled", Boolean, nullable=False),
@@ -125,25 +110,25 @@ scan = Table(
     Column("sample", SafeText),
     Column("owner", SafeText),
     Column("sources", Json, nullable=False),
-    Column("set_id", _ID, ForeignKey("scan_set.id"), index=True),
-    Column("superseded_by", _ID, ForeignKey("scan.id", deferrable=True, initially="DEFERRED")),
+    Column("set_id", ID, ForeignKey("scan_set.id"), index=True),
+    Column("superseded_by", ID, ForeignKey("scan.id", deferrable=True, initially="DEFERRED")),
     Column("declared_verdict", String(16)),
     Column("declared_by", SafeText),
     Column("declared_reason", SafeText),
     Column("declared_at", Time),
     Column("accepted_by", SafeText),
-    Column("accepted_digest", _KEY),
+    Column("accepted_digest", KEY),
     Column("metadata", Json, nullable=False),
     Column("facts_seq", BigInteger, nullable=False),
     Column("next_due_at", Time, index=True),
     CheckConstraint("bytes >= 0 AND files >= 0", name="not_negative"),
-    _index_of_few("uq_scan_current_place", "place_hash", unique=True, where="superseded_by IS NULL"),
+    index_of_few("uq_scan_current_place", "place_hash", unique=True, where="superseded_by IS NULL"),
 )
 
 condition = Table(
     "condition",
     metadata,
-    Column("scan_id", _ID, ForeignKey("scan.id"), primary_key=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), primary_key=True),
     Column("name", SafeText, primary_key=True),
     Column("value_type", String(8), nullable=False),
     Column("value_number", Double),
@@ -155,10 +140,10 @@ condition = Table(
 product = Table(
     "product",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), nullable=False),
     Column("kind", String(16), nullable=False),
-    Column("digest", _KEY, nullable=False, index=True),
+    Column("digest", KEY, nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),
     Column("files", BigInteger, nullable=False),
     Column("lossless", Boolean, nullable=False),
@@ -172,18 +157,18 @@ product = Table(
 replica = Table(
     "replica",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
-    Column("product_id", _ID, ForeignKey("product.id"), nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("product_id", ID, ForeignKey("product.id"), nullable=False),
     Column("form", String(16), nullable=False),
     Column("tier", SafeText, ForeignKey("tier.name"), nullable=False),
     Column("domain", SafeText, nullable=False),
     Column("location", PathBytes, nullable=False),
-    Column("location_hash", _KEY, nullable=False, index=True),
+    Column("location_hash", KEY, nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),
     Column("files", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("sha256", _KEY, nullable=False),
+    Column("sha256", KEY, nullable=False),
     Column("written_at", Time),
     Column("verified_at", Time),
     Column("parts", Json, nullable=False),
@@ -191,9 +176,9 @@ replica = Table(
     CheckConstraint("bytes >= 0 AND files >= 0", name="not_negative"),
     CheckConstraint("state <> 'verified' OR verified_at IS NOT NULL", name="verified_has_a_date"),
     Index("ix_replica_tier_form_state", "tier", "form", "state"),
-    _index_of_few("ix_replica_suspect", "scan_id", where="state = 'suspect'"),
+    index_of_few("ix_replica_suspect", "scan_id", where="state = 'suspect'"),
     # What sentences ask about good copies, so that no row is read for them. SQLite wants the state in it, too.
-    _index_of_few(
+    index_of_few(
         "ix_replica_verified",
         *("scan_id", "product_id", "state", "form", "tier", "domain", "verified_at", "bytes"),
         where="state = 'verified'",
@@ -203,9 +188,9 @@ replica = Table(
 processing = Table(
     "processing",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
-    Column("product_id", _ID, ForeignKey("product.id"), nullable=False, index=True),
+    Column("id", ID, primary_key=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("product_id", ID, ForeignKey("product.id"), nullable=False, index=True),
     Column("engine", SafeText, nullable=False),
     Column("engine_version", SafeText, nullable=False),
     Column("parameters", Json, nullable=False),
@@ -218,9 +203,9 @@ _TAPED = "action IN ('archive', 'restore', 'verify') AND finished_at IS NULL"
 job = Table(
     "job",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("action", SafeText, nullable=False),
-    Column("scan_id", _ID, ForeignKey("scan.id"), index=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), index=True),
     Column("status", String(16), nullable=False),
     Column("dedup_key", SafeText, nullable=False, index=True),
     Column("rule", SafeText, nullable=False),
@@ -238,15 +223,15 @@ job = Table(
     Column("facts_seq", BigInteger),
     Column("result", Json),
     Index("ix_job_status_queued_at", "status", "queued_at"),
-    _index_of_few("ix_job_taped", "status", "queued_at", where=_TAPED),
-    _index_of_few("uq_job_unfinished", "dedup_key", unique=True, where="status IN ('todo', 'doing')"),
+    index_of_few("ix_job_taped", "status", "queued_at", where=_TAPED),
+    index_of_few("uq_job_unfinished", "dedup_key", unique=True, where="status IN ('todo', 'doing')"),
 )
 
 attempt = Table(
     "attempt",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("job_id", _ID, ForeignKey("job.id"), nullable=False, index=True),
+    Column("id", ID, primary_key=True),
+    Column("job_id", ID, ForeignKey("job.id"), nullable=False, index=True),
     Column("number", Integer, nullable=False),
     Column("holder", SafeText, nullable=False),
     Column("token", BigInteger, nullable=False),
@@ -261,7 +246,7 @@ attempt = Table(
 estimate = Table(
     "estimate",
     metadata,
-    Column("job_id", _ID, ForeignKey("job.id"), primary_key=True),
+    Column("job_id", ID, ForeignKey("job.id"), primary_key=True),
     Column("told_at", Time, nullable=False, index=True),
     Column("model_s", Double, nullable=False),
     Column("ends_at", Time, nullable=False),
@@ -270,8 +255,8 @@ estimate = Table(
 pin = Table(
     "pin",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("id", ID, primary_key=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), nullable=False, index=True),
     Column("owner", SafeText, nullable=False),
     Column("reason", SafeText, nullable=False),
     Column("until", Time, nullable=False),
@@ -281,9 +266,9 @@ pin = Table(
 permit = Table(
     "permit",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
-    Column("replica_id", _ID, ForeignKey("replica.id"), nullable=False, index=True),
+    Column("id", ID, primary_key=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("replica_id", ID, ForeignKey("replica.id"), nullable=False, index=True),
     Column("rule", SafeText, nullable=False),
     Column("phase", String(16), nullable=False),
     Column("granted_at", Time, nullable=False),
@@ -296,19 +281,19 @@ permit = Table(
     Column("left", Json, nullable=False),
     Column("ordered_by", SafeText, nullable=False, server_default=""),
     Column("reason", SafeText, nullable=False, server_default=""),
-    _index_of_few("ix_permit_open", "replica_id", where="phase IN ('granted', 'quarantined', 'leaving')"),
+    index_of_few("ix_permit_open", "replica_id", where="phase IN ('granted', 'quarantined', 'leaving')"),
 )
 
 tombstone = Table(
     "tombstone",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("permit_id", _ID, ForeignKey("permit.id"), nullable=False, unique=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
-    Column("replica_id", _ID, ForeignKey("replica.id"), nullable=False),
+    Column("id", ID, primary_key=True),
+    Column("permit_id", ID, ForeignKey("permit.id"), nullable=False, unique=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("replica_id", ID, ForeignKey("replica.id"), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("form", String(16), nullable=False),
-    Column("digest", _KEY, nullable=False),
+    Column("digest", KEY, nullable=False),
     Column("tier", SafeText, nullable=False),
     Column("location", PathBytes, nullable=False),
     Column("rule", SafeText, nullable=False),
@@ -320,10 +305,10 @@ tombstone = Table(
 transfer = Table(
     "transfer",
     metadata,
-    Column("id", _ID, primary_key=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
+    Column("id", ID, primary_key=True),
+    Column("scan_id", ID, ForeignKey("scan.id"), nullable=False, index=True),
     Column("kind", String(16), nullable=False),
-    Column("digest", _KEY, nullable=False),
+    Column("digest", KEY, nullable=False),
     Column("collection", SafeText, nullable=False),
     Column("path", SafeText, nullable=False),
     Column("state", String(16), nullable=False),
@@ -344,7 +329,7 @@ transfer = Table(
 usage = Table(
     "usage",
     metadata,
-    Column("key_hash", _KEY, primary_key=True),
+    Column("key_hash", KEY, primary_key=True),
     Column("area", SafeText),
     Column("tier", SafeText, index=True),
     Column("proposal", SafeText, index=True),
@@ -366,7 +351,7 @@ usage_series = Table(
     Column("id", Integer, primary_key=True),
     Column("grouping", String(16), nullable=False),
     Column("value", SafeText),
-    Column("key_hash", _KEY, nullable=False, unique=True),
+    Column("key_hash", KEY, nullable=False, unique=True),
     Column("over_since", Time),
 )
 
@@ -391,9 +376,9 @@ planned_by = Table(
     metadata,
     Column("area", SafeText, primary_key=True),
     Column("policy", SafeText, primary_key=True),
-    Column("sha256", _KEY, primary_key=True),
+    Column("sha256", KEY, primary_key=True),
     Column("in_force", Boolean, nullable=False),
-    Column("looked_to", _ID),
+    Column("looked_to", ID),
 )
 
 #: `expires` is in seconds since 1970 by the database's clock.
@@ -420,65 +405,10 @@ audit = Table(
     Column("at", Time, nullable=False),
     Column("actor", SafeText, nullable=False),
     Column("op", SafeText, nullable=False),
-    Column("scan_id", _ID, index=True),
+    Column("scan_id", ID, index=True),
     Column("body", Text, nullable=False),
-    Column("prev_hash", _KEY, nullable=False),
-    Column("hash", _KEY, nullable=False),
-)
-
-#: Something that people are told, once: `template` says how, with the values in `facts`. Of one `key` there is one text
-#: at a time that more can be added to.
-notice = Table(
-    "notice",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("topic", String(16), nullable=False),
-    Column("template", String(32), nullable=False),
-    Column("key", _KEY, nullable=False, index=True),
-    Column("facts", Json, nullable=False),
-    Column("made_at", Time, nullable=False, index=True),
-)
-
-#: A notice on its way by one channel: waiting, sent, or given up. `recipient` is '' where the channel has no addresses.
-delivery = Table(
-    "delivery",
-    metadata,
-    Column("id", String(48), primary_key=True),
-    Column("notice_id", _ID, ForeignKey("notice.id"), nullable=False, index=True),
-    Column("channel", SafeText, nullable=False),
-    Column("recipient", SafeText, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("not_before", Time, nullable=False),
-    Column("ended_at", Time),
-    Column("error", SafeText, nullable=False),
-    _index_of_few("ix_delivery_waiting", "not_before", where="state = 'waiting'"),
-    _index_of_few("ix_delivery_given_up", "not_before", where="state = 'given_up'"),
-)
-
-#: Alarms that people were told of and that are not over.
-standing_alarm = Table(
-    "standing_alarm",
-    metadata,
-    Column("name", _KEY, primary_key=True),
-    Column("area", SafeText, nullable=False),
-    Column("text", SafeText, nullable=False),
-    Column("began_at", Time, nullable=False),
-    Column("told_at", Time, nullable=False),
-)
-
-#: The last warning that a replica will go. `sent_at_s` is what `seen_time` was when it had been sent.
-owner_warning = Table(
-    "owner_warning",
-    metadata,
-    Column("replica_id", _ID, ForeignKey("replica.id"), primary_key=True),
-    Column("scan_id", _ID, ForeignKey("scan.id"), nullable=False, index=True),
-    Column("notice_id", _ID, ForeignKey("notice.id"), nullable=False, index=True),
-    Column("rule", SafeText, nullable=False),
-    Column("warn_s", BigInteger, nullable=False),
-    Column("asked_at", Time, nullable=False),
-    Column("sent_at", Time),
-    Column("sent_at_s", BigInteger),
+    Column("prev_hash", KEY, nullable=False),
+    Column("hash", KEY, nullable=False),
 )
 
 #: Seconds that leaders have seen pass, by the time that a machine has run since its `boot`, whatever its clock said.
