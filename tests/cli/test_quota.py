@@ -198,6 +198,50 @@ def test_what_fits_and_what_would_have_to_go_first(town, ask, say, grow):
     assert len(town.jobs(scans[0], "prune")) == 0, "nothing was touched"
 
 
+def test_a_full_area_is_full_now_and_not_in_0_days(town, ask, say):
+    town.scan("one", size=400)
+    town.room(quota="500B")
+    assert ask("quota")["rows"][0]["days_to_full"] == 0
+    assert say("quota").out.splitlines()[1].split()[-3] == "now"
+    assert say("quota", "forecast").out.splitlines()[1].endswith("  now")
+
+
+def test_a_forecast_says_that_it_counts_on_no_removal_and_which_there_would_be(town, ask, say):
+    town.scan("one")
+    town.room(quota="10kB")
+    town.policy(("rules:\n", "rules:\n  - {name: old, do: prune, when: age > 90d and archived}\n"))
+    (row,) = ask("quota", "forecast")["rows"]
+    assert row["not_counted"] == {
+        "prune": "on",
+        "high": 0.5,
+        "above_high": ["prune-files@standard:1", "prune-packages@standard:1"],
+        "however_empty": ["old@standard:1"],
+    }
+    told = say("quota", "forecast").out
+    assert "What rules remove is not counted on." in told
+    assert "inhouse: above 50%: prune-files@standard:1, prune-packages@standard:1; however empty it is: old@" in told
+    town.room(prune="off")
+    assert "inhouse: nothing goes, since `prune` is off" in say("quota", "forecast").out
+
+
+def test_of_several_areas_an_addition_is_told_in_a_line_each(town, ask, say):
+    town.scan("one", size=400)
+    town.room(quota="1kB")
+    (town.base / "visitor").mkdir()
+    assert say("area", "add", f"visitor={town.base / 'visitor'}").code == 0
+    town.change(areas={"visitor": {"quota": "10kB"}})
+    wish = ("quota", "forecast", "--add", "500B", "--on", datetime.now(UTC).date().isoformat())
+    rows = {row["area"]: row["fits"] for row in ask(*wish)["rows"]}
+    assert rows == {"inhouse": False, "visitor": True}
+    lines = say(*wish).out.splitlines()
+    assert [line.split()[:1] for line in lines[-3:-1]] == [["inhouse"], ["visitor"]]
+    assert "does not fit" in lines[-3]
+    assert "100 B" in lines[-3]
+    assert "400 B: enough" in lines[-3]
+    assert lines[-1] == "What would go first, and why the rest stays: --to NAME"
+    assert "first would have to go" in say(*wish, "--to", "inhouse").out
+
+
 def test_what_would_go_is_told_where_prune_is_off(town, ask, say):
     town.scan("one", size=400)
     town.room(quota="1kB", prune="off")

@@ -10,6 +10,7 @@ from typing import Any
 
 from tomovault.core.errors import UserError
 from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.document import Policy
 from tomovault.policy.forecast import HISTORY_DAYS, HORIZON_DAYS, BeamTime, Growth, forecast_full, plan, weigh_addition
 from tomovault.vault.room import foresee_room
 from tomovault.vault.schedule import parse_day, read_schedule
@@ -88,6 +89,8 @@ def forecast_page(
         if not subjects:
             raise UserError(f"there is no {by} {only!r} with a limit", hint=f"tomovault quota --by {by} lists them")
     rows = [_row(by, subject, outlook.growth(subject.name), now) for subject in subjects]
+    for row, subject in zip(rows, subjects, strict=True):
+        row["not_counted"] = None if subject.facts is None else _removals(vault.policy_of(subject.name), subject.facts)
     page: dict[str, Any] = {"at": _text(now), "by": by, "horizon_days": HORIZON_DAYS, "rows": rows}
     if addition is None:
         return page
@@ -140,6 +143,19 @@ def _row(by: str, subject: _Subject, growth: Growth, now: datetime) -> dict[str,
         "history_days": len(growth.by_day),
         "written_per_day": round(growth.mean),
         "planned_bytes": sum(growth.planned.values()),
+    }
+
+
+def _removals(policy: Policy, facts: AreaFacts) -> dict[str, Any]:
+    """The rules by which something goes from an area, above its high mark and however empty it is: no forecast counts
+    on them.
+    """
+    rules = [rule for rule in policy.ordered() if rule.removes]
+    return {
+        "prune": "on" if facts.prune_on else "off",
+        "high": facts.high,
+        "above_high": [policy.cite(rule) for rule in rules if not rule.by_evidence],
+        "however_empty": [policy.cite(rule) for rule in rules if rule.by_evidence],
     }
 
 

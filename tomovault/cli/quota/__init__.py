@@ -91,6 +91,8 @@ def _grace(row: dict[str, Any]) -> str:
 def _days(row: dict[str, Any]) -> str:
     if row["days_to_full"] is None:
         return "" if row["limit_bytes"] is None else str(row["days_to_full_why"]).split(":")[0]
+    if row["days_to_full"] == 0:
+        return "now"
     late = row["days_to_full_late"]
     return f"{row['days_to_full']} d ({row['days_to_full_early']}-{'...' if late is None else late})"
 

@@ -20,8 +20,8 @@ def command(add: str | None, on: str | None, to: str | None, by: str, as_json: b
     """Say in how many days each area, or each proposal with a limit, is full if nothing is removed.
 
     Drawn from what was written on each day of the history: in one of ten futures it is full before the first of the
-    two days in brackets, and in nine of ten before the second. With --add it says whether so much fits on a day, and
-    what the rules would have to let go first.
+    two days in brackets, and in nine of ten before the second. With --add it says whether so much fits on a day, and,
+    of one area (--to), what the rules would have to let go first.
     """
     from tomovault.core.errors import UserError
     from tomovault.policy.quantity import parse_size
@@ -65,11 +65,60 @@ def _lines(by: str, page: dict[str, Any]) -> list[str]:
     ]
     lines = [table([by, "used", "limit", "written", "planned", "full"], rows, right=[1, 2, 3, 4])]
     if not rows:
-        lines = [f"no {by} has a limit: see `quotas` in tomovault.yaml" if by == "proposal" else "there is no area"]
-    if "fits" in page:
-        for row in page["rows"]:
-            lines += ["", *_addition(by, page, row)]
-    return lines
+        return [f"no {by} has a limit: see `quotas` in tomovault.yaml" if by == "proposal" else "there is no area"]
+    lines += ["", "What rules remove is not counted on.", *_removals(by, page["rows"])]
+    if "fits" not in page:
+        return lines
+    if len(rows) == 1:
+        return [*lines, "", *_addition(by, page, page["rows"][0])]
+    return [*lines, "", *_additions(by, page)]
+
+
+def _removals(by: str, rows: list[dict[str, Any]]) -> list[str]:
+    """By what something goes, in a line for all places of which the same is true."""
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        if row["not_counted"] is not None:
+            places.setdefault(_going_by(row["not_counted"]), []).append(row[by])
+    return [f"  {', '.join(names)}: {text}" for text, names in places.items()]
+
+
+def _going_by(rules: dict[str, Any]) -> str:
+    above, always = (", ".join(rules[key]) for key in ("above_high", "however_empty"))
+    told = [f"above {rules['high']:.0%}: {above}"] * bool(above) + [f"however empty it is: {always}"] * bool(always)
+    if rules["prune"] == "off":
+        return "nothing goes, since `prune` is off"
+    return "; ".join(told) or "nothing goes by a rule"
+
+
+def _additions(by: str, page: dict[str, Any]) -> list[str]:
+    """A line for each place: whether the addition fits, and whether it would once the rules have made room."""
+    from tomovault.cli._table import table
+    from tomovault.vault.sizes import show_bytes
+
+    rows = [
+        [
+            str(row[by]),
+            "fits" if row["fits"] else "does not fit",
+            "not known" if row["chance"] is None else f"{row['chance']:.0%}",
+            "" if row["fits"] else show_bytes(row["lacking_bytes"]),
+            "" if row["fits"] else _room_to_make(row),
+        ]
+        for row in page["rows"]
+    ]
+    return [
+        f"{show_bytes(page['add_bytes'])} more on {page['on']}:",
+        table([by, "", "chance", "lacking", "rules could free"], rows, right=[2, 3]),
+        "What would go first, and why the rest stays: --to NAME",
+    ]
+
+
+def _room_to_make(row: dict[str, Any]) -> str:
+    from tomovault.vault.sizes import show_bytes
+
+    off = ", with `prune: on`" if row["prune"] == "off" and row["going"] else ""
+    enough = "enough" if row["would_fit_then"] else "not enough"
+    return f"{show_bytes(row['going_bytes'])}: {enough}{off}" if row["going"] else "nothing"
 
 
 def _when(row: dict[str, Any]) -> str:
