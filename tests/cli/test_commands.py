@@ -123,6 +123,34 @@ def test_explain_says_which_rule_and_why(town, ask, say):
     assert "prune: off" in say("explain", scan).out
 
 
+def test_explain_says_how_the_files_went_and_what_brings_them_back(town, ask, say):
+    scan, lacking = town.scan("one"), town.scan("two", copies=1)
+    town.room(high="1%", low="0%")
+    rule = next(r for r in town.vault.policy_of("inhouse").rules if r.name == "prune-files")
+    with town.vault.catalogue.writing() as tx:
+        grant(town.vault, tx, town.known(scan), town.replica(scan, Form.FILES).id, rule=rule, now=town.now)
+    town.quarantine(scan)
+    (stage,) = [s for s in ask("explain", scan)["stages"] if s["stage"] == "pruned"]
+    assert stage["status"] == "done"
+    assert "its files are in quarantine since" in stage["reason"]
+    assert "by prune-files@standard:1, until" in stage["reason"]
+    assert f"tomovault prune undo {scan}" in stage["reason"]
+    (line,) = [line for line in say("explain", lacking).out.splitlines() if line.startswith("archived")]
+    assert line.split(maxsplit=3)[1:] == ["due", "archive@standard:1", "will be done next"]
+
+
+def test_a_preview_says_why_an_area_stays_above_its_mark(town, ask, say):
+    town.scan("one", size=400, copies=1)
+    town.room(quota="1kB")
+    page = ask("policy", "preview")
+    assert "without enough verified copies" in page["above_high"]["inhouse"]
+    assert "inhouse would stay above its high mark: " in say("policy", "preview").out
+    town.room(quota="1kB", prune="off")
+    assert "inhouse would stay above its high mark: `prune` is off for this area" in say("policy", "preview").out
+    town.room(quota="1MB")
+    assert ask("policy", "preview")["above_high"] == {}
+
+
 def test_every_command_has_help_and_json():
     def commands(group, path):
         context = cli.click.Context(group)

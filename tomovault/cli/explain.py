@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import click
@@ -26,9 +27,14 @@ def command(scan: str, as_json: bool) -> None:
         say_json(page)
         return
     say(f"{label(page['name'])}  ({page['id']})\n")
-    rows = [[s["stage"], s["status"], s["rule"], s["reason"]] for s in page["stages"]]
+    rows = [[s["stage"], s["status"], s["rule"], _why(s)] for s in page["stages"]]
     say(table(["stage", "status", "rule", "why"], rows))
     for text in page["made"]:
         say(label(text))
     for text in page["limits"]:
         say(f"over its limit: {label(text)}")
+
+
+def _why(stage: Mapping[str, str]) -> str:
+    """The reason; what is due is so by its rule, which has a column of its own."""
+    return "will be done next" if stage["status"] == "due" and stage["reason"] == stage["rule"] else stage["reason"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from tomovault.core.errors import UserError
 from tomovault.core.known import RemovalPhase
 from tomovault.core.life import Stage, Status
-from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.area_facts import AreaFacts, bytes_to_free
 from tomovault.policy.document import STAGE_OF
 from tomovault.vault.deeds import was_told
 from tomovault.vault.page_text import name_of, time_text
@@ -51,8 +52,11 @@ def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
 
 
 def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = None) -> dict[str, Any]:
-    """What each rule would have done now, and the bytes that would go from each area; nothing is touched."""
+    """What each rule would have done now, and the bytes that would go from each area; nothing is touched. `above_high`
+    says of areas that would stay above their high mark what keeps them there.
+    """
     rules: dict[str, dict[str, Any]] = {}
+    above: dict[str, str] = {}
     names = {one.name for area in vault.site.areas for one in vault.policy_of(area).rules}
     if rule is not None and rule not in names:
         raise UserError(f"there is no rule {rule!r}", hint="the rules are: " + ", ".join(sorted(names)))
@@ -79,18 +83,21 @@ def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = Non
             if one.do == "notify" and policy.cite(one) in rules:
                 found = vault.catalogue.walk_wanted(tx, policy, [one.name], facts, now)
                 rules[policy.cite(one)]["scans"] += [scan.id for scan in found if not was_told(scan, one)]
-        _preview_removals(vault, tx, facts, conf.prune, rules, now)
-    return {"at": time_text(now), "rules": list(rules.values())}
+        above[area] = _preview_removals(vault, tx, facts, conf.prune, rules, now)
+    stay = {area: why for area, why in above.items() if why}
+    return {"at": time_text(now), "rules": list(rules.values()), "above_high": stay}
 
 
 def _preview_removals(
     vault: Vault, tx: Any, facts: AreaFacts, enabled: bool, rules: dict[str, dict[str, Any]], now: datetime
-) -> None:
+) -> str:
+    """The removals are told of their rules; returns why the area would stay above its high mark, '' if it would not."""
     from tomovault.vault.evidence import foresee_evidence
     from tomovault.vault.room import choose_room
+    from tomovault.vault.staying import why_nothing_goes
 
     if not enabled:
-        return
+        return "`prune` is off for this area" if bytes_to_free(facts) else ""
     evident = foresee_evidence(vault, tx, facts, now)
     room = choose_room(vault, tx, facts, now, besides=evident.going)
     told_of = {waiting.going.choice.replica for waiting in evident.waiting}
@@ -105,3 +112,7 @@ def _preview_removals(
         if row is not None:
             row["scans"].append(choice.scan)
             row["bytes_freed"][facts.name] = row["bytes_freed"].get(facts.name, 0) + choice.bytes
+    freed = sum(going.choice.bytes for going in [*evident.going, *room.going])
+    if not bytes_to_free(replace(facts, quarantine_bytes=facts.quarantine_bytes + freed)):
+        return ""
+    return room.full or why_nothing_goes(room.stays.values())

@@ -8,9 +8,9 @@ from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from tomovault.core.known import Job, JobStatus, KnownScan, Product, export_standing, let_go
+from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing, let_go
 from tomovault.core.life import Stage, Standing, Status, step_of
-from tomovault.core.replica import ProductKind, ReplicaState, TierClass, good_domains
+from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass, good_domains
 from tomovault.core.transfer import Transfer
 from tomovault.core.wire import to_plain
 from tomovault.policy.area_facts import AreaFacts
@@ -216,6 +216,8 @@ def _with_its_job(view: View, stage: Stage) -> Standing:
     held for the reason that it gave, until a new fact.
     """
     standing, action = view.standings[stage], step_of(stage).action
+    if stage is Stage.PRUNED and standing.status is Status.DONE:
+        return Standing(Status.DONE, _how_its_files_went(view.scan))
     if standing.status is Status.DONE and (made := _MADE_AT.get(stage)) and (gone := let_go(view.scan, made)):
         when = f"{gone.granted_at:%Y-%m-%d}"
         return Standing(Status.DONE, f"its {made} went on {when} by {gone.rule}; it can be made again")
@@ -231,6 +233,20 @@ def _with_its_job(view: View, stage: Stage) -> Standing:
     if last.status is JobStatus.FAILED:
         return Standing(Status.HELD, f"failed: {name_of(last.error)}; again with: tomovault retry {last.id}")
     return standing
+
+
+def _how_its_files_went(scan: KnownScan) -> str:
+    """By which rule, or whom, and what brings them back."""
+    files = {r.id for r in scan.replicas if r.product is ProductKind.ORIGINAL and r.form is Form.FILES}
+    permits = [p for p in scan.permits if p.replica in files and p.phase is not RemovalPhase.UNDONE]
+    if not permits:
+        return ""
+    last = max(permits, key=lambda permit: permit.granted_at)
+    by = f"{last.granted_at:%Y-%m-%d}, by {last.rule}"
+    if last.phase is RemovalPhase.GONE or last.hold_until is None:
+        return f"its files went {by}; back with: tomovault restore {scan.id} --to DIR"
+    until = f"{last.hold_until:%Y-%m-%d %H:%M} UTC"
+    return f"its files are in quarantine since {by}, until {until}; back with: tomovault prune undo {scan.id}"
 
 
 def _is_put_off(job: Job) -> bool:

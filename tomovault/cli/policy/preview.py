@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, open_vault, say, say_json
+from tomovault.cli import common_options, label, open_vault, say, say_json
 
 
 @click.command()
@@ -34,6 +34,8 @@ def command(rule: str | None, as_json: bool) -> None:
         for r in page["rules"]
     ]
     say(table(["rule", "action", "scans", "frees"], rows, right=[2]))
+    for area, why in page["above_high"].items():
+        say(f"  {area} would stay above its high mark: {label(why)}")
     for row in page["rules"]:
         for one in row.get("waiting_for_warnings", [])[:20]:
             say(f"  {row['rule']}: {one['scan']}: {one['told']}")
