@@ -83,7 +83,8 @@ def test_where_it_is_not_met_the_page_says_what_would_meet_it(alone, model):
     code, out, _ = alone("simulate", "aggressive", "--days", "20", "--arrivals", path)
     assert code == 0
     assert "a above its high mark: prune is off 100%" in out
-    assert "It would be met with `prune: on`: from day" in out
+    assert "It would be met with `prune: on`: every area below its high mark from day" in out
+    assert "Found in 1 simulation of at most 7." in out
     code, out, _ = alone("simulate", "aggressive", "--days", "20", "--arrivals", path, "--prune", "on", "--json")
     assert json.loads(out)["met"]
 

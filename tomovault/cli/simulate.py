@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tomovault.cli import common_options, say, say_json, site_folder
+from tomovault.cli import common_options, counted, say, say_json, site_folder
 
 
 @click.command()
@@ -85,7 +85,7 @@ def _simulate(wish: Any, remedy: bool, progress: Any) -> tuple[dict[str, Any], l
 
     from tomovault.simulation.model import simulate
     from tomovault.simulation.outcome import page_of, series_of, without_policy
-    from tomovault.simulation.remedy import find_remedy
+    from tomovault.simulation.remedy import find_remedy, remedy_page
     from tomovault.vault.simulating import prepare
 
     vault = _vault_if_any()
@@ -96,11 +96,7 @@ def _simulate(wish: Any, remedy: bool, progress: Any) -> tuple[dict[str, Any], l
     idle = without_policy(prepared.scenario)
     page = page_of(run, idle, took_s) | {"from": list(prepared.told)}
     if remedy and not page["met"]:
-        found = find_remedy(run, progress)
-        if found is not None:
-            after = page_of(found.run, without_policy(found.run.scenario), 0.0)
-            kept = {key: after[key] for key in ("below_high_from_day", "unmet_bytes", "met")}
-            page["remedy"] = {"changes": list(found.changes), **kept}
+        page["remedy"] = remedy_page(find_remedy(run, progress), run)
     return page, series_of(run, idle)
 
 
@@ -161,12 +157,28 @@ def _tell(page: Mapping[str, Any], series: list[dict[str, Any]]) -> None:
     from tomovault.simulation.text_plot import draw_text
 
     say("\n".join(page["from"]))
+    say(_assumed(page))
     say("\n" + draw_text(series) + "\n")
     _tell_areas(page)
     say("\n" + _headline(page))
     _tell_remedy(page)
     say()
     _tell_work(page)
+
+
+def _assumed(page: Mapping[str, Any]) -> str:
+    from tomovault.vault.sizes import show_bytes
+
+    assumed = page["assumed"]
+    rate, slow = (show_bytes(round(assumed[key])) for key in ("pack_bps", "pack_bps_while_written"))
+    drives = counted(assumed["drives"], "tape drive")
+    disk = f"{counted(len(page['areas']), 'area')} with {show_bytes(page['disk_bytes'])}"
+    return (
+        f"{disk}, {assumed['start_fill']:.0%} full;"
+        f" {show_bytes(round(assumed['bytes_per_day']))} a day for {counted(page['days'], 'day')}; packing {rate}/s,"
+        f" {slow}/s beside an acquisition; {drives} at {show_bytes(round(assumed['drive_bps']))}/s;"
+        f" {assumed['hold_s'] / 3600:g} h in quarantine"
+    )
 
 
 def _tell_areas(page: Mapping[str, Any]) -> None:
@@ -206,10 +218,20 @@ def _tell_remedy(page: Mapping[str, Any]) -> None:
     if remedy is None:
         return
     tried = " and ".join(remedy["changes"])
+    least, most = remedy["too_little_disk_bytes"], remedy["disk_bytes"]
     if remedy["met"]:
-        say(f"It would be met with {tried}: from day {remedy['below_high_from_day']} on.")
+        more = f" ({show_bytes(most)} in all, {show_bytes(most - page['disk_bytes'])} more)" if most else ""
+        told = f"It would be met with {tried}{more}: every area below its high mark from day "
+        told += f"{remedy['below_high_from_day']} on, and room for everything since."
+        if most:
+            told += f" {show_bytes(least)} would be too little."
     else:
-        say(f"It would still not be met with {tried} ({show_bytes(remedy['unmet_bytes'])} would have no room).")
+        besides = f" besides {tried}" if tried else ""
+        more = show_bytes(least - page["disk_bytes"])
+        told = f"At least {show_bytes(least)} of disk would be needed{besides}, {more} more than there is:"
+        told += " so much was tried, and is too little."
+    say(told)
+    say(f"Found in {counted(remedy['trials'], 'simulation')} of at most {remedy['most_trials']}.")
 
 
 def _tell_work(page: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from tomovault.core.life import Facts, Standing, Status
@@ -181,16 +182,29 @@ class KnownScan:
 
     def product(self, kind: ProductKind) -> Product | None:
         """The newest product of a kind."""
-        found = [p for p in self.products if p.kind is kind]
-        return max(found, key=lambda p: p.created_at) if found else None
+        return self._newest.get(kind)
+
+    @cached_property
+    def _newest(self) -> Mapping[ProductKind, Product]:
+        newest: dict[ProductKind, Product] = {}
+        for product in self.products:
+            held = newest.get(product.kind)
+            if held is None or product.created_at > held.created_at:
+                newest[product.kind] = product
+        return newest
 
     def replicas_of(self, kind: ProductKind, form: Form | None = None) -> tuple[Replica, ...]:
         """Replicas, gone ones left out, of the newest product of a kind."""
-        product = self.product(kind)
-        if product is None:
-            return ()
-        mine = (r for r in self.replicas if (r.product, r.digest) == (kind, product.digest))
-        return tuple(r for r in mine if r.live and form in (None, r.form))
+        found = self._live.get(kind, ())
+        return found if form is None else tuple(r for r in found if r.form is form)
+
+    @cached_property
+    def _live(self) -> Mapping[ProductKind, tuple[Replica, ...]]:
+        live = [r for r in self.replicas if r.live]
+        return {
+            kind: tuple(r for r in live if r.product is kind and r.digest == newest.digest)
+            for kind, newest in self._newest.items()
+        }
 
     @property
     def left_nothing(self) -> bool:

@@ -25,6 +25,13 @@ def wants_of(
     `matches`: as `matches_of` says, where the caller has asked already.
     """
     matches = matches_of(scan, policy, area, now) if matches is None else matches
+    return held_back(scan, wants_by(matches, policy, area), policy, area, now, matches)
+
+
+def wants_by(matches: Sequence[Match], policy: Policy, area: AreaFacts) -> Wants:
+    """What the rules want by what they say alone, before anything of the scan holds it back: the same for all scans of
+    which they say the same.
+    """
     by: dict[Stage, str] = {}
     held: dict[Stage, str] = {}
     later: dict[Stage, str] = {}
@@ -43,6 +50,14 @@ def wants_of(
     for stage, reason in _forbidden(matches, policy).items():
         if stage in by or (stage is Stage.PRUNED and wanted_of(matches, "prune")):
             held[stage] = reason
+    return Wants(by=by, held=held, later=later)
+
+
+def held_back(
+    scan: KnownScan, wants: Wants, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match]
+) -> Wants:
+    """The same wants, with what holds them back that is known of this scan, and of the switches of its area."""
+    by, held, later = dict(wants.by), dict(wants.held), wants.later
     held.update(_held_back(scan, policy, area, now, by, matches))
     if why := files_lost(scan):
         by.pop(Stage.PRUNED, None)

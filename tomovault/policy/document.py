@@ -13,9 +13,9 @@ from tomovault.core.life import Stage
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, TierClass
 from tomovault.policy.address import problem_of_address, problem_of_folder
 from tomovault.policy.calendar import parse_moment, show_moment
-from tomovault.policy.expression import Expression, WrongExpression, read_expression
+from tomovault.policy.expression import Expression, Leaf, WrongExpression, read_expression
 from tomovault.policy.quantity import show_found
-from tomovault.policy.reading import asks_usage
+from tomovault.policy.reading import asks_usage, leaves
 from tomovault.policy.yaml_text import Duration, Fault, Percent, Size, Strict, Whole, Word, faults, nearest, parse
 
 ActionName = Literal[
@@ -210,6 +210,11 @@ class Rule(Strict):
         return read_expression(self.when)
 
     @cached_property
+    def terms(self) -> tuple[Leaf, ...]:
+        """Every term of the sentence in the order in which it is read."""
+        return leaves(self.condition)
+
+    @cached_property
     def by_evidence(self) -> bool:
         """Whether it lets something go however empty the area is: a 'prune' that does not ask how full it is."""
         return self.do == "prune" and not self.settings.tiers and not asks_usage(self.condition)
@@ -300,6 +305,10 @@ class Policy(Strict):
 
     def ordered(self) -> tuple[Rule, ...]:
         """The rules in the order in which they are asked."""
+        return self._ordered
+
+    @cached_property
+    def _ordered(self) -> tuple[Rule, ...]:
         return tuple(sorted(self.rules, key=lambda rule: rule.order))
 
     def verified_within(self) -> tuple[timedelta, timedelta]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from tomovault.core.known import KnownScan
@@ -11,8 +11,7 @@ from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.calendar import Months, later_by, turning_points
 from tomovault.policy.document import Policy, Rule
 from tomovault.policy.expression import Compare, Replicas, Value
-from tomovault.policy.matching import matches_of
-from tomovault.policy.reading import leaves
+from tomovault.policy.matching import Match, matches_of
 
 _INSTANT = timedelta(microseconds=1)
 
@@ -27,7 +26,7 @@ def next_look(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -
     verified = [(r, r.verified_at) for r in scan.replicas if r.good and r.verified_at is not None]
     moments.extend(later_by(at, policy.recency.of(r.tier_class)) for r, at in verified)
     for rule in policy.rules:
-        for leaf in leaves(rule.condition):
+        for leaf in rule.terms:
             if isinstance(leaf, Compare) and leaf.term == "age":
                 moments.extend((start, *_ages(start, leaf.value)))
             elif isinstance(leaf, Replicas) and leaf.within is not None:
@@ -38,12 +37,17 @@ def next_look(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -
     return min((*ahead, *dates), default=None)
 
 
-def overdue(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Replica, ...]:
+def overdue(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
+) -> tuple[Replica, ...]:
     """Good packages that were re-read too long ago (or in the future) to be counted on when something is removed,
     or longer ago than a `verify` rule that holds for the scan asks. A fast area relies on files in other areas, too.
+
+    `matches`: as `matches_of` says, where the caller has asked already.
     """
     asks_more = any(rule.do == "verify" for rule in policy.rules)
-    matches = matches_of(scan, policy, area, now) if asks_more else ()
+    if matches is None:
+        matches = matches_of(scan, policy, area, now) if asks_more else ()
     rules = [m.rule for m in matches if m.rule.do == "verify" and m.verdict.value]
     return tuple(
         r

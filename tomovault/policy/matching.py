@@ -61,14 +61,16 @@ class Asks:
     recency: Recency = field(default_factory=Recency)
 
 
-def matches_of(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -> tuple[Match, ...]:
-    """Every rule, in order, with what its sentence says of the scan.
+def matches_of(
+    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, *, told: bool = True
+) -> tuple[Match, ...]:
+    """Every rule, in order, with what its sentence says of the scan; why it does is left out unless it is to be `told`.
 
     'archived' means the number of copies that the policy's archive rules ask for this very scan.
     """
-    matches = _read(policy, values_of(scan, area, now))
+    matches = _read(policy, values_of(scan, area, now), told=told)
     copies = copies_of(matches)
-    return matches if copies == LEAST_COPIES else _read(policy, values_of(scan, area, now, copies=copies))
+    return matches if copies == LEAST_COPIES else _read(policy, values_of(scan, area, now, copies=copies), told=told)
 
 
 def asks_of(
@@ -110,12 +112,12 @@ def copies_of(matches: Sequence[Match]) -> int:
     return max(LEAST_COPIES, *asked, LEAST_COPIES)
 
 
-def _read(policy: Policy, values: Mapping[str, Any]) -> tuple[Match, ...]:
-    return tuple(_match(rule, values) for rule in policy.ordered())
+def _read(policy: Policy, values: Mapping[str, Any], *, told: bool) -> tuple[Match, ...]:
+    return tuple(_match(rule, values, told=told) for rule in policy.ordered())
 
 
-def _match(rule: Rule, values: Mapping[str, Any]) -> Match:
-    verdict, now = evaluate(rule.condition, values), values["now"]
+def _match(rule: Rule, values: Mapping[str, Any], *, told: bool) -> Match:
+    verdict, now = evaluate(rule.condition, values, told=told), values["now"]
     if rule.is_in_force(now):
         return Match(rule, verdict, verdict.value or may_come(rule.condition, values))
     out = Term(_why_not_in_force(rule, now), "", False)

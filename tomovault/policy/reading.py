@@ -73,16 +73,17 @@ class Verdict:
         return ", ".join(f"{t.text}: {t.found}" if t.found else t.text for t in chosen)
 
 
-def evaluate(tree: Expression, values: Mapping[str, Any]) -> Verdict:
+def evaluate(tree: Expression, values: Mapping[str, Any], *, told: bool = True) -> Verdict:
     """Whether the sentence holds for these values.
 
     `values` maps terms to bool, str, int, float or timedelta, or None where it is not known; 'high' and 'low'
     to the area's watermarks, 'replicas' to a `CountReplicas`, and 'now' and 'start', from which an age counts, to aware
-    times, which an age in months is told from. Every term is looked at, for the explanation.
+    times, which an age in months is told from. Every term is looked at, for the explanation, which takes most of the
+    time: where it is not to be `told`, there are no terms.
     """
-    terms: list[Term] = []
+    terms: list[Term] | None = [] if told else None
     answer = _answer(tree, values, terms)
-    return Verdict(answer is True, tuple(terms), answer is None)
+    return Verdict(answer is True, tuple(terms or ()), answer is None)
 
 
 def may_come(tree: Expression, values: Mapping[str, Any]) -> bool:
@@ -109,7 +110,7 @@ def asks_usage(tree: Expression) -> bool:
     return any(isinstance(leaf, Compare) and leaf.term == "usage" for leaf in leaves(tree))
 
 
-def _answer(tree: Expression, values: Mapping[str, Any], terms: list[Term]) -> bool | None:
+def _answer(tree: Expression, values: Mapping[str, Any], terms: list[Term] | None) -> bool | None:
     if isinstance(tree, Not):
         inner = _answer(tree.part, values, terms)
         return None if inner is None else not inner
@@ -117,9 +118,10 @@ def _answer(tree: Expression, values: Mapping[str, Any], terms: list[Term]) -> b
         return _join([_answer(part, values, terms) for part in tree.parts], decided_by=False)
     if isinstance(tree, Or):
         return _join([_answer(part, values, terms) for part in tree.parts], decided_by=True)
-    term = _look(tree, values)
-    terms.append(term)
-    return term.holds
+    answer = holds(tree, values)
+    if terms is not None:
+        terms.append(Term(tree.text, _found(tree, values), answer))
+    return answer
 
 
 def _join(answers: list[bool | None], *, decided_by: bool) -> bool | None:
@@ -128,11 +130,8 @@ def _join(answers: list[bool | None], *, decided_by: bool) -> bool | None:
     return None if None in answers else not decided_by
 
 
-def _look(leaf: Leaf, values: Mapping[str, Any]) -> Term:
-    return Term(leaf.text, _found(leaf, values), _holds(leaf, values))
-
-
-def _holds(leaf: Leaf, values: Mapping[str, Any]) -> bool | None:
+def holds(leaf: Leaf, values: Mapping[str, Any]) -> bool | None:
+    """What a term says for these values; None where it is not known."""
     if isinstance(leaf, Always):
         return True
     if isinstance(leaf, Replicas):
@@ -194,7 +193,7 @@ def _outlook(tree: Expression, values: Mapping[str, Any], others: _Others) -> fr
             other = _outlook(part, values, others)
             reached = frozenset(_join([a, b], decided_by=decided_by) for a in reached for b in other)
         return reached
-    now = _holds(tree, values)
+    now = holds(tree, values)
     return frozenset({now, *others(tree, now)})
 
 
@@ -226,6 +225,7 @@ __all__ = [
     "Verdict",
     "asks_usage",
     "evaluate",
+    "holds",
     "holds_for_some_usage",
     "leaves",
     "may_come",

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tomovault.core.known import KnownScan, facts_of
-from tomovault.core.life import Stage, Standing, Status, Wants, standings
-from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
+from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standing
+from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass, good_domains
 from tomovault.policy.area_facts import AreaFacts
-from tomovault.policy.decide import wants_of
+from tomovault.policy.decide import held_back, wants_by
 from tomovault.policy.document import Policy, Rule
-from tomovault.policy.due import next_look
-from tomovault.policy.expression import Compare
 from tomovault.policy.matching import Asks, Match, asks_of, matches_of
-from tomovault.policy.reading import evaluate, leaves
-from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of, removable_kinds, turns_of
+from tomovault.policy.reading import holds
+from tomovault.policy.removing import PruneChoice, choice_of, prune_rule_of, removable_kinds
 from tomovault.policy.room import why_it_stays
+from tomovault.policy.values import values_of
 from tomovault.simulation.scenario import Scenario, TapePlan
 from tomovault.simulation.world import World
 
@@ -27,45 +26,40 @@ _CAUSE_OF = {"pack": "packing", "archive": "drives", "restore": "pins"}
 
 @dataclass(frozen=True)
 class Stood:
-    """What the rules say of a scan, what they want and ask for, and where its stages stand."""
+    """What the rules say of a scan, what they want and ask for, and what LIFE reads of it."""
 
     matches: Sequence[Match]
     wants: Wants
     asks: Asks
-    standings: dict[Stage, Standing]
+    facts: Facts
+
+    def standing(self, stage: Stage) -> Standing:
+        """Where a stage of its life stands."""
+        return standing(stage, self.facts, self.wants)
 
     def due(self, stage: Stage) -> bool:
         """Whether a step should run now."""
-        return self.standings[stage].status is Status.DUE
+        return self.standing(stage).status is Status.DUE
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """The rule by which a replica goes, or what keeps it: as of one version of its scan, and until a moment."""
+class _Said:
+    """What the rules say of every scan of which each of their terms is as true."""
 
-    version: int
-    by_usage: tuple[bool, ...]
-    until: datetime | None
-    rule: Rule | None
-    cause: str
+    matches: Sequence[Match]
+    wants: Wants
+    asks: Asks
 
 
 class Judge:
-    """Asks the policy about scans and areas. What was answered of a removal is kept for as long as it must hold."""
+    """Asks the policy about scans and areas. What the rules say is asked once for all scans of which their terms, their
+    dates and the number of copies say the same; what holds a scan back, and what LIFE reads of it, each time.
+    """
 
     def __init__(self, scenario: Scenario, world: World) -> None:
         self._scenario = scenario
         self._world = world
-        self._looked: dict[tuple[str, str], _Looked] = {}
-        self._by_usage = {
-            name: tuple(
-                leaf
-                for rule in plan.policy.rules
-                for leaf in leaves(rule.condition)
-                if isinstance(leaf, Compare) and leaf.term == "usage"
-            )
-            for name, plan in scenario.areas.items()
-        }
+        self._said: dict[tuple[object, ...], _Said] = {}
         self.asked = 0
 
     def facts(self, area: str, *, draining: bool = False) -> AreaFacts:
@@ -83,6 +77,8 @@ class Judge:
             used_bytes=used,
             quarantine_bytes=self._world.quarantined[area],
             draining=draining,
+            warn=plan.warn,
+            prices=plan.prices,
         )
 
     def policy(self, area: str) -> Policy:
@@ -90,12 +86,12 @@ class Judge:
         return self._scenario.areas[area].policy
 
     def stand(self, scan: KnownScan, facts: AreaFacts, now: datetime) -> Stood:
-        """Where every stage of a scan stands."""
+        """What is known and wanted of a scan, from which follows where it stands."""
         self.asked += 1
         policy = self.policy(scan.area)
-        matches = matches_of(scan, policy, facts, now)
-        wants = wants_of(scan, policy, facts, now, matches)
-        asks = asks_of(scan, policy, facts, now, matches)
+        said = self._say(scan, policy, facts, now)
+        matches, asks = said.matches, said.asks
+        wants = held_back(scan, said.wants, policy, facts, now, matches)
         if Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
         counted = {tape.name for tape in self.archives(asks.archive_tiers)}
@@ -108,50 +104,46 @@ class Judge:
             archive_wanted=asks.copies,
             uncounted=frozenset(tape.name for tape in self._scenario.tapes if tape.name not in counted),
         )
-        return Stood(matches, wants, asks, standings(known, wants))
+        return Stood(matches, wants, asks, known)
+
+    def _say(self, scan: KnownScan, policy: Policy, facts: AreaFacts, now: datetime) -> _Said:
+        values = values_of(scan, facts, now)
+        key = (
+            id(policy),
+            len(good_domains(scan.replicas_of(ProductKind.ORIGINAL), TierClass.ARCHIVE)),
+            *(holds(leaf, values) for rule in policy.rules for leaf in rule.terms),
+            *(rule.has_begun(now) for rule in policy.rules if rule.starts is not None),
+            *(rule.is_over(now) for rule in policy.rules if rule.until is not None),
+        )
+        said = self._said.get(key)
+        if said is None:
+            matches = matches_of(scan, policy, facts, now, told=False)
+            asks = asks_of(scan, policy, facts, now, matches)
+            said = self._said[key] = _Said(matches, wants_by(matches, policy, facts), asks)
+        return said
 
     def archives(self, named: Collection[str] = ()) -> tuple[TapePlan, ...]:
         """The archive tiers that copies go to: of the `named` ones, if any is named, those that count if any does."""
         chosen = [tape for tape in self._scenario.tapes if not named or tape.name in named]
         return tuple([tape for tape in chosen if tape.counts] or chosen)
 
-    def choices(self, area: str, facts: AreaFacts, now: datetime) -> Iterator[tuple[PruneChoice, Rule | None, str]]:
-        """Each replica of the originals in an area with the rule by which it may go, or with what keeps it: in the
-        order in which they are chosen from.
-        """
-        values = {"usage": facts.usage, "high": facts.mark, "low": facts.low}
-        by_usage = tuple(evaluate(leaf, values).value for leaf in self._by_usage[area])
-        policy, told = self.policy(area), set[tuple[ProductKind, Form]]()
-        for _, turn, kind, form in turns_of(policy):
-            for scan, replica in self._removable(area, kind, form, largest_first=turn.settings.first == "largest"):
-                looked = self._look(scan, replica, by_usage, facts, now)
-                if looked.rule is turn:
-                    yield choice_of(scan, replica, turn, policy), turn, ""
-                elif looked.rule is None and (kind, form) not in told:
-                    yield _stays(scan, replica), None, looked.cause
-            told.add((kind, form))
-        for form in (form for form in Form if (ProductKind.ORIGINAL, form) not in told):
-            for scan, replica in self._removable(area, ProductKind.ORIGINAL, form):
-                yield _stays(scan, replica), None, self._look(scan, replica, by_usage, facts, now).cause
-
-    def _removable(
-        self, area: str, kind: ProductKind, form: Form, *, largest_first: bool = False
-    ) -> Iterator[tuple[KnownScan, Replica]]:
-        """The replicas of a product that stand in an area, oldest scans or largest replicas first."""
-        good = (ReplicaState.VERIFIED, ReplicaState.PRESENT)
-        found = (
-            (scan, replica)
-            for scan in self._world.removable(area, kind, form)
-            for replica in scan.replicas_of(kind, form)
-            if replica.tier == area and replica.state in good
-        )
-        return iter(sorted(found, key=lambda pair: -pair[1].bytes)) if largest_first else found
+    def weigh(
+        self, scan: KnownScan, here: Sequence[Replica], facts: AreaFacts, now: datetime
+    ) -> Iterator[tuple[Replica, Rule | None, str]]:
+        """Each of these replicas in the scan's area with the rule by which it may go now, or with what keeps it."""
+        policy = self.policy(scan.area)
+        stood = self.stand(scan, facts, now)
+        standing = stood.standing(Stage.PRUNED)
+        for replica in here:
+            rule = prune_rule_of(scan, replica.form, policy, facts, now, stood.matches, kind=replica.product)
+            reason = why_it_stays(scan, replica, rule, standing, stood.wants, policy, facts, now, stood.matches)
+            yield replica, None if reason else rule, _cause(scan, reason) if reason else ""
 
     def by_evidence(self, scan: KnownScan, facts: AreaFacts, now: datetime) -> list[tuple[PruneChoice, Rule]]:
         """What of the original goes from its area however empty that is, and by which rule."""
         policy = self.policy(scan.area)
         stood = self.stand(scan, facts, now)
-        standing = stood.standings[Stage.PRUNED]
+        standing = stood.standing(Stage.PRUNED)
         found = []
         for replica in (r for kind in removable_kinds(policy) for r in scan.replicas_of(kind)):
             if replica.tier != scan.area or replica.state not in (ReplicaState.VERIFIED, ReplicaState.PRESENT):
@@ -165,31 +157,6 @@ class Judge:
                 continue
             found.append((choice_of(scan, replica, rule, policy), rule))
         return found
-
-    def _look(
-        self, scan: KnownScan, replica: Replica, by_usage: tuple[bool, ...], facts: AreaFacts, now: datetime
-    ) -> _Looked:
-        """The answer changes with what is known of the scan, with a date that passes (`next_look`), and with the
-        side of each mark that the area's usage is on; else the last one holds.
-        """
-        version = self._world.versions[scan.id]
-        kept = self._looked.get((scan.id, replica.id))
-        if kept is not None and (kept.version, kept.by_usage) == (version, by_usage):
-            if kept.until is None or now < kept.until:
-                return kept
-        policy = self.policy(scan.area)
-        stood = self.stand(scan, facts, now)
-        rule = prune_rule_of(scan, replica.form, policy, facts, now, stood.matches, kind=replica.product)
-        standing = stood.standings[Stage.PRUNED]
-        reason = why_it_stays(scan, replica, rule, standing, stood.wants, policy, facts, now, stood.matches)
-        until, cause = next_look(scan, policy, facts, now), _cause(scan, reason) if reason else ""
-        looked = _Looked(version, by_usage, until, None if reason else rule, cause)
-        self._looked[scan.id, replica.id] = looked
-        return looked
-
-
-def _stays(scan: KnownScan, replica: Replica) -> PruneChoice:
-    return PruneChoice(scan.id, replica.id, replica.form, replica.bytes, scan.acquired_at or scan.first_seen_at)
 
 
 def _cause(scan: KnownScan, reason: str) -> str:

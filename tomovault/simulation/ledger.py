@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tomovault.simulation.scenario import DAY_S, AreaPlan
 
 #: What keeps an area above its mark, in the order in which it is told.
-CAUSES = ("prune", "packing", "room", "drives", "quarantine", "copies", "pins", "policy", "nothing")
+CAUSES = ("prune", "packing", "room", "drives", "quarantine", "warnings", "copies", "pins", "policy", "nothing")
 
 
 @dataclass

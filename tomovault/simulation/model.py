@@ -12,6 +12,7 @@ from random import Random
 from tomovault.core.known import KnownScan, Pin, RemovalPhase
 from tomovault.core.life import Stage
 from tomovault.core.replica import Form, ProductKind, Replica, ReplicaState, TierClass
+from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.due import next_look, overdue
 from tomovault.policy.removing import went_for_room
 from tomovault.simulation.agenda import Agenda
@@ -28,26 +29,40 @@ _DISKS = (TierClass.FAST, TierClass.SERVER)
 
 @dataclass(frozen=True)
 class Run:
-    """A simulation that is over."""
+    """A simulation that is over; `given_up` before its last day."""
 
     scenario: Scenario
     ledger: Ledger
     world: World
     works: Works
     asked: int
+    given_up: bool = False
 
 
-def simulate(scenario: Scenario, progress: Callable[[int, int], None] = lambda _day, _days: None) -> Run:
-    """The scenario's days have passed. Raises IntegrityError should anything be removed against law 4."""
-    simulation = _Simulation(scenario, progress)
+def simulate(
+    scenario: Scenario,
+    progress: Callable[[int, int], None] = lambda _day, _days: None,
+    *,
+    give_up: Callable[[Ledger], bool] = lambda _ledger: False,
+) -> Run:
+    """The scenario's days have passed, or it was given up: that is asked once a day.
+
+    Raises IntegrityError should anything be removed against law 4.
+    """
+    simulation = _Simulation(scenario, progress, give_up)
     simulation.run()
-    return Run(scenario, simulation.ledger, simulation.world, simulation.works, simulation.judge.asked)
+    judge, given_up = simulation.judge, simulation.given_up
+    return Run(scenario, simulation.ledger, simulation.world, simulation.works, judge.asked, given_up)
 
 
 class _Simulation:
-    def __init__(self, scenario: Scenario, progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, scenario: Scenario, progress: Callable[[int, int], None], give_up: Callable[[Ledger], bool]
+    ) -> None:
         self._scenario = scenario
         self._progress = progress
+        self._give_up = give_up
+        self.given_up = False
         self.agenda = Agenda(scenario.start)
         self.world = World(scenario.areas)
         self.ledger = Ledger({name: AreaBook(area) for name, area in scenario.areas.items()})
@@ -68,12 +83,12 @@ class _Simulation:
         for name, book in self.ledger.areas.items():
             book.start = self.world.used[name] / max(1, self._scenario.areas[name].quota)
         self._turn()
-        while (do := self.agenda.next_before(self._scenario.end_s)) is not None:
+        while not self.given_up and (do := self.agenda.next_before(self._scenario.end_s)) is not None:
             do()
             self.ledger.events += 1
             self._turn()
         for book in self.ledger.areas.values():
-            book.close(self._scenario.end_s)
+            book.close(self.agenda.now_s if self.given_up else self._scenario.end_s)
 
     # --- what comes from outside ---------------------------------------------------------------------
 
@@ -131,6 +146,7 @@ class _Simulation:
 
     def _tell_day(self, day: int) -> None:
         self._progress(day, self._scenario.days)
+        self.given_up = self._give_up(self.ledger)
         self.agenda.at((day + 1) * DAY_S, partial(self._tell_day, day + 1))
 
     def _is_written(self, area: str) -> bool:
@@ -212,9 +228,9 @@ class _Simulation:
         if stood.due(Stage.REPLICATED) and "replicate" not in at_work:
             self._replicate(scan, stood)
         if "verify" not in at_work:
-            for replica in overdue(scan, self.judge.policy(scan.area), facts, now)[:1]:
+            for replica in overdue(scan, self.judge.policy(scan.area), facts, now, stood.matches)[:1]:
                 self.works.verify(scan, replica)
-        self._look_again(scan)
+        self._look_again(scan, facts)
         self.rooms.let_go(scan_id)
 
     def _replicate(self, scan: KnownScan, stood: Stood) -> None:
@@ -237,9 +253,9 @@ class _Simulation:
                 return True
         return False
 
-    def _look_again(self, scan: KnownScan) -> None:
+    def _look_again(self, scan: KnownScan, facts: AreaFacts) -> None:
         """On the agenda stands the next moment at which the answers may be others."""
-        moment = next_look(scan, self.judge.policy(scan.area), self.judge.facts(scan.area), self.agenda.now)
+        moment = next_look(scan, self.judge.policy(scan.area), facts, self.agenda.now)
         if moment is None or self._looks.get(scan.id) == moment:
             return
         self._looks[scan.id] = moment

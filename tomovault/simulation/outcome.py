@@ -18,6 +18,7 @@ CAUSE_TEXT: Mapping[str, str] = {
     "room": "packages have no room beside what is kept free (`floor`)",
     "drives": "packages wait for a tape drive",
     "quarantine": "the quarantine is full",
+    "warnings": "owners are being warned first",
     "copies": "copies lack or were not re-read",
     "pins": "what may go is pinned",
     "policy": "no rule lets what is there go",
@@ -59,7 +60,7 @@ def below_from(book: AreaBook, days: int) -> int | None:
 def is_met(run: Run) -> bool:
     """Whether every area came below its high mark and stayed there, and nothing was without room from then on."""
     days = [below_from(book, run.scenario.days) for book in run.ledger.areas.values()]
-    if any(day is None for day in days):
+    if run.given_up or any(day is None for day in days):
         return False
     settled_s = max((day or 0) for day in days) * DAY_S if days else 0.0
     return all((book.last_unmet_s or 0.0) <= settled_s for book in run.ledger.areas.values())
@@ -67,7 +68,8 @@ def is_met(run: Run) -> bool:
 
 def page_of(run: Run, idle: Mapping[str, AreaBook], took_s: float) -> dict[str, Any]:
     """The whole outcome, which took so many seconds. Days count from 0, sizes are bytes, fills shares of the quota."""
-    scenario, ledger, works = run.scenario, run.ledger, run.works
+    scenario, ledger, works, machines = run.scenario, run.ledger, run.works, run.scenario.machines
+    disk = sum(area.quota for area in scenario.areas.values())
     areas = [_area(book, idle[name], scenario.days) for name, book in ledger.areas.items()]
     days = [area["below_high_from_day"] for area in areas]
     cartridges = {
@@ -82,6 +84,17 @@ def page_of(run: Run, idle: Mapping[str, AreaBook], took_s: float) -> dict[str, 
         "policies": sorted({area.policy.name for area in scenario.areas.values()}),
         "met": is_met(run),
         "below_high_from_day": None if None in days else max(days, default=0),
+        "disk_bytes": disk,
+        "assumed": {
+            "start_fill": sum(book.start * book.plan.quota for book in ledger.areas.values()) / max(1, disk),
+            "bytes_per_day": scenario.arrivals.bytes_per_day,
+            "pack_bps": machines.pack_bps,
+            "pack_bps_while_written": machines.pack_bps_while_written,
+            "package_share": machines.package_share,
+            "drives": machines.drives,
+            "drive_bps": machines.drive_bps,
+            "hold_s": scenario.hold.total_seconds(),
+        },
         "areas": areas,
         "written_bytes": sum(book.written for book in ledger.areas.values()),
         "unmet_bytes": sum(book.unmet for book in ledger.areas.values()),

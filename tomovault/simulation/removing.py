@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tomovault.core.errors import IntegrityError
 from tomovault.core.known import KnownScan, Permit, RemovalPhase
@@ -16,10 +16,12 @@ from tomovault.policy.decide import why_forbidden_still
 from tomovault.policy.document import Rule
 from tomovault.policy.removing import PruneChoice, removal_of, still_lets_go
 from tomovault.policy.room import Going, within_brakes
+from tomovault.policy.warning import COUNTS_FOR, Hold, days_of
 from tomovault.simulation.agenda import Agenda
 from tomovault.simulation.judging import Judge, copies_left
 from tomovault.simulation.ledger import Ledger
 from tomovault.simulation.scenario import Scenario
+from tomovault.simulation.shelves import Shelves
 from tomovault.simulation.world import World
 
 #: A removal that the law refused after its hold is looked at again so often, as the daemon does.
@@ -43,6 +45,8 @@ class RoomMaker:
     ) -> None:
         """`is_blocked` says whether packages of an area wait for room there."""
         self._is_blocked = is_blocked
+        self._warned: dict[str, datetime] = {}
+        self._shelves = Shelves(scenario.areas, world, judge)
         self._scenario, self._world, self._judge = scenario, world, judge
         self._agenda, self._ledger = agenda, ledger
         self._draining: set[str] = set()
@@ -65,7 +69,7 @@ class RoomMaker:
         room = within_brakes(
             choices,
             rules,
-            {},
+            self._warn(choices, rules, facts, lambda: self._world.touched.update({area: None})),
             bytes_to_free=wanted,
             policy_of=lambda _choice: self._judge.policy(area),
             quarantine_bytes=facts.quarantine_bytes,
@@ -76,6 +80,8 @@ class RoomMaker:
             self._remove(going, for_room=True)
         if room.full:
             return "quarantine"
+        if room.waiting:
+            return "warnings"
         cause = kept.most_common(1)[0][0] if kept else "nothing"
         return "room" if cause == "packing" and self._is_blocked(area) else cause
 
@@ -86,10 +92,12 @@ class RoomMaker:
             return
         facts = self._judge.facts(scan.area)
         found = self._judge.by_evidence(scan, facts, self._agenda.now)
+        choices = [choice for choice, _ in found]
+        rules = {choice.replica: (rule, self._files(choice)) for choice, rule in found}
         room = within_brakes(
-            [choice for choice, _ in found],
-            {choice.replica: (rule, self._files(choice)) for choice, rule in found},
-            {},
+            choices,
+            rules,
+            self._warn(choices, rules, facts, lambda: self._world.changed.update({scan_id: None})),
             bytes_to_free=sum(choice.bytes for choice, _ in found),
             policy_of=lambda _choice: self._judge.policy(scan.area),
             quarantine_bytes=facts.quarantine_bytes,
@@ -101,6 +109,30 @@ class RoomMaker:
         if room.full:
             self._agenda.after(_STOPPED_AGAIN.total_seconds(), lambda: self._world.changed.update({scan_id: None}))
 
+    def _warn(
+        self,
+        choices: Sequence[PruneChoice],
+        rules: Mapping[str, tuple[Rule, int]],
+        facts: AreaFacts,
+        look_again: Callable[[], None],
+    ) -> dict[str, Hold]:
+        """What waits since its owner was warned of it too short a time ago; who was not is warned now, and one looks
+        again when the days are over. In the model a warning is read at once, and nobody asks for more time.
+        """
+        holds, now = dict[str, Hold](), self._agenda.now
+        for choice in choices:
+            rule, _ = rules[choice.replica]
+            days, above = days_of(rule, facts), rule.settings.unwarned_above
+            if not days or (above is not None and facts.used_fraction >= above):
+                continue
+            warned = self._warned.get(choice.replica)
+            if warned is None or now - warned > days + COUNTS_FOR:
+                warned = self._warned[choice.replica] = now
+                self._agenda.at_time(now + days, look_again)
+            if now < warned + days:
+                holds[choice.replica] = Hold("its owner was warned", until=warned + days)
+        return holds
+
     def _files(self, choice: PruneChoice) -> int:
         return self._world.scans[choice.scan].files if choice.form is Form.FILES else 1
 
@@ -110,20 +142,17 @@ class RoomMaker:
         """Choices until they are enough, the rule and the files of each, and the bytes that stay by what keeps them."""
         choices: list[PruneChoice] = []
         rules: dict[str, tuple[Rule, int]] = {}
-        kept: Counter[str] = Counter()
         found = 0
-        for choice, rule, cause in self._judge.choices(area, facts, self._agenda.now):
-            if rule is None:
-                kept[cause] += choice.bytes
-                continue
+        self._shelves.look(area, facts, self._agenda.now)
+        for choice, rule in self._shelves.choices(area):
             rules[choice.replica] = (rule, self._files(choice))
             choices.append(choice)
             found += choice.bytes
             if found >= wanted:
                 break
-        else:
-            kept["packing"] += self._world.unpacked_bytes(area)
-        return choices, rules, kept
+        kept = self._shelves.kept(area)
+        kept["packing"] += self._world.unpacked_bytes(area)
+        return choices, rules, +kept
 
     def _remove(self, going: Going, *, for_room: bool) -> None:
         """The replica is in quarantine, under a permit with an end of its hold."""

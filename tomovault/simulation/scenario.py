@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from tomovault.core.known import KnownScan
 from tomovault.core.replica import TierClass
 from tomovault.policy.document import Policy
+from tomovault.policy.prices import Prices
 
 DAY_S = 86400.0
 
@@ -18,7 +19,8 @@ class AreaPlan:
     """An area as it stands on the first day. `share` weighs how much of what arrives is written there.
 
     `start_bytes` are on its disk at the start.
-    Nothing of ours is written that would leave less than `floor_bytes` free.
+    Nothing of ours is written that would leave less than `floor_bytes` free. `warn` is how long before a removal owners
+    are warned where the rule does not say.
     """
 
     name: str
@@ -32,6 +34,8 @@ class AreaPlan:
     prune: bool = True
     floor_bytes: int = 0
     beamline: str | None = None
+    warn: timedelta = timedelta(0)
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ class Works:
             volume = self._replica(scan.id, ProductKind.VOLUME, Form.PACKAGE, area, place, size)
             self._world.add_copy(scan.id, replace(volume, digest=digest), product)
             now = self._agenda.now
-            self._world.note_run(scan.id, Processing("model", "1", {"rate": rate}, now, now, (digest,)))
+            run = Processing("model", "1", {"rate": rate}, now, now, (digest,))
+            self._world.note_run(scan.id, run, cpu_s=scan.bytes / rate)
             self._ledger.reconstructed += size
             self._ledger.bytes_made[area] += size
             self._world.end_job(scan.id, "reconstruct")

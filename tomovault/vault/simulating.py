@@ -138,6 +138,8 @@ def _area(vault: Vault, tx: object, name: str, model: Model, policy: Policy, now
         prune=conf.prune,
         floor_bytes=conf.floor,
         beamline=conf.beamline,
+        warn=facts.warn,
+        prices=facts.prices,
     )
 
 
