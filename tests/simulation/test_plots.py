@@ -30,7 +30,7 @@ def test_a_panel_for_each_area_with_its_marks_and_what_is_seen():
     assert "With the policy: below its high mark of 50 % from day 3 on" in texts
     assert "With the policy: not held below its high mark of 50 %" in texts
     assert texts.count("With no policy: full on day 3, no room for 1 TB") == 2
-    assert len(list(tree.iter(f"{NS}polygon"))) == 2
+    assert len(list(tree.iter(f"{NS}polygon"))) == 4, "what stays, and what is in quarantine, of each area"
 
 
 def test_the_curve_stands_where_the_fill_is():

@@ -14,7 +14,8 @@ _GAP, _MARGIN, _HEAD, _FOOT = 18, 24, 92, 20
 _COLUMNS = 2
 
 #: Colours that people with any colour vision tell apart (Okabe and Ito), and greys.
-_BLUE, _SKY, _ORANGE, _INK, _GREY, _LINE = "#0072B2", "#A6D4EE", "#D55E00", "#222222", "#666666", "#DDDDDD"
+_BLUE, _SKY, _ROSE, _ORANGE = "#0072B2", "#A6D4EE", "#D88BB5", "#D55E00"
+_INK, _GREY, _LINE = "#222222", "#666666", "#DDDDDD"
 
 
 def draw_svg(series: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> str:
@@ -41,9 +42,10 @@ def draw_svg(series: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> 
 
 def _legend(x: int, y: int) -> Iterator[str]:
     yield _rect(x, y - 9, 26, 10, _SKY)
-    yield _text(x + 32, y, "on disk, with the policy (quarantine included)")
-    yield _stroke([(x + 330, y - 4), (x + 356, y - 4)], _BLUE, 2)
-    yield _text(x + 362, y, "without what is in quarantine")
+    yield _stroke([(x, y - 9), (x + 26, y - 9)], _BLUE, 2)
+    yield _text(x + 32, y, "with the policy: what stays")
+    yield _rect(x + 240, y - 9, 26, 10, _ROSE)
+    yield _text(x + 272, y, "in quarantine, until its hold is over")
     yield _stroke([(x + 560, y - 4), (x + 586, y - 4)], _ORANGE, 2.5)
     yield _text(x + 592, y, "with no policy")
     yield _stroke([(x + 700, y - 4), (x + 726, y - 4)], _INK, 1, dashes="5 3")
@@ -73,8 +75,9 @@ def _panel(one: Mapping[str, Any], x: int, y: int) -> Iterator[str]:
         yield _stroke([at(day, 0), (at(day, 0)[0], at(day, 0)[1] + 4)], _GREY, 1)
         label = "day 0" if day == 0 else str(day)
         yield _text(at(day, 0)[0], at(day, 0)[1] + 16, label, size=10, colour=_GREY, anchor="middle")
-    area = [*curve(one["disk"]), at(len(one["disk"]) - 1, 0), at(0, 0)]
-    yield f'<polygon points="{_points(area)}" fill="{_SKY}"/>'
+    for fills, colour in ((one["disk"], _ROSE), (one["kept"], _SKY)):
+        area = [*curve(fills), at(len(fills) - 1, 0), at(0, 0)]
+        yield f'<polygon points="{_points(area)}" fill="{colour}"/>'
     yield _stroke(curve(one["kept"]), _BLUE, 1.3)
     yield _stroke([at(0, one["high"]), at(days - 1, one["high"])], _INK, 1, dashes="5 3")
     yield _stroke(curve(one["without"]), _ORANGE, 2.5)
