@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from tomovault.vault.vault import Vault
 
 #: Rules of the standard policy that cost most of the time; a site has them only where a test asks for them.
 COSTLY = ("preview", "reconstruct-small")
+
+#: In this folder is what gives a process another clock.
+_ANOTHER_DAY = Path(__file__).parent / "another_day"
 
 _PATIENCE_S = 200.0
 _ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TOMOVAULT_")}
@@ -58,6 +61,8 @@ class Site:
     written: dict[str, dict[str, str]] = field(default_factory=dict)
     #: So long nobody has the place of a daemon that was killed; on SQLite it is free at once.
     lease_s: int = 0
+    #: By so many seconds the clocks of its processes differ from the machine's.
+    later_s: float = 0.0
 
     @property
     def folder(self) -> Path:
@@ -66,17 +71,40 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         """What the processes of this site are started with."""
-        return dict(_ENVIRONMENT)
+        if not self.later_s:
+            return dict(_ENVIRONMENT)
+        path = f"{self.base}:{_ENVIRONMENT.get('PATH', os.defpath)}"
+        return _ENVIRONMENT | {"PYTHONPATH": str(_ANOTHER_DAY), "STORY_LATER_S": str(self.later_s), "PATH": path}
+
+    @property
+    def now(self) -> datetime:
+        """What the clocks of its processes say."""
+        return datetime.now(UTC) + timedelta(seconds=self.later_s)
+
+    def on_day(self, day: float) -> None:
+        """From now on its processes live so many days from today, with a time service that says that this is right."""
+        self.later_s = day * 86400.0
+        service = self.base / "timedatectl"
+        service.write_text("#!/bin/sh\necho yes\n")
+        service.chmod(0o755)
 
     # --- commands ------------------------------------------------------------------------------------
 
     def say(self, *arguments: str) -> Said:
-        """A command of a person, in this process."""
+        """A command of a person, in this process where that has the right clock."""
+        return self.run("--site", str(self.folder), *arguments)
+
+    def run(self, *words: str) -> Said:
+        """The same without naming the site."""
+        if self.later_s:
+            command = [sys.executable, "-m", "tomovault", *words]
+            done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+            return Said(done.returncode, done.stdout, done.stderr)
         out, err = io.StringIO(), io.StringIO()
         code = 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                main(["--site", str(self.folder), *arguments])
+                main(list(words))
             except SystemExit as end:
                 code = int(end.code or 0)
         return Said(code, out.getvalue(), err.getvalue())
@@ -97,7 +125,7 @@ class Site:
         """A daemon in a process of its own; `before` are words in front of its command."""
         command = [*before, sys.executable, "-m", "tomovault", "--site", str(self.folder), "run", *more]
         with (self.base / "daemon.out").open("a", encoding="utf-8") as out:
-            wanted = {"env": _ENVIRONMENT} | settings
+            wanted = {"env": self.environment} | settings
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True, **wanted)
 
     def live(self, *, failed_ok: bool = False, **settings: Any) -> str:
@@ -229,8 +257,12 @@ def new_site(tmp_path_factory, new_catalogue) -> Callable[..., Site]:
         without: Sequence[str] = COSTLY,
         settings: Mapping[str, Any] | None = None,
         base: Path | None = None,
+        day: float = 0.0,
     ) -> Site:
+        """`day`: its life begins so many days from today."""
         site = Site(base or tmp_path_factory.mktemp("life"))
+        if day:
+            site.on_day(day)
         site.areas = {name: site.base / name for name in names}
         for path in site.areas.values():
             path.mkdir(exist_ok=True)
@@ -239,10 +271,7 @@ def new_site(tmp_path_factory, new_catalogue) -> Callable[..., Site]:
         more = ["--simulated"] if simulated else []
         if not url:
             more += [word for area in areas for word in ("--area", area)]
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-            main(["init", str(site.folder), *more, "--json"])
-        assert json.loads(out.getvalue())["simulated"] is simulated
+        assert site.run("init", str(site.folder), *more, "--json").page["simulated"] is simulated
         if url:
             site.lease_s = 3
             site.change(catalogue=url, lease=f"{site.lease_s}s")
