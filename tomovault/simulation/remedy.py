@@ -135,8 +135,8 @@ class _Search:
 
 
 def reckon_disk(scenario: Scenario) -> int:
-    """The disk that would stand at its high mark with all that the rules keep: from a simulation of one scan a day in
-    an area without end, from which everything goes as soon as a rule and the laws let it.
+    """The disk of which the tightest area would stand at its high mark with all that the rules keep: from a simulation
+    of one scan a day in an area without end, from which everything goes as soon as a rule and the laws let it.
     """
     arrivals, first = scenario.arrivals, next(iter(scenario.areas.values()))
     size = max(arrivals.kinds, key=lambda kind: kind.size * kind.weight).size
@@ -153,7 +153,9 @@ def reckon_disk(scenario: Scenario) -> int:
     )
     book = simulate(alone).ledger.areas[area.name]
     kept = max(book.highest_kept, default=0.0) * area.quota
-    below = sum(area.high * area.quota for area in scenario.areas.values())
+    shares = sum(area.share for area in scenario.areas.values())
+    written = [area for area in scenario.areas.values() if area.share > 0]
+    below = min((area.high * area.quota * shares / area.share for area in written), default=0.0)
     there = sum(area.quota for area in scenario.areas.values())
     return int(kept * arrivals.bytes_per_day / size * there / max(1.0, below))
 
