@@ -81,7 +81,7 @@ def test_people_are_told_of_it(town, tape, say):
     queued = say("restore", "one", "--to", str(town.base / "out"), "--from", "tape")
     assert re.search(r"Queued as j\w+, expected at 20\d\d-\d\d-\d\d \d\d:\d\d UTC;", queued.out)
     status = say("status")
-    assert "restores from cartridges:" in status.out
+    assert "restores from cartridges, once a daemon runs:" in status.out
     assert re.search(r"j\w+: one: expected at 20\d\d-\d\d-\d\d \d\d:\d\d UTC", status.out)
     page = json.loads(say("restore", "one", "--to", str(town.base / "out"), "--from", "tape", "--json").out)
     assert datetime.fromisoformat(page["expected_at"]) > datetime.now(UTC)

@@ -76,7 +76,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
             f"  {job['id']}: {job['action']} of {label(job['name'])}: {job['error']}" for job in page["waiting"][:20]
         ]
         lines.append("  Each is tried again by itself; `tomovault retry JOB` does it at once.")
-    lines += _recalls(page["recalls"])
+    lines += _recalls(page["recalls"], running=daemon["running"])
     lines += _unsent(page["outbox"])
     if page["failed"]:
         lines += ["", "failed:"]
@@ -89,18 +89,19 @@ def _lines(page: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _recalls(recalls: dict[str, Any]) -> list[str]:
+def _recalls(recalls: dict[str, Any], *, running: bool) -> list[str]:
     """When each restore that needs a cartridge is expected to be over, and how right what was told turned out."""
     rows = recalls["restores"]
     if not rows:
         return []
-    lines = ["", "restores from cartridges:"]
+    lines = ["", "restores from cartridges:" if running else "restores from cartridges, once a daemon runs:"]
     for row in rows[:20]:
         when = (row["expected"] or row["told"])[:16].replace("T", " ")
         lines.append(f"  {row['job']}: {label(row['name'])}: expected at {when} UTC")
     if recalls["took_times_told"] is not None:
-        last, times = counted(recalls["of_last"], "restore"), recalls["took_times_told"]
-        lines.append(f"  Of the last {last} the middle one took {times:.2g} times as long as was told.")
+        number = recalls["of_last"]
+        which = "The last one" if number == 1 else f"Of the last {number} the middle one"
+        lines.append(f"  {which} took {recalls['took_times_told']:.2g} times as long as was told.")
     return lines
 
 
