@@ -82,28 +82,6 @@ def test_daemon_killed_at_many_points(new_life, undisturbed, tmp_path):
     assert life.kills == len(killed)
 
 
-def live_randomly(new_life, undisturbed, dice, kills: int, look: str, **more) -> None:
-    """Lives were lived until so many kills at random moments were met: one that goes faster than the undisturbed one
-    did is over before the last of its moments.
-    """
-    seconds = 0.95 * sum(undisturbed.seconds)
-    for number in itertools.count(1):
-        life = new_life(f"random{number}", **more)
-        moments = [dice.uniform(0, seconds) for _ in range(kills)]
-        left = life.run_through_kills_at(moments, getattr(life, look), *life.first_part())
-        life.run_through_kills_at(left, getattr(life, look), *life.second_part())
-        life.check()
-        life.assert_same_as(undisturbed.facts)
-        kills -= life.kills
-        if not kills:
-            return
-        seconds *= 0.7
-
-
-def test_daemon_killed_at_random_moments(new_life, undisturbed, dice):
-    live_randomly(new_life, undisturbed, dice, 3, "assert_nothing_lost")
-
-
 # --- all of it ---------------------------------------------------------------------------------------
 
 
@@ -128,8 +106,26 @@ def test_killed_at_one_point(name, daemon, request, new_life, tmp_path):
         assert live(life, undisturbed, {point}, tmp_path / f"once-{point}", daemon=daemon, look=look) == {point}
 
 
+def live_randomly(new_life, undisturbed, dice, kills: int) -> None:
+    """Lives were lived until so many kills at random moments were met: one that goes faster than the undisturbed one
+    did is over before the last of its moments.
+    """
+    seconds = 0.95 * sum(undisturbed.seconds)
+    for number in itertools.count(1):
+        life = new_life(f"random{number}", whole=True)
+        moments = [dice.uniform(0, seconds) for _ in range(kills)]
+        left = life.run_through_kills_at(moments, life.assert_nothing_lost_anywhere, *life.first_part())
+        life.run_through_kills_at(left, life.assert_nothing_lost_anywhere, *life.second_part())
+        life.check()
+        life.assert_same_as(undisturbed.facts)
+        kills -= life.kills
+        if not kills:
+            return
+        seconds *= 0.7
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(25))
 def test_killed_at_a_hundred_random_moments(seed, new_life, undisturbed_whole, dice):
-    live_randomly(new_life, undisturbed_whole, dice, 4, "assert_nothing_lost_anywhere", whole=True)
+    live_randomly(new_life, undisturbed_whole, dice, 4)
