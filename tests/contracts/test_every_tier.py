@@ -13,7 +13,7 @@ import pytest
 
 import tomovault.tiers
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, Transient, UserError
-from tomovault.core.ports import Parcel
+from tomovault.core.ports import DriveTier, Parcel
 from tomovault.core.replica import StoredFile
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -426,3 +426,43 @@ def test_an_unknown_domain_or_ticket_is_told(make, put, parcel):
 def test_free_bytes_are_a_number_or_unknown(make):
     free = make().free_bytes()
     assert free is None or free > 0
+
+
+def test_a_cartridge_is_read_whole_and_named_what_is_on_it(make, put, parcel, place):
+    tier = make()
+    if not isinstance(tier, DriveTier):
+        pytest.skip("it has no cartridges")
+    content = os.urandom(300_000)
+    good, gone = put(tier, parcel("scan1", b"x" * 5), parcel("scan2", b"y"))
+    (other,) = put(tier, parcel("scan3", content))
+    tier.remove(gone)
+    barcode = good.location.partition("#")[0]
+    lost = dataclasses.replace(other, location=f"{barcode}#9")
+    spent, steps = Bucket(), []
+    read = tier.read_cartridge(barcode, [good, other, lost], throttle=spent, progress=lambda *step: steps.append(step))
+    assert list(read.answers[:2]) == ["", ""]
+    assert read.answers[2]
+    assert [[(p.scan, p.removed) for p in file.packages] for file in read.files] == [
+        [("scan1", False), ("scan2", True)],
+        [("scan3", False)],
+    ]
+    assert (read.problem, [file.problem for file in read.files]) == ("", ["", ""])
+    assert all(file.finished for file in read.files)
+    assert read.bytes == spent.spent >= len(content)
+    assert steps[-1] == (read.bytes, read.bytes)
+    assert flip_a_byte(place, content)
+    read = make().read_cartridge(barcode, [other, good], throttle=Bucket(), progress=no_progress)
+    assert (bool(read.answers[0]), read.answers[1]) == (True, "")
+    assert [bool(file.problem) for file in read.files] == [False, True]
+
+
+def test_a_cartridge_that_is_not_there_is_no_fault_of_the_others(make, put, parcel):
+    tier = make()
+    if not isinstance(tier, DriveTier):
+        pytest.skip("it has no cartridges")
+    (placed,) = put(tier, parcel())
+    lost = dataclasses.replace(placed, location="Z99999L9#1")
+    read = tier.read_cartridge("Z99999L9", [lost], throttle=Bucket(), progress=no_progress)
+    assert "Z99999L9" in read.answers[0]
+    assert "Z99999L9" in read.problem
+    assert list(tier.verify([placed], throttle=Bucket())) == [""]

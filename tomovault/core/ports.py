@@ -228,6 +228,42 @@ class DriveState:
     position: float
 
 
+@dataclass(frozen=True)
+class TapedPackage:
+    """A package that the manifest of a bundle names. `removed`: the library gives it out no more."""
+
+    scan: str
+    scan_name: str
+    product: str
+    digest: str
+    removed: bool = False
+
+
+@dataclass(frozen=True)
+class TapeFile:
+    """A bundle as it was read. `problem` is what is wrong anywhere in it, '' where nothing is; one that is not
+    `finished` has no trailer and does not exist. `packages` are told of a sound one only.
+    """
+
+    number: int
+    packages: tuple[TapedPackage, ...] = ()
+    problem: str = ""
+    finished: bool = True
+
+
+@dataclass(frozen=True)
+class CartridgeRead:
+    """What was found on a cartridge that was read whole: its bundles in order, what is wrong with its label or with
+    the whole of it ('' where nothing is), for each item asked about a text as `Tier.verify` gives it, and how many
+    bytes were read.
+    """
+
+    files: tuple[TapeFile, ...]
+    answers: tuple[str, ...]
+    problem: str = ""
+    bytes: int = 0
+
+
 @runtime_checkable
 class DriveTier(Tier, Protocol):
     """A tier with cartridges and few drives: in which order it is asked for what decides how soon that is there."""
@@ -240,6 +276,16 @@ class DriveTier(Tier, Protocol):
 
     def writes_to(self, domain: str) -> Stretch | None:
         """Where a domain's next bundle begins; None where a new cartridge will be taken for it."""
+
+    def read_cartridge(
+        self, barcode: str, placed: Sequence[Placed], *, throttle: Throttle, progress: Progress
+    ) -> CartridgeRead:
+        """The cartridge was read from its label to its end of data, in that order, after a remount and without
+        decoding anything; the items, which should be on it, were judged as `verify` judges them.
+
+        The drive is free for others when it returns. Raises Transient where drive, cartridge or library cannot be had
+        now, and changes nothing.
+        """
 
 
 # --- engines -------------------------------------------------------------------------------------
@@ -338,6 +384,7 @@ class Action(Protocol):
 __all__ = [
     "Action",
     "Bench",
+    "CartridgeRead",
     "Checkpoint",
     "DriveState",
     "DriveTier",
@@ -353,6 +400,8 @@ __all__ = [
     "Progress",
     "ScanFile",
     "Stretch",
+    "TapeFile",
+    "TapedPackage",
     "Throttle",
     "Tier",
 ]

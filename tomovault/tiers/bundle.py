@@ -39,9 +39,15 @@ _TAR_BLOCK = 512
 _LARGEST_TEXT = 1 << 30
 _NAME_LIMIT = 255
 _OFFSET_DIGITS = 20
+#: Where a tar header has the sum of its own bytes, this field taken for spaces.
+_CHECKSUM = (148, 156)
 
 #: Name, size and sha256 of a file.
 Row = tuple[str, int, str]
+
+
+class NoTrailer(IntegrityError):
+    """The tape file ends before the trailer: the bundle was never finished and does not exist."""
 
 
 class Source(Protocol):
@@ -360,11 +366,13 @@ def read_trailer(source: Source, bundle: Bundle) -> str:
 
 def _trailer(read: Callable[[int], bytes], bundle: Bundle) -> str:
     member = next_member(read)
-    if member is None or member[0] != TRAILER:
-        raise IntegrityError("it has no trailer: the bundle was never finished")
+    if member is None:
+        raise NoTrailer("it has no trailer: the bundle was never finished")
+    if member[0] != TRAILER:
+        raise IntegrityError(f"{member[0]!r} is where its trailer should be")
     try:
         trailer = json.loads(_read_padded(read, member[1]))
-        right = trailer["bundle"] == bundle.bundle and trailer["bytes"] == bundle.trailer
+        right = trailer[_KIND] == _FORMAT and trailer["bundle"] == bundle.bundle and trailer["bytes"] == bundle.trailer
         sha256 = str(trailer["sha256"])
     except (ValueError, TypeError, KeyError) as problem:
         raise IntegrityError("its trailer is damaged") from problem
@@ -374,18 +382,42 @@ def _trailer(read: Callable[[int], bytes], bundle: Bundle) -> str:
 
 
 def check_bundle(source: Source, throttle: Throttle) -> Bundle:
-    """Every byte of a tape file was read and is right: members, digests, trailer. Raises IntegrityError."""
+    """Every byte of a tape file was read and is right: members, digests, trailer, and zeros to the end.
+
+    Raises NoTrailer where it ends too early, and IntegrityError.
+    """
     hashed = HashedSource(source, throttle)
     bundle = read_manifest(hashed)
     for file in bundle.members():
         member = next_member(hashed.read)
+        if member is None:
+            raise NoTrailer(f"it ends before {file.member!r}: the bundle was never finished")
         if member != (file.member, file.size) or hashed.position != file.offset:
             raise IntegrityError(f"{file.member!r} is not where the manifest says")
         _check_member(hashed, file)
-    whole = hashed.sha.hexdigest()
-    if hashed.position != bundle.trailer or _trailer(hashed.read, bundle) != whole:
+    whole, tail = hashed.sha.hexdigest(), bytearray()
+
+    def read(count: int) -> bytes:
+        tail.extend(data := hashed.read(count))
+        return data
+
+    if hashed.position != bundle.trailer or _trailer(read, bundle) != whole:
         raise IntegrityError("the trailer's digest is not that of the bundle")
+    _check_tail(bytes(tail), hashed)
     return bundle
+
+
+def _check_tail(trailer: bytes, hashed: HashedSource) -> None:
+    """Nothing is changed in what no digest speaks of: the head and the padding of the trailer, and what follows it."""
+    head = trailer[:_TAR_BLOCK]
+    start, end = _CHECKSUM
+    told = b"%06o\0 " % (sum(head) - sum(head[start:end]) + sum(b" " * (end - start)))
+    text = trailer[_TAR_BLOCK:].rstrip(b"\0")
+    if head[start:end] != told or not text.endswith(b"}"):
+        raise IntegrityError("its trailer is damaged")
+    while rest := hashed.read(BLOCK):
+        if rest.strip(b"\0"):
+            raise IntegrityError("what follows its trailer is damaged")
 
 
 def _check_member(hashed: HashedSource, file: BundleFile) -> None:
@@ -393,7 +425,7 @@ def _check_member(hashed: HashedSource, file: BundleFile) -> None:
     while left:
         block = hashed.read(min(left, BLOCK))
         if not block:
-            raise IntegrityError(f"the tape file ends within {file.member!r}")
+            raise NoTrailer(f"the tape file ends within {file.member!r}")
         sha.update(block)
         left -= len(block)
     hashed.read(-file.size % _TAR_BLOCK)

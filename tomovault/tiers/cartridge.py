@@ -133,6 +133,10 @@ class Cartridge:
         """Number of closed tape files, the label among them."""
         return len(self.spans)
 
+    def marks_are_whole(self) -> bool:
+        """Whether the filemarks lead from the end of data to the label, without a search for what lies between."""
+        return self.end_of_data == HEADER or self._chained(self.end_of_data) is not None
+
     @property
     def early_warning(self) -> bool:
         """The end of the medium is near: no new tape file should be begun."""

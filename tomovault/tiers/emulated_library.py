@@ -23,22 +23,30 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoRoomYet, Refused, TomovaultError, Transient, UserError
-from tomovault.core.ports import Checkpoint, DriveState, DriveTier, Health, Parcel, Placed, Progress, Stretch, Throttle
+from tomovault.core.ports import (
+    CartridgeRead,
+    Checkpoint,
+    DriveState,
+    DriveTier,
+    Health,
+    Parcel,
+    Placed,
+    Progress,
+    Stretch,
+    Throttle,
+)
 from tomovault.core.replica import StoredFile, TierClass
-from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state, unlike
+from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state
 from tomovault.tiers.blocks import deliver, holding, replace_file, translating
 from tomovault.tiers.bundle import (
     Bundle,
     bundle_size,
     check_bundle,
-    check_file,
     member_blocks,
     package_key,
     parcel_key,
     plan_bundle,
     read_manifest,
-    read_text,
-    read_trailer,
     write_bundle,
 )
 from tomovault.tiers.cartridge import RECORD, EndOfMedium, create_cartridge, medium_bytes
@@ -61,6 +69,7 @@ from tomovault.tiers.options import (
 from tomovault.tiers.place import check_place
 from tomovault.tiers.reading_order import reading_order
 from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
+from tomovault.tiers.rereading import read_whole, verify_file
 
 _CAPACITY = 18 * 10**12
 
@@ -285,7 +294,7 @@ class EmulatedLibrary:
                 with self._mounted(barcode, fresh=True) as drive:
                     for file in sorted(wanted[barcode]):
                         items = {index: placed[index] for index in wanted[barcode][file]}
-                        for index, answer in self._verify_file(drive, file, items, throttle).items():
+                        for index, answer in verify_file(drive, file, items, throttle).items():
                             answers[index] = answer
             except IntegrityError as problem:
                 for index in indices:
@@ -294,28 +303,21 @@ class EmulatedLibrary:
             self._usable()  # what was unmounted meanwhile is not damaged
         return tuple(answers)
 
-    def _verify_file(self, drive: Drive, file: int, items: Mapping[int, Placed], throttle: Throttle) -> dict[int, str]:
+    def read_cartridge(
+        self, barcode: str, placed: Sequence[Placed], *, throttle: Throttle, progress: Progress
+    ) -> CartridgeRead:
+        """As `DriveTier.read_cartridge`; the cartridge's bytes are read from the disk, not from its cache."""
+        self._usable()
         try:
-            with drive.read_file(file) as reader:
-                bundle = check_bundle(reader, throttle)
-            return {index: unlike(bundle, item) for index, item in items.items()}
-        except (IntegrityError, Transient) as damage:
-            problem = damage.message
-        return {index: self._verify_alone(drive, file, item, throttle, problem) for index, item in items.items()}
-
-    def _verify_alone(self, drive: Drive, file: int, item: Placed, throttle: Throttle, problem: str) -> str:
-        """'' if this item's own bytes, the manifest and the trailer are there and right, else what is wrong."""
-        try:
-            with drive.read_file(file) as reader:
-                bundle = read_manifest(reader)
-                package = package_of(bundle, item)
-                read_text(reader, package.manifest)
-                for member in package.files:
-                    check_file(reader, member, throttle)
-                read_trailer(reader, bundle)
-        except (IntegrityError, Transient) as own:
-            return own.message
-        return "" if len(bundle.packages) > 1 else problem
+            with self._mounted(barcode, fresh=True) as drive:
+                entry = (self._shelf.read() or Stock()).cartridge(barcode)
+                found = read_whole(drive, entry, placed, throttle, progress)
+        except IntegrityError as problem:
+            found = CartridgeRead((), (problem.message,) * len(placed), problem.message)
+        if any(found.answers) or found.problem or any(file.problem for file in found.files):
+            self._usable()  # what was unmounted meanwhile is not damaged
+            self._present()
+        return found
 
     @contextlib.contextmanager
     def _mounted(self, barcode: str, *, fresh: bool = False) -> Iterator[Drive]:
