@@ -35,6 +35,7 @@ from tomovault.catalog import (
     removals,
     scans,
     schema,
+    taped,
     transfers,
     unclaimed,
     usage_history,
@@ -159,6 +160,8 @@ class Catalogue:
     list_problems = staticmethod(candidates.list_problems)
     list_unbelieved = staticmethod(candidates.list_unbelieved)
     list_unclaimed = staticmethod(unclaimed.list_unclaimed)
+    list_readings = staticmethod(taped.list_readings)
+    list_copies_at = staticmethod(taped.list_copies_at)
     record_inspected = staticmethod(inspections.record_inspected)
 
     known = staticmethod(scans.known)

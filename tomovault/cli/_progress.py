@@ -8,13 +8,23 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def open_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A function of (what, done, total) that draws on standard error where that is a terminal."""
+def open_progress(*, quiet: bool, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A function of (what, done, total) that draws on standard error where that is a terminal; of `in_bytes` with how
+    many a second, and the time that is left.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     console = Console(stderr=True)
     with Progress(
@@ -22,6 +32,7 @@ def open_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
+        *((TransferSpeedColumn(), TextColumn("left"), TimeRemainingColumn()) if in_bytes else ()),
         console=console,
         transient=True,
     ) as bars:

@@ -15,7 +15,8 @@ from tomovault.vault.page_text import name_of
 from tomovault.vault.vault import Vault
 
 _AT_A_TIME = 1000
-_READABLE = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
+#: States of copies that there is something to read of.
+READABLE = (ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.SUSPECT)
 
 
 def choose_replicas(
@@ -24,16 +25,17 @@ def choose_replicas(
     """Replica ids to re-read, by scan id; an empty tuple is all of that scan's."""
     with vault.catalogue.reading() as tx:
         if everything:
-            return {s.id: () for s in vault.catalogue.walk_scans(tx, vault.site.areas) if _readable(s)}
+            return {s.id: () for s in vault.catalogue.walk_scans(tx, vault.site.areas) if _is_readable(s)}
         if due:
             chosen: dict[str, tuple[str, ...]] = {}
-            for late in _overdue(vault, tx, now):
+            for late in list_overdue(vault, tx, now):
                 chosen[late.scan] = (*chosen.get(late.scan, ()), late.replica)
             return chosen
         return {find_scan(vault, tx, name).id: () for name in names}
 
 
-def _overdue(vault: Vault, tx: Any, now: datetime) -> Iterator[Late]:
+def list_overdue(vault: Vault, tx: Any, now: datetime) -> Iterator[Late]:
+    """Copies whose last re-read is older than their area's policy allows."""
     for area in vault.site.areas:
         after: Late | None = None
         while True:
@@ -43,8 +45,8 @@ def _overdue(vault: Vault, tx: Any, now: datetime) -> Iterator[Late]:
                 break
 
 
-def _readable(scan: KnownScan) -> bool:
-    return any(r.state in _READABLE for r in scan.replicas)
+def _is_readable(scan: KnownScan) -> bool:
+    return any(r.state in READABLE for r in scan.replicas)
 
 
 def verify_replicas(
@@ -67,7 +69,7 @@ def verify_replicas(
     for scan_id, replicas in chosen.items():
         with vault.catalogue.reading() as tx:
             before = vault.catalogue.known(tx, scan_id)
-            spare = frozenset() if named else _replaced(vault, tx, before)
+            spare = frozenset() if named else list_replaced(vault, tx, before)
         anew += [_row(before, r, "a good copy stands for it") for r in before.replicas if r.id in spare]
         wanted = [r for r in before.replicas if _is_asked(r, replicas) and r.id not in spare]
         if not wanted:
@@ -100,7 +102,7 @@ def verify_replicas(
 
 
 def _is_asked(replica: Replica, replicas: tuple[str, ...]) -> bool:
-    return replica.state in _READABLE and (not replicas or replica.id in replicas)
+    return replica.state in READABLE and (not replicas or replica.id in replicas)
 
 
 def _row(scan: KnownScan, replica: Replica, reason: str) -> dict[str, Any]:
@@ -114,7 +116,8 @@ def _row(scan: KnownScan, replica: Replica, reason: str) -> dict[str, Any]:
     }
 
 
-def _replaced(vault: Vault, tx: Any, scan: KnownScan) -> frozenset[str]:
+def list_replaced(vault: Vault, tx: Any, scan: KnownScan) -> frozenset[str]:
+    """Archive copies of a scan that are known to be bad and that nothing needs any more."""
     if scan.area not in vault.site.areas:
         return frozenset()
     now = datetime.now(UTC)

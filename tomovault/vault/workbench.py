@@ -71,12 +71,7 @@ class Workbench:
 
     def throttle(self, place: str) -> Throttle:
         """The share of the server of `place`; unlimited where no share is set."""
-        from tomovault.watch.guard import NoThrottle, SharedBucket, share_path
-
-        if not place:
-            return NoThrottle()
-        path = share_path(str(guard_folder(self._site)), place)
-        return SharedBucket(path, max_pause_s=self._site.guard.max_pause_s)
+        return open_throttle(self._site, place)
 
     def checkpoint(self, name: str) -> None:
         """See `tomovault.vault.checkpoints`."""
@@ -111,6 +106,15 @@ def open_tier(site: Site, name: str) -> Tier:
     conf = site.tiers[name]
     tier: Tier = load_plugin("tiers", conf.kind)(name, conf.options, now=lambda: datetime.now(UTC))
     return tier
+
+
+def open_throttle(site: Site, place: str) -> Throttle:
+    """The share of the server that an area or a tier is on; unlimited where no share is set."""
+    from tomovault.watch.guard import NoThrottle, SharedBucket, share_path
+
+    if not place:
+        return NoThrottle()
+    return SharedBucket(share_path(str(guard_folder(site)), place), max_pause_s=site.guard.max_pause_s)
 
 
 def open_transfers(site: Site) -> TransferService:
