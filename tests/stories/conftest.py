@@ -34,7 +34,6 @@ COSTLY = ("preview", "reconstruct-small")
 #: In this folder is what gives a process another clock.
 _ANOTHER_DAY = Path(__file__).parent / "another_day"
 
-_PATIENCE_S = 200.0
 _ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TOMOVAULT_")}
 
 
@@ -63,6 +62,8 @@ class Site:
     lease_s: int = 0
     #: By so many seconds the clocks of its processes differ from the machine's.
     later_s: float = 0.0
+    #: So long a daemon may take until nothing is left to do.
+    patience_s: float = 200.0
 
     @property
     def folder(self) -> Path:
@@ -133,11 +134,11 @@ class Site:
         before = len(self.told())
         process = self.start("--until-idle", **settings)
         try:
-            code = process.wait(_PATIENCE_S)
+            code = process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            pytest.fail(f"not idle after {_PATIENCE_S:.0f} s:\n{self.told()[-3000:]}")
+            pytest.fail(f"not idle after {self.patience_s:.0f} s:\n{self.told()[-3000:]}")
         said = self.told()[before:]
         assert code == 0, f"exit {code}:\n{said[-3000:]}"
         if not failed_ok:

@@ -128,6 +128,7 @@ def live_a_month(new_site, digests):
         model = parse_model((POLICIES / "models" / "esrf-id19.yaml").read_text("utf-8"), "model")
         plans = {n: p for n, p in model.areas(parse_policy(policy, "policy")).items() if n in names}
         site = new_site(*plans, without=(), day=-(days + 2))
+        site.patience_s = 2000.0  # on its first day it takes in all that is there
         if not preview:
             policy = policy.replace("- name: preview\n    when: complete", "- name: preview\n    when: size > 1TB")
         (site.folder / "policies" / "esrf-id19.yaml").write_text(policy, "utf-8")
