@@ -142,7 +142,9 @@ def test_where_nothing_can_begin_nobody_is_asked_again_at_once(town, foreman, ta
     looks = []
     look = foreman._recalls.look
     monkeypatch.setattr(foreman._recalls, "look", lambda *a, **k: looks.append(1) or look(*a, **k))
-    assert [_claim(foreman) for _ in range(9)] == [jobs[0], *[None] * 8]
+    now = datetime.now(UTC)
+    claimed = [foreman.claim(now, actions=HEAVY) for _ in range(9)]
+    assert [one and one.id for one in claimed] == [jobs[0], *[None] * 8]
     assert len(looks) == 2
     foreman._recalls.end(jobs[0], town.now)
     assert _claim(foreman) == jobs[1]
