@@ -1,4 +1,4 @@
-"""What people were told of when a restore will be over, and an index of the jobs that may need a cartridge."""
+"""What people were told of when a restore will be over, and an index by which those of an action are found that wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table, empty: nothing was told so far. The index is of the few jobs that wait, whatever else does."""
+    """Make the table, empty: nothing was told so far. The index is of the few jobs that are not over, whatever else was."""
     op.create_table(
         "estimate",
         sa.Column("job_id", sa.String(32), sa.ForeignKey("job.id", name="fk_estimate_job_id"), nullable=False),
@@ -22,5 +22,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", name="pk_estimate"),
     )
     op.create_index("ix_estimate_told_at", "estimate", ["told_at"])
-    few = sa.text("action IN ('archive', 'restore', 'verify') AND finished_at IS NULL")
-    op.create_index("ix_job_taped", "job", ["status", "queued_at"], sqlite_where=few, postgresql_where=few)
+    few = sa.text("finished_at IS NULL")
+    op.create_index(
+        "ix_job_unfinished", "job", ["status", "action", "queued_at"], sqlite_where=few, postgresql_where=few
+    )

@@ -42,7 +42,10 @@ def plans(site):
     [
         (lambda tx, now: has_work_before(tx, now, now, hosts={"here"}), "SEARCH job USING INDEX"),
         (lambda tx, _: unfinished_by_place(tx, "verify", "due"), "SEARCH job USING INDEX"),
-        (lambda tx, now: list_errands(tx, now, limit=9), "SEARCH job USING INDEX ix_job_taped"),
+        (
+            lambda tx, now: list_errands(tx, now, limit=9),
+            "SEARCH job USING INDEX ix_job_unfinished (status=? AND action=?)",
+        ),
         (lambda tx, _: list_begun(tx), "SEARCH job USING INDEX"),
         (lambda tx, _: area_bytes(tx, "inhouse"), "SCAN permit USING INDEX ix_permit_open"),
         (lambda tx, _: list_granted(tx, "inhouse"), "SCAN permit USING INDEX ix_permit_open"),

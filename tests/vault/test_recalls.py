@@ -8,6 +8,7 @@ from tomovault.core.errors import Transient
 from tomovault.core.ports import DriveState, Stretch
 from tomovault.recall.timing import Timing
 from tomovault.vault import foreman as foremen
+from tomovault.vault import recalls
 from tomovault.vault.foreman import Foreman
 from tomovault.vault.libraries import Library, open_libraries
 
@@ -203,3 +204,11 @@ def test_a_drive_that_nobody_wanted_for_a_while_is_on_no_visit(town, foreman, ta
     tape.inside = ["A0"]
     others = [queue("restore", scan) for scan in (far, here)]
     assert foreman.claim(now + timedelta(hours=1), actions=HEAVY).id == others[1]
+
+
+def test_a_restore_is_seen_behind_any_number_of_archives(town, foreman, queue, monkeypatch):
+    monkeypatch.setattr(recalls, "_MOST", 2)
+    for name in ("one", "two", "three"):
+        queue("archive", town.scan(name, copies=0))
+    late = queue("restore", town.scan("old"))
+    assert _claim(foreman) == late

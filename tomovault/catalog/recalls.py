@@ -59,15 +59,16 @@ def list_errands(
     unbound: bool = True,
     anywhere: bool = False,
 ) -> list[Errand]:
-    """The jobs that waited longest among those that `claim_job` might take now, here or `anywhere`; so many at most."""
+    """The jobs that waited longest among those that `claim_job` might take now, here or `anywhere`; so many of each
+    action at most, or people would wait unseen behind all that the archive is to take.
+    """
     job = tables.job
     here = job.c.host == host
     query = (
         select(job.c.id, job.c.action, job.c.scan_id, job.c.order, job.c.queued_at)
         .where(
-            tables.IS_TAPED,
+            job.c.finished_at.is_(None),
             job.c.status == JobStatus.TODO.value,
-            job.c.action.in_(sorted(TAPED.intersection(actions))),
             job.c.scan_id.is_not(None),
             or_(job.c.not_before.is_(None), job.c.not_before <= now),
         )
@@ -78,7 +79,10 @@ def list_errands(
         query = query.where(or_(job.c.host.is_(None), here) if unbound else here)
     if skip_places:
         query = query.where(job.c.place.not_in(sorted(skip_places)))
-    rows = tx.rows(query)
+    rows = [
+        row for action in sorted(TAPED.intersection(actions)) for row in tx.rows(query.where(job.c.action == action))
+    ]
+    rows.sort(key=lambda row: (row.queued_at, row.id))
     return _with_copies(tx, [Errand(r.id, r.action, r.scan_id, r.order, r.queued_at, None) for r in rows])
 
 

@@ -199,7 +199,6 @@ processing = Table(
     Column("outputs", Json, nullable=False),
 )
 
-_TAPED = "action IN ('archive', 'restore', 'verify') AND finished_at IS NULL"
 job = Table(
     "job",
     metadata,
@@ -223,7 +222,7 @@ job = Table(
     Column("facts_seq", BigInteger),
     Column("result", Json),
     Index("ix_job_status_queued_at", "status", "queued_at"),
-    index_of_few("ix_job_taped", "status", "queued_at", where=_TAPED),
+    index_of_few("ix_job_unfinished", "status", "action", "queued_at", where="finished_at IS NULL"),
     index_of_few("uq_job_unfinished", "dedup_key", unique=True, where="status IN ('todo', 'doing')"),
 )
 
@@ -429,7 +428,6 @@ def _among(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
 #: What the indexes of few rows are of. A query finds its rows there only if it says so in these very words: with values
 #: in parameters a database cannot know that the index holds all of them.
 IS_UNFINISHED = _among(job.c.status, "todo", "doing")
-IS_TAPED = _among(job.c.action, "archive", "restore", "verify") & job.c.finished_at.is_(None)
 IS_OPEN = _among(permit.c.phase, "granted", "quarantined", "leaving")
 IS_SUSPECT = replica.c.state == literal_column("'suspect'")
 IS_WAITING = delivery.c.state == literal_column("'waiting'")

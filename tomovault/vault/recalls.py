@@ -18,7 +18,7 @@ from tomovault.vault.libraries import Library, Placing, open_libraries
 if TYPE_CHECKING:
     from tomovault.vault.vault import Vault
 
-#: So many of those that waited longest are weighed against each other.
+#: So many of each kind of those that waited longest are weighed against each other.
 _MOST = 300
 
 #: After a look at which nothing could begin, the next one is so much later unless a job ends before.
