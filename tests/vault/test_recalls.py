@@ -212,3 +212,10 @@ def test_a_restore_is_seen_behind_any_number_of_archives(town, foreman, queue, m
         queue("archive", town.scan(name, copies=0))
     late = queue("restore", town.scan("old"))
     assert _claim(foreman) == late
+
+
+def test_a_job_queued_before_the_clock_was_put_back_has_its_turn(town, foreman, queue):
+    job = queue("restore", town.scan("one"))
+    claimed = foreman.claim(datetime.now(UTC) - timedelta(hours=1), actions=HEAVY)
+    assert claimed is not None
+    assert claimed.id == job

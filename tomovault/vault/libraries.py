@@ -66,7 +66,7 @@ class Library:
             return {
                 errand.job: placing
                 for errand in errands
-                if (placing := self._placing(errand, wanted[errand.job])) is not None
+                if (placing := self._placing(errand, wanted[errand.job], now)) is not None
             }
         except (TomovaultError, OSError) as problem:
             log.info("a library cannot be asked where things lie", tier=self.name, reason=str(problem))
@@ -87,9 +87,10 @@ class Library:
             return []
         return [copy for copy in here if _may_be_restored(copy, errand)]
 
-    def _placing(self, errand: Errand, wanted: Sequence[Held]) -> Placing | None:
+    def _placing(self, errand: Errand, wanted: Sequence[Held], now: datetime) -> Placing | None:
+        arrival = min(errand.queued_at, now).timestamp()  # a clock that was put back makes nobody wait
         if errand.action == "archive":
-            return self._archive(errand)
+            return self._archive(errand, arrival)
         lying = [(copy, stretch) for copy in wanted if (stretch := self._lying.get(copy.location)) is not None]
         if not lying:
             return None
@@ -98,10 +99,10 @@ class Library:
             # All of them are read, whichever is begun with.
             size, lying = sum(copy.bytes for copy, _ in lying), lying[:1]
         copies = tuple(_copy_of(stretch) for _, stretch in lying)
-        request = Request(errand.job, Kind(errand.action), errand.queued_at.timestamp(), size, copies)
+        request = Request(errand.job, Kind(errand.action), arrival, size, copies)
         return Placing(request, {stretch.cartridge: copy.location for copy, stretch in lying})
 
-    def _archive(self, errand: Errand) -> Placing | None:
+    def _archive(self, errand: Errand, arrival: float) -> Placing | None:
         """Each of the domains here that lack a copy is one that the job may begin with."""
         packages = [c for c in errand.copies if c.product is ProductKind.ORIGINAL and c.form is Form.PACKAGE]
         held = {copy.domain for copy in packages if copy.state is ReplicaState.VERIFIED}
@@ -111,7 +112,7 @@ class Library:
         ends = {domain: self._end_of(domain) for domain in lacking}
         size = max((copy.bytes for copy in packages), default=0)
         copies = tuple(_copy_of(end) for end in ends.values())
-        request = Request(errand.job, Kind.ARCHIVE, errand.queued_at.timestamp(), size, copies)
+        request = Request(errand.job, Kind.ARCHIVE, arrival, size, copies)
         return Placing(request, {end.cartridge: domain for domain, end in ends.items()})
 
     def _end_of(self, domain: str) -> Stretch:
