@@ -219,3 +219,36 @@ def test_a_job_queued_before_the_clock_was_put_back_has_its_turn(town, foreman, 
     claimed = foreman.claim(datetime.now(UTC) - timedelta(hours=1), actions=HEAVY)
     assert claimed is not None
     assert claimed.id == job
+
+
+def test_a_visit_that_began_before_the_clock_was_put_back_does_not_go_on_for_ever(town, foreman, tape, queue):
+    here, far = town.scan("one"), town.scan("two")
+    tape.moved = {"A0#2": "C0", "A1#2": "C1"}
+    now = datetime.now(UTC)
+    first = queue("restore", here)
+    assert foreman.claim(now + timedelta(days=400), actions=HEAVY).id == first
+    foreman._recalls.end(first, now + timedelta(days=400))
+    tape.inside = ["A0"]
+    for _ in range(9):
+        queue("restore", here)
+    early = now - timedelta(hours=5)
+    with town.vault.catalogue.writing() as tx:
+        wish = {"to": str(town.base / "out"), "from": "tape"}
+        waited = town.vault.catalogue.queue_job(
+            tx, "restore", far, wish, dedup_key="far", rule="r", now=early, place="inhouse"
+        )
+    assert foreman.claim(now, actions=HEAVY).id == waited
+
+
+def test_a_visit_goes_on_in_whichever_drive_the_library_took_for_it(town, foreman, tape, queue):
+    here, far = town.scan("one"), town.scan("two")
+    tape.moved = {"A0#2": "C0", "A1#2": "C1"}
+    tape.inside = [None, None]
+    now = datetime.now(UTC)
+    first = queue("restore", here)
+    assert foreman.claim(now, actions=HEAVY).id == first
+    tape.inside = [None, "A0"]
+    queue("restore", here)
+    other = queue("restore", far)
+    assert foreman.claim(now, actions=HEAVY).id == other
+    assert foreman.claim(now, actions=HEAVY) is None

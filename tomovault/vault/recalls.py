@@ -55,8 +55,9 @@ class Recalls:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._running: dict[str, Turn] = {}
-        self._since: dict[tuple[str, int], float] = {}
-        self._left: dict[tuple[str, int], datetime] = {}
+        #: By library and cartridge, since a library may take another drive than was thought.
+        self._since: dict[tuple[str, str], datetime] = {}
+        self._left: dict[tuple[str, str], datetime] = {}
         self._rest_until: datetime | None = None
 
     @cached_property
@@ -97,14 +98,14 @@ class Recalls:
         """A job was claimed for its turn."""
         self._running[turn.job] = turn
         if turn.visit.why is not Why.GOES_ON:
-            self._since[turn.library, turn.visit.drive] = now.timestamp()
+            self._since[turn.library, turn.visit.cartridge] = now
 
     def end(self, job: str, now: datetime) -> None:
         """A job runs no longer, whether it had a drive or not."""
         self._rest_until = None
         turn = self._running.pop(job, None)
         if turn is not None:
-            self._left[turn.library, turn.visit.drive] = now
+            self._left[turn.library, turn.visit.cartridge] = now
 
     def begins(self, job: str) -> str:
         """The location or domain that a running job begins with; '' where it may choose."""
@@ -121,8 +122,8 @@ class Recalls:
         visit = choose_visit(requests, drives, dict.fromkeys(names, library.timing), limits, at)
         if visit is None:
             for drive in drives:
-                if drive.busy_until <= at:
-                    self._since.pop((library.name, drive.number), None)
+                if drive.busy_until <= at and drive.cartridge is not None:
+                    self._since.pop((library.name, drive.cartridge), None)
             return None
         job = visit.order[0]
         return Turn(job, library.name, visit, placings[job].begins.get(visit.cartridge, ""))
@@ -140,10 +141,16 @@ class Recalls:
         return [self._drive(library.name, state, at_home[state.number], now) for state in states]
 
     def _drive(self, library: str, state: DriveState, turn: Turn | None, now: datetime) -> DriveNow:
-        since = self._since.get((library, state.number))
-        left = self._left.get((library, state.number))
-        if turn is None:
-            if left is not None and now - left > _OVER:
-                since = None
-            return DriveNow(state.number, state.cartridge, state.position, since=since)
-        return DriveNow(state.number, turn.visit.cartridge, state.position, math.inf, since)
+        cartridge = state.cartridge if turn is None else turn.visit.cartridge
+        since = self._begun(library, cartridge, now)
+        if turn is not None:
+            return DriveNow(state.number, cartridge, state.position, math.inf, since)
+        left = self._left.get((library, cartridge or ""))
+        if left is not None and not timedelta(0) <= now - left <= _OVER:
+            since = None
+        return DriveNow(state.number, cartridge, state.position, since=since)
+
+    def _begun(self, library: str, cartridge: str | None, now: datetime) -> float | None:
+        """When the visit to a cartridge began; None where none is known, or the clock was put back behind it."""
+        begun = self._since.get((library, cartridge or ""))
+        return begun.timestamp() if begun is not None and begun <= now else None
