@@ -252,3 +252,15 @@ def test_a_visit_goes_on_in_whichever_drive_the_library_took_for_it(town, forema
     other = queue("restore", far)
     assert foreman.claim(now, actions=HEAVY).id == other
     assert foreman.claim(now, actions=HEAVY) is None
+
+
+def test_what_nothing_could_begin_of_says_nothing_of_other_places(town, foreman, queue):
+    """Where work is stopped only what people ask for is done: that is asked for by itself, right after the rest."""
+    scan = town.scan("one")
+    first, elsewhere = queue("archive", town.scan("new", copies=0), "away"), queue("archive", scan, "away")
+    near = queue("restore", scan, **{"from": None})
+    now = datetime.now(UTC)
+    assert foreman.claim(now, actions=HEAVY, skip_places={"inhouse"}).id == first
+    assert elsewhere
+    assert foreman.claim(now, actions=HEAVY, skip_places={"inhouse"}) is None
+    assert foreman.claim(now, actions=frozenset({"restore", "verify"})).id == near

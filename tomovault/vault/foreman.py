@@ -130,7 +130,7 @@ class Foreman:
         if not self._recalls.libraries:
             return first, None
         found: list[Job] = []
-        if not self._recalls.rests(now):
+        if not self._recalls.rests(now, actions=actions, skip_places=skip_places, unbound=unbound):
             line = self._recalls.look(tx, now, actions=actions, skip_places=skip_places, unbound=unbound)
             if not line.oldest_needs_drive:
                 return first, None

@@ -27,6 +27,9 @@ _REST = timedelta(seconds=1)
 #: A drive that nobody has wanted for so long is on no visit any more.
 _OVER = timedelta(seconds=10)
 
+#: What a look was about: actions, places passed over, and whether jobs that are bound to no machine count.
+_Asked = tuple[frozenset[str], frozenset[str], bool]
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -58,16 +61,17 @@ class Recalls:
         #: By library and cartridge, since a library may take another drive than was thought.
         self._since: dict[tuple[str, str], datetime] = {}
         self._left: dict[tuple[str, str], datetime] = {}
-        self._rest_until: datetime | None = None
+        self._rest_until: dict[_Asked, datetime] = {}
 
     @cached_property
     def libraries(self) -> Mapping[str, Library]:
         """The libraries of the site by name."""
         return open_libraries(self._vault.site)
 
-    def rests(self, now: datetime) -> bool:
-        """Whether a look just now found nothing that could begin."""
-        return self._rest_until is not None and timedelta(0) < self._rest_until - now <= _REST
+    def rests(self, now: datetime, *, actions: Collection[str], skip_places: Collection[str], unbound: bool) -> bool:
+        """Whether the same look just now found nothing that could begin."""
+        until = self._rest_until.get(_asked(actions, skip_places, unbound))
+        return until is not None and timedelta(0) < until - now <= _REST
 
     def look(
         self, tx: Any, now: datetime, *, actions: Collection[str], skip_places: Collection[str], unbound: bool
@@ -91,7 +95,7 @@ class Recalls:
             turn = turn or self._turn(library, placings, drives, now)
         without = next((errand.job for errand in errands if errand.job not in needing), None)
         if turn is None and without is None:
-            self._rest_until = now + _REST
+            self._rest_until[_asked(actions, skip_places, unbound)] = now + _REST
         return Line(turn, without, bool(errands) and errands[0].job in needing)
 
     def begin(self, turn: Turn, now: datetime) -> None:
@@ -102,7 +106,7 @@ class Recalls:
 
     def end(self, job: str, now: datetime) -> None:
         """A job runs no longer, whether it had a drive or not."""
-        self._rest_until = None
+        self._rest_until.clear()
         turn = self._running.pop(job, None)
         if turn is not None:
             self._left[turn.library, turn.visit.cartridge] = now
@@ -154,3 +158,7 @@ class Recalls:
         """When the visit to a cartridge began; None where none is known, or the clock was put back behind it."""
         begun = self._since.get((library, cartridge or ""))
         return begun.timestamp() if begun is not None and begun <= now else None
+
+
+def _asked(actions: Collection[str], skip_places: Collection[str], unbound: bool) -> _Asked:
+    return frozenset(actions), frozenset(skip_places), unbound
