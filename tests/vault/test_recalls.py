@@ -264,3 +264,20 @@ def test_what_nothing_could_begin_of_says_nothing_of_other_places(town, foreman,
     assert elsewhere
     assert foreman.claim(now, actions=HEAVY, skip_places={"inhouse"}) is None
     assert foreman.claim(now, actions=frozenset({"restore", "verify"})).id == near
+
+
+def test_a_restore_from_one_library_goes_before_an_archive_to_another_but_not_for_ever(town, foreman, queue):
+    foreman._recalls.libraries = {"far": Library("far", _Far(None), Timing()), **foreman._recalls.libraries}
+    early, late = queue("archive", town.scan("new", copies=0)), queue("restore", town.scan("old"))
+    for hours, first in ((0, late), (5, early)):
+        now = datetime.now(UTC) + timedelta(hours=hours)
+        with town.vault.catalogue.reading() as tx:
+            line = foreman._recalls.look(tx, now, actions=HEAVY, skip_places=(), unbound=True)
+        assert line.turn.job == first
+
+
+class _Far(Tape):
+    """A library that archives may go to as well, and that nothing is in."""
+
+    def lay(self, locations):
+        return {}

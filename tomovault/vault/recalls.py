@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tomovault.catalog.recalls import list_errands
+from tomovault.catalog.recalls import Errand, list_errands
 from tomovault.core.ports import DriveState
-from tomovault.recall.request import DriveNow
+from tomovault.recall.request import DriveNow, Kind
 from tomovault.recall.visit import Visit, Why, choose_visit
 from tomovault.vault.libraries import Library, Placing, open_libraries
 
@@ -87,12 +87,13 @@ class Recalls:
             unbound=unbound,
         )
         needing: set[str] = set()
-        turn = None
+        turns: list[Turn] = []
         for library in self.libraries.values():
             placings = library.requests(errands, now)
             drives = self._drives(library, now)
             needing |= placings.keys() if drives else set()
-            turn = turn or self._turn(library, placings, drives, now)
+            turns += self._turns(library, placings, drives, now)
+        turn = _most_urgent(turns, errands)
         without = next((errand.job for errand in errands if errand.job not in needing), None)
         if turn is None and without is None:
             self._rest_until[_asked(actions, skip_places, unbound)] = now + _REST
@@ -116,9 +117,10 @@ class Recalls:
         turn = self._running.get(job)
         return "" if turn is None else turn.begins
 
-    def _turn(
+    def _turns(
         self, library: Library, placings: Mapping[str, Placing], drives: Sequence[DriveNow], now: datetime
-    ) -> Turn | None:
+    ) -> list[Turn]:
+        """The next one at a library, if one can begin there."""
         requests = [placing.request for placing in placings.values()]
         names = {copy.cartridge for request in requests for copy in request.copies}
         names |= {drive.cartridge for drive in drives if drive.cartridge is not None}
@@ -128,9 +130,9 @@ class Recalls:
             for drive in drives:
                 if drive.busy_until <= at and drive.cartridge is not None:
                     self._since.pop((library.name, drive.cartridge), None)
-            return None
+            return []
         job = visit.order[0]
-        return Turn(job, library.name, visit, placings[job].begins.get(visit.cartridge, ""))
+        return [Turn(job, library.name, visit, placings[job].begins.get(visit.cartridge, ""))]
 
     def _drives(self, library: Library, now: datetime) -> list[DriveNow]:
         """As the library says, and busy where one of our jobs is: in the drive that its cartridge is in by now."""
@@ -162,3 +164,14 @@ class Recalls:
 
 def _asked(actions: Collection[str], skip_places: Collection[str], unbound: bool) -> _Asked:
     return frozenset(actions), frozenset(skip_places), unbound
+
+
+def _most_urgent(turns: Sequence[Turn], errands: Sequence[Errand]) -> Turn | None:
+    """Of the turns at several libraries the one that goes first: the same rule as within one of them."""
+    known = {errand.job: errand for errand in errands}
+
+    def rank(turn: Turn) -> tuple[bool, bool, datetime]:
+        errand = known[turn.job]
+        return turn.visit.why is not Why.WAITED, errand.action != Kind.RESTORE, errand.queued_at
+
+    return min(turns, key=rank, default=None)
