@@ -281,3 +281,18 @@ class _Far(Tape):
 
     def lay(self, locations):
         return {}
+
+
+def test_a_job_whose_end_cannot_be_recorded_leaves_its_drive(town, foreman, queue, monkeypatch):
+    jobs = [queue("restore", town.scan("one")), queue("restore", town.scan("two"))]
+    claimed = foreman.claim(datetime.now(UTC), actions=HEAVY)
+    assert claimed.id == jobs[0]
+    monkeypatch.setattr(foremen, "build_order", _locked)
+    monkeypatch.setattr(foreman, "_end", _locked)
+    with pytest.raises(Transient):
+        foreman.start(claimed)
+    assert _claim(foreman) == jobs[1]
+
+
+def _locked(*_):
+    raise Transient("the database is locked")

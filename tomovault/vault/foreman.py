@@ -155,9 +155,12 @@ class Foreman:
 
     def start(self, claimed: ClaimedJob) -> Running | None:
         """The job's process runs, or None where it ended before it began (moot, refused, not now)."""
-        running = self._start(claimed)
-        if running is None:
-            self._forget(claimed)
+        running = None
+        try:
+            running = self._start(claimed)
+        finally:
+            if running is None:
+                self._forget(claimed)
         return running
 
     def _forget(self, claimed: ClaimedJob) -> None:
