@@ -26,7 +26,8 @@ def test_what_is_not_there_is_left_out(library, put, parcel, shelf):
     tier = library()
     (placed,) = put(tier, parcel("s", b"s"))
     put(tier, parcel("t", b"t"), pool="B")
-    assert list(tier.lay([placed.location, "A00001L9#7", "A00009L9#1"])) == [placed.location]
+    named = [placed.location, "A00001L9#7", "A00009L9#1", "nowhere"]
+    assert list(tier.lay(named)) == [placed.location]
     shelf.cartridge("A00001L9").unlink()
     assert tier.lay([placed.location]) == {}
     assert tier.writes_to("tape:A") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from tomovault.core.errors import UserError
 from tomovault.core.ports import Stretch
 from tomovault.tiers.address import read_place
 from tomovault.tiers.library import CartridgeState, Stock
@@ -13,12 +14,13 @@ _MIDDLE = 0.5
 
 
 def lay_out(locations: Iterable[str], stock: Stock, present: Collection[str], capacity: int) -> dict[str, Stretch]:
-    """The stretch of each location whose bundle is known and whose cartridge is here. Raises UserError for what is no
-    location.
-    """
+    """The stretch of each location whose bundle is known and whose cartridge is here."""
     found: dict[str, Stretch] = {}
     for location in locations:
-        place = read_place(location)
+        try:
+            place = read_place(location)
+        except UserError:
+            continue
         entry = stock.cartridge(place.barcode)
         held = entry.bundle_at(place.file) if entry is not None else None
         if held is None or place.barcode not in present:

@@ -81,7 +81,7 @@ class Library:
         """The copies here that the job may read, or is to read."""
         here = [copy for copy in errand.copies if copy.tier == self.name]
         if errand.action == "verify":
-            named = frozenset(errand.order.get("replicas", ()))
+            named = frozenset(errand.order.get("replicas") or ())
             return [copy for copy in here if not named or copy.replica in named]
         if errand.action != "restore" or _is_near(errand):
             return []
