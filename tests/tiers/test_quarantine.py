@@ -1,6 +1,7 @@
 import errno
 import os
 import stat
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -322,6 +323,15 @@ def test_a_file_written_to_in_quarantine_is_not_removed(scan):
     assert files == 5
     assert left == ["f3.edf: is not the file that was put into quarantine"]
     assert (scan.inside / "f3.edf").exists()
+
+
+def test_one_without_a_digest_that_was_written_to_in_quarantine_is_not_removed(scan):
+    """That no digest is known of it does not mean that its bytes may be any."""
+    victims = [replace(v, sha256="") if v.path == "f3.edf" else v for v in scan.victims]
+    with open(scan.root / "f3.edf", "r+b") as held:
+        assert "f3.edf" in scan.move(victims).moved
+        held.write(b"late")
+    assert scan.empty()[2] == ["f3.edf: is not the file that was put into quarantine"]
 
 
 def test_odd_names_survive_the_journal(scan):

@@ -44,9 +44,9 @@ class Victim:
     as_it_is: bool = False
 
     @property
-    def known_by(self) -> str:
-        """The digest by which its bytes are known in quarantine; '' where they may be any."""
-        return "" if self.as_it_is else self.sha256
+    def known_by(self) -> str | None:
+        """The digest by which its bytes are known in quarantine; None where they may be any."""
+        return None if self.as_it_is else self.sha256
 
 
 @dataclass
@@ -452,7 +452,7 @@ def _is_still(fd: int, name: str, state: os.stat_result, entry: Mapping[str, Any
     """One whose times differ, as those of a hard link do when another name of it goes, is judged by its content."""
     if (state.st_ino, state.st_size) != (entry["inode"], entry["size"]):
         return False
-    if entry["sha256"] == "":
+    if entry["sha256"] is None:
         return True
     return stat.S_ISLNK(state.st_mode) or hash_below(fd, name, throttle)[0] == entry["sha256"]
 
