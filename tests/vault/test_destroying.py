@@ -250,6 +250,19 @@ def test_a_package_in_another_area_goes_there(town, scan, server):
     assert states(town, scan)["package", "inhouse"] is ReplicaState.VERIFIED
 
 
+@pytest.mark.parametrize(("wanted", "status"), [("mirror", Status.DUE), ("server", Status.OFF)])
+def test_what_goes_from_where_no_rule_wants_a_copy_withdraws_no_copy(town, scan, server, wanted, status):
+    """A package that was left in another area goes; a copy that a rule wants elsewhere is wanted as before."""
+    server(scan, Form.PACKAGE)
+    town.change(tiers={"mirror": {"kind": "posix", "path": "mirror"}})
+    rule = f"  - name: second\n    when: packed\n    do: replicate\n    with: {{tiers: [{wanted}]}}\n"
+    town.policy(("rules:\n", f"rules:\n{rule}"))
+    order(town, scan, "server")
+    with town.vault.catalogue.reading() as tx:
+        view = town.vault.view(town.known(scan), town.vault.area_facts(tx, "inhouse", town.now), town.now)
+    assert view.standings[Stage.REPLICATED].status is status
+
+
 def test_files_that_a_person_put_into_another_area_are_no_ones_to_destroy(town, scan, server):
     server(scan, Form.FILES)
     with pytest.raises(UserError, match="a copy that a rule or a person put there") as refused:

@@ -6,7 +6,7 @@ to refuse, and everything here is told before it happens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase, is_being_sent
 from tomovault.core.life import Stage
@@ -37,8 +37,9 @@ def copies_left(scan: KnownScan, product: ProductKind, without: tuple[Replica, .
     return tuple(r for r in scan.replicas_of(product) if r.good and r.lossless and r.id not in gone)
 
 
-def withdrawn(scan: KnownScan) -> Mapping[Stage, str]:
-    """The stages that are not wanted any more, since a person destroyed what they made, each with who and why.
+def withdrawn(scan: KnownScan, tiers: Collection[str]) -> Mapping[Stage, str]:
+    """The stages that are not wanted any more, since a person destroyed what they made, each with who and why; `tiers`
+    are those that rules want a copy on.
 
     Otherwise a rule would at once make again what was destroyed.
     """
@@ -48,7 +49,7 @@ def withdrawn(scan: KnownScan) -> Mapping[Stage, str]:
         replica = replicas.get(permit.replica)
         if not permit.ordered_by or permit.phase is RemovalPhase.UNDONE or replica is None:
             continue
-        for stage in _made_at(scan, replica):
+        for stage in _made_at(scan, replica, tiers):
             found.setdefault(stage, f"destroyed on {replica.tier}: {order_of(permit)}")
     return found
 
@@ -58,15 +59,19 @@ def order_of(permit: Permit) -> str:
     return f"ordered by {permit.ordered_by}: {permit.reason}"
 
 
-def _made_at(scan: KnownScan, replica: Replica) -> tuple[Stage, ...]:
-    """The stages whose result a copy is, or is a part of; none for the files that the instrument wrote."""
+def _made_at(scan: KnownScan, replica: Replica, tiers: Collection[str]) -> tuple[Stage, ...]:
+    """The stages whose result a copy is, or is a part of; none for the files that the instrument wrote, and for a
+    package that no rule wants where it is, such as one that stayed in an area which its scan has left.
+    """
     if replica.product is not ProductKind.ORIGINAL:
         return _MADE_AT[replica.product]
     if replica.tier_class is TierClass.ARCHIVE:
         return (Stage.ARCHIVED,)
     if replica.form is Form.FILES:
         return ()
-    return (Stage.PACKED,) if replica.tier == scan.area else (Stage.REPLICATED,)
+    if replica.tier == scan.area:
+        return (Stage.PACKED,)
+    return (Stage.REPLICATED,) if replica.tier in tiers else ()
 
 
 _MADE_AT: Mapping[ProductKind, tuple[Stage, ...]] = {

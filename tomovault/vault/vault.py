@@ -323,7 +323,7 @@ class Vault:
             wants = Wants(held=dict.fromkeys(Stage, why))
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
-        wants = _without_plugin(_without_destroyed(scan, wants))
+        wants = _without_plugin(_without_destroyed(scan, wants, asks.tiers))
         exports = wanted_exports(self.site, scan, [(policy.cite(one.match.rule), one) for one in asks.exports])
         facts, wants = with_exports(scan, facts, wants, exports)
         if Stage.RECONSTRUCTED in wants.by and (over := area.exceeded.holding(scan)):
@@ -400,9 +400,9 @@ class Vault:
         return found, (suspects[-1] if len(suspects) == _LOOKED_AT else None)
 
 
-def _without_destroyed(scan: KnownScan, wants: Wants) -> Wants:
-    """What a person destroyed is wanted no more."""
-    gone = withdrawn(scan)
+def _without_destroyed(scan: KnownScan, wants: Wants, tiers: Collection[str]) -> Wants:
+    """What a person destroyed is wanted no more; `tiers` are those that rules want a copy on."""
+    gone = withdrawn(scan, tiers)
     return Wants({s: by for s, by in wants.by.items() if s not in gone}, {**wants.held, **gone}, wants.later)
 
 
