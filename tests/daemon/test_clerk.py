@@ -173,6 +173,14 @@ class TestFollower:
         leader._look_round()
         assert [j.status.value for j in town.jobs(scan, "verify")] == ["todo"]
 
+    def test_a_follower_queues_nothing_when_the_rules_are_others(self, machine, monkeypatch):
+        _, follower = machine("one"), machine("two")
+        monkeypatch.setattr(follower._policies, "take_up", lambda _now, leads: not leads)
+        asked = []
+        monkeypatch.setattr(follower.upkeep, "ask", asked.append)
+        follower._take_policies(datetime.now(UTC))
+        assert asked == []
+
     def test_a_follower_takes_the_leaders_work_over_with_its_place(self, town, machine):
         leader, follower = machine("one"), machine("two")
         follower._look_round()

@@ -217,8 +217,9 @@ class Clerk:
         """Every step of this turn decides by the same rules: those of the policies as their files are now."""
         if self._policies.take_up(now, leads=self._lead.leads):
             self.room_maker.begin_anew()
-            self.upkeep.ask("overdue")
             self._room_due = True
+            if self._lead.leads:
+                self.upkeep.ask("overdue")
 
     def _listen(self) -> None:
         if self.presence.listen(self._gauges.silent(SILENT_S)):
