@@ -103,6 +103,25 @@ def test_after_the_clock_was_set_back_what_waits_for_a_date_is_looked_at(town, e
     clerk._lead.drop()
 
 
+def test_after_the_clock_was_set_back_the_timers_go_by_the_new_time(town, employ):
+    """They were set by the clock that was ahead, and would be silent for as long as it had been."""
+    clerk, _ = employ(town.vault)
+    clerk._lead.join()
+    clerk._take_place()
+    clerk.presence.stop()
+    clerk._steps = deque([lambda _now: 0])
+    before = clerk._timers
+    clerk._turn()
+    assert clerk._timers is before
+    clerk._clock = WallClock(town.now, newest=town.now + timedelta(days=300))
+    clerk._turn()
+    assert clerk._timers is not before
+    assert not before.running
+    clerk._stop_timers()
+    clerk._courier.stop()
+    clerk._lead.drop()
+
+
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 @pytest.mark.component("postgresql")
 class TestFollower:

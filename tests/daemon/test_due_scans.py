@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from tomovault.catalog.outbox import list_deliveries, post_notice
 from tomovault.daemon import due_scans
 from tomovault.daemon.due_scans import DueScans
 from tomovault.vault.setting_up import set_up_area
@@ -90,6 +91,7 @@ def test_dates_of_a_clock_that_was_ahead_are_brought_forward_in_short_turns(town
     catalogue = town.vault.catalogue
     with catalogue.writing() as tx:
         catalogue.queue_job(tx, "verify", scans[0], {}, dedup_key="v", **later)
+        post_notice(tx, "digest", "digest", {}, [("mail", "")], town.now, not_before=town.now + timedelta(days=300))
     due, turns = DueScans(town.vault), 0
     assert due.bring_forward(town.now) == 0
     due.believe_no_date()
@@ -99,3 +101,4 @@ def test_dates_of_a_clock_that_was_ahead_are_brought_forward_in_short_turns(town
     with catalogue.writing() as tx:
         assert sorted(catalogue.list_due(tx, town.now, 9)) == sorted(scans[:3])
         assert catalogue.claim_job(tx, "somebody", now=town.now, actions=["verify"]) is not None
+        assert len(list_deliveries(tx, "mail", town.now, 9)) == 1

@@ -1,4 +1,4 @@
-"""Dates by which scans and jobs wait, brought forward once a clock that was ahead is set back."""
+"""Dates by which scans, jobs and messages wait, brought forward once a clock that was ahead is set back."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def bring_jobs_forward(tx: Tx, now: datetime) -> None:
     job = tables.job
     waits = (job.c.status == JobStatus.TODO.value, job.c.not_before > now)
     tx.run(update(job).where(*waits).values(not_before=now))
+
+
+def bring_messages_forward(tx: Tx, now: datetime) -> None:
+    """No message waits for a date before it is sent, or tried again."""
+    delivery = tables.delivery
+    tx.run(update(delivery).where(tables.IS_WAITING, delivery.c.not_before > now).values(not_before=now))

@@ -157,6 +157,13 @@ class Clerk:
             self._timers.shutdown(wait=False)
             self._timers = None
 
+    def _believe_no_date(self) -> None:
+        """What was to come by a clock that was ahead comes by what it says now: timers, and what waits for a date."""
+        self.planner.due.believe_no_date()
+        if self._timers is not None:
+            self._stop_timers()
+            self._timers = self.upkeep.start(leads=self._lead.leads)
+
     def _export_head(self) -> None:
         if self._lead.leads:
             self.upkeep.export_head()
@@ -196,9 +203,9 @@ class Clerk:
         self._take_policies(now)
         self._forget_taken_away()
         self._jumped = self._clock.look(now)
-        if self._clock.was_ahead and self._lead.leads:
+        if self._clock.was_ahead:
             self._clock.was_ahead = False
-            self.planner.due.believe_no_date()
+            self._believe_no_date()
         self.brake()
         self.pulse = self._pulse()
         if self._lead.leads:

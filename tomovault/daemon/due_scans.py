@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from tomovault.catalog.dates import bring_jobs_forward, bring_scans_forward
+from tomovault.catalog.dates import bring_jobs_forward, bring_messages_forward, bring_scans_forward
 from tomovault.catalog.scans import list_due
 from tomovault.vault.vault import Vault
 
@@ -60,6 +60,7 @@ class DueScans:
         with self._vault.catalogue.writing() as tx:
             if not self._forward_from:
                 bring_jobs_forward(tx, now)
+                bring_messages_forward(tx, now)
             after = bring_scans_forward(tx, now, self._forward_from, _FORWARD_AT_ONCE)
         self._forward_from = after
         return 1
