@@ -87,6 +87,8 @@ class Pack:
                 )
                 return Result(Outcome.SUCCEEDED, (known,))
         layout = bench.formats.layout(report)
+        needed = _SLICES if has_slices(report.metadata) else _NEEDED
+        coded = sum(f.kind in needed for file in layout.files for f in file.coded)
         throttle = bench.throttle(wanted.area)
         written = write_package(
             report.root,
@@ -94,7 +96,7 @@ class Pack:
             layout,
             wanted.folder,
             wanted.stem,
-            scan=wanted.scan,
+            scan={**wanted.scan, CODED_FRAMES: coded},
             job=bench.job,
             now=bench.now(),
             threads=wanted.threads,
@@ -115,14 +117,13 @@ class Pack:
         if problem:
             raise IntegrityError(f"the package of {wanted.stem} does not re-read: {problem}")
         verified_at = bench.now()
-        needed = _SLICES if has_slices(report.metadata) else _NEEDED
         made = Made(
             kind=ProductKind.ORIGINAL,
             digest=written.digest,
             bytes=written.original_bytes,
             files=written.original_files,
             manifest=written.manifest,
-            details={CODED_FRAMES: sum(f.kind in needed for file in layout.files for f in file.coded)},
+            details={CODED_FRAMES: coded},
         )
         package = Stored(
             kind=ProductKind.ORIGINAL,

@@ -14,6 +14,7 @@ from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import NO_SCAN, is_outdated, note_inspected
 from tomovault.catalog.elsewhere import find_known_copy, give_up_copies, newest_mtime_ns
+from tomovault.catalog.homecoming import tie_files
 from tomovault.catalog.manifests import entry_path, legible_files, original_digest
 from tomovault.catalog.scans import certificate_of, touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
@@ -170,7 +171,7 @@ def _insert(tx: Tx, context: _Context, report: ScanReport, place: str) -> str:
                 **values,
             )
         )
-        _write_conditions(tx, scan_id, report.conditions)
+        write_conditions(tx, scan_id, report.conditions)
     return scan_id
 
 
@@ -199,11 +200,13 @@ def _update(tx: Tx, context: _Context, report: ScanReport, old: Row[Any]) -> str
         values["changed_at"] = context.now
     with accounted(tx, old.id):
         tx.run(update(scan).where(scan.c.id == old.id).values(**values))
-        _write_conditions(tx, old.id, report.conditions)
+        write_conditions(tx, old.id, report.conditions)
     if changed:
         touch(tx, old.id, context.now, new_fact=True)
     if lacks and context.settled:
         _files_suspect(tx, old.id, lacks, context.now)
+    elif context.settled:
+        tie_files(tx, old.id, report, context.now)
     return str(old.id)
 
 
@@ -324,7 +327,7 @@ def _values(tx: Tx, context: _Context, report: ScanReport) -> dict[str, Any]:
     whose, sources = _whose(report, context.whose)
     master = _master(context, report)
     return {
-        "name": _bounded(report.name),
+        "name": bounded(report.name),
         "identity": report.identity,
         "candidate": context.candidate,
         "master": master,
@@ -337,7 +340,7 @@ def _values(tx: Tx, context: _Context, report: ScanReport) -> dict[str, Any]:
         "files": len(report.files),
         "acquired_at": report.acquired_at,
         "sources": sources,
-        "set_id": _set_id(tx, context.area, report),
+        "set_id": set_id_of(tx, context.area, report.set_name, report.set_size),
         "metadata": dict(report.metadata),
         **whose,
     }
@@ -367,28 +370,31 @@ def _master(context: _Context, report: ScanReport) -> str | None:
     return None
 
 
-def _bounded(name: str) -> str:
+def bounded(name: str) -> str:
+    """A name of a length for people."""
     if len(name) <= _LONGEST_NAME:
         return name
     return name[:_LONGEST_NAME] + "~" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def _set_id(tx: Tx, area: str, report: ScanReport) -> str | None:
-    if report.set_name is None:
+def set_id_of(tx: Tx, area: str, set_name: str | None, set_size: int | None) -> str | None:
+    """The id of an area's set of that name, of the size that was told last; None without a name."""
+    if set_name is None:
         return None
     table = tables.scan_set
-    name = _bounded(report.set_name)
+    name = bounded(set_name)
     row = tx.first(select(table).where(table.c.area == area, table.c.name == name))
     if row is None:
         set_id = new_id("t")
-        tx.run(insert(table).values(id=set_id, area=area, name=name, size=report.set_size))
+        tx.run(insert(table).values(id=set_id, area=area, name=name, size=set_size))
         return set_id
-    if report.set_size is not None and report.set_size != row.size:
-        tx.run(update(table).where(table.c.id == row.id).values(size=report.set_size))
+    if set_size is not None and set_size != row.size:
+        tx.run(update(table).where(table.c.id == row.id).values(size=set_size))
     return str(row.id)
 
 
-def _write_conditions(tx: Tx, scan_id: str, conditions: Mapping[str, Condition]) -> None:
+def write_conditions(tx: Tx, scan_id: str, conditions: Mapping[str, Condition]) -> None:
+    """A scan has these conditions and no others."""
     table = tables.condition
     tx.run(delete(table).where(table.c.scan_id == scan_id))
     rows = [_condition_row(scan_id, name, condition) for name, condition in conditions.items()]

@@ -32,7 +32,8 @@ def open_progress(*, quiet: bool, in_bytes: bool = False) -> Iterator[Callable[[
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        *((TransferSpeedColumn(), TextColumn("left"), TimeRemainingColumn()) if in_bytes else ()),
+        *((TransferSpeedColumn(), TextColumn("left")) if in_bytes else ()),
+        TimeRemainingColumn(),
         console=console,
         transient=True,
     ) as bars:

@@ -211,6 +211,32 @@ class FolderTier(Tier, Protocol):
 
 
 @dataclass(frozen=True)
+class Surveyed:
+    """What a medium holds at a location: a package every byte of which was read, or what is wrong there.
+
+    With both, the package's own bytes are not as its manifest says, but the manifest can be read. `written_at` is the
+    time that the medium gives.
+    """
+
+    location: str
+    parcel: Parcel | None = None
+    placed: Placed | None = None
+    written_at: datetime | None = None
+    problem: str = ""
+
+
+@runtime_checkable
+class SurveyedTier(Tier, Protocol):
+    """A tier whose media tell all that is on them, and what of it is damaged."""
+
+    def survey(self, progress: Progress) -> Iterator[Surveyed]:
+        """Everything on the media, read whole, without the catalogue. What is damaged hides nothing else.
+
+        `progress` counts bytes of the media. Raises Transient where the tier itself cannot be reached.
+        """
+
+
+@dataclass(frozen=True)
 class Stretch:
     """Where on a cartridge something lies: shares (0 to 1) of its capacity at which it begins and ends."""
 
@@ -400,6 +426,8 @@ __all__ = [
     "Progress",
     "ScanFile",
     "Stretch",
+    "Surveyed",
+    "SurveyedTier",
     "TapeFile",
     "TapedPackage",
     "Throttle",

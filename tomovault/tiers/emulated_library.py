@@ -33,6 +33,7 @@ from tomovault.core.ports import (
     Placed,
     Progress,
     Stretch,
+    Surveyed,
     Throttle,
 )
 from tomovault.core.replica import StoredFile, TierClass
@@ -70,6 +71,7 @@ from tomovault.tiers.place import check_place
 from tomovault.tiers.reading_order import reading_order
 from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
 from tomovault.tiers.rereading import read_whole, verify_file
+from tomovault.tiers.survey import survey_library
 
 _CAPACITY = 18 * 10**12
 
@@ -319,6 +321,7 @@ class EmulatedLibrary:
             self._present()
         return found
 
+
     @contextlib.contextmanager
     def _mounted(self, barcode: str, *, fresh: bool = False) -> Iterator[Drive]:
         """As `Robot.mount`; a cartridge that is not in the library is an IntegrityError of its own."""
@@ -431,6 +434,13 @@ class EmulatedLibrary:
             with contextlib.suppress(IntegrityError), self._mounted(barcode) as drive:
                 found = read_out(drive, self.name)
             yield from found  # the drive is free again while the caller works
+
+    def survey(self, progress: Progress) -> Iterator[Surveyed]:
+        """See `SurveyedTier`; packages that library.json says were removed are left out."""
+        self._usable()
+        folder = os.path.join(self._path, "cartridges")
+        yield from survey_library(folder, self._shelf.read() or Stock(), self.name, self._mounted, progress)
+        self._usable()  # what was unmounted meanwhile is not damaged
 
     def free_bytes(self) -> int | None:
         """Not known: cartridges can be added."""

@@ -8,23 +8,26 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError, waits_for_room
 from tomovault.core.manifest import path_bytes
-from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Throttle, Tier
+from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.blocks import deliver, open_regular, read_blocks, shown, source_blocks, translating
 from tomovault.tiers.bundle import checked_names
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.tiers.folders import exists_in, folder_below, free_on, problem_of, size_in, write_new
+from tomovault.tiers.free import FREE
 from tomovault.tiers.options import folder_option, place_option, size_option, text_option
 from tomovault.tiers.package_folder import clear_folder, remove_files
 from tomovault.tiers.place import check_place
 from tomovault.tiers.sidecar import SIDECAR, identity, read_sidecar, sidecar_text
 
 _PART = ".tomovault-part."
+#: How names of folders begin that hold nothing of a package: markers, parts and quarantines.
+_OWN = ".tomovault"
 _NAME_LIMIT = 200
 _MOST_FORMS = 1000
 
@@ -285,6 +288,46 @@ class PosixTier:
                 placed = self._placed(kept, folder, domain)
                 if all(size_in(inside, os.path.basename(f.location)) == f.size for f in placed.files):
                     yield Parcel(**{**kept.__dict__, "files": placed.files}), placed
+
+    def survey(self, progress: Progress) -> Iterator[Surveyed]:
+        """See `SurveyedTier`. A folder with files and no manifest beside them is told as damaged."""
+        (domain,) = self.domains()
+        with self._root() as root:
+            unreadable: list[OSError] = []
+            folders = self._folders_with_files(unreadable.append)
+            for problem in unreadable:
+                yield Surveyed(str(problem.filename), problem=f"cannot be listed: {problem.strerror}")
+            total, done = sum(folders.values()), 0
+            for folder, size in folders.items():
+                progress(done, total)
+                yield self._survey_folder(root, folder, domain)
+                done += size
+            progress(done, total)
+        with self._root():  # what was unmounted meanwhile is not damaged
+            pass
+
+    def _folders_with_files(self, onerror: Callable[[OSError], None]) -> dict[str, int]:
+        """Bytes in each folder that holds files, by its path; those of ours that hold no package are left out."""
+        found: dict[str, int] = {}
+        for folder, below, names, inside in os.fwalk(self._path, onerror=onerror):
+            below[:] = sorted(name for name in below if not name.startswith(_OWN))
+            if names and (folder != self._path or SIDECAR in names):
+                found[folder] = sum(max(0, size_in(inside, name)) for name in names)
+        return found
+
+    def _survey_folder(self, root: int, folder: str, domain: str) -> Surveyed:
+        try:
+            with folder_below(root, self._parts(folder)) as inside:
+                kept = read_sidecar(inside)
+                placed = self._placed(kept, folder, domain)
+                parcel = Parcel(**{**kept.__dict__, "files": placed.files})
+                written = datetime.fromtimestamp(os.stat(SIDECAR, dir_fd=inside).st_mtime, UTC)
+                problems = (problem_of(inside, os.path.basename(f.location), f, FREE) for f in placed.files)
+                return Surveyed(folder, parcel, placed, written, next(filter(None, problems), ""))
+        except TomovaultError as problem:
+            return Surveyed(folder, problem=problem.message)
+        except OSError as problem:
+            return Surveyed(folder, problem=f"{problem.strerror}")
 
     def free_bytes(self) -> int | None:
         """Room above the floor; None where the file system says nothing sensible. Raises Transient."""

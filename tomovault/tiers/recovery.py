@@ -9,18 +9,9 @@ from tomovault.core.ports import Parcel, Placed
 from tomovault.tiers.address import Place, placed_at
 from tomovault.tiers.bundle import Bundle, check_bundle, package_key, read_manifest, read_text, read_trailer
 from tomovault.tiers.drive import Drive
+from tomovault.tiers.free import FREE
 from tomovault.tiers.label import read_label
 from tomovault.tiers.library import CartridgeState, HeldBundle, Shelved, mark_suspect
-
-
-class NoThrottle:
-    """For a library's own disk, which no acquisition writes to."""
-
-    def spend(self, count: int) -> None:
-        """Return at once."""
-
-
-FREE = NoThrottle()
 
 
 def held_bundle(drive: Drive, bundle: Bundle, number: int) -> HeldBundle:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tomovault.catalog.joins import list_twins
 from tomovault.core.errors import Refused, Transient, UserError
-from tomovault.core.known import CODED_FRAMES, KnownScan, frames_lacking, let_go_from
+from tomovault.core.known import CODED_FRAMES, frames_lacking, let_go_from
 from tomovault.core.life import REMOVALS, Stage, Status
 from tomovault.core.ports import Parcel, Placed
 from tomovault.core.replica import (
@@ -26,6 +26,7 @@ from tomovault.core.replica import (
     good_domains,
 )
 from tomovault.core.scan import has_slices
+from tomovault.core.told import tell
 from tomovault.core.wire import to_plain
 from tomovault.policy.document import Settings
 from tomovault.policy.matching import Asks
@@ -127,38 +128,13 @@ def _pack(request: Request) -> dict[str, Any]:
     return {
         **_source(request),
         **_place(request),
-        "scan": scan_facts(scan),
+        "scan": tell(scan),
         "files_domain": vault.domain_of(scan.area, area.path),
         "part_bytes": vault.site.package.part_bytes,
         "floor_bytes": area.floor,
         "threads": vault.site.jobs.cpus,
         "twins": [to_plain(twin) for twin in list_twins(request.tx, scan.id)],
     }
-
-
-def scan_facts(scan: KnownScan) -> dict[str, Any]:
-    """What a package tells of its scan, enough to rebuild the catalogue from the medium alone."""
-    plain: dict[str, Any] = to_plain(
-        {
-            "id": scan.id,
-            "name": scan.name,
-            "root": scan.root,
-            "area": scan.area,
-            "format": scan.format,
-            "entry": scan.entry,
-            "identity": scan.identity,
-            "acquired_at": scan.acquired_at,
-            "beamline": scan.beamline,
-            "proposal": scan.proposal,
-            "sample": scan.sample,
-            "owner": scan.owner,
-            "set": scan.set_name,
-            "certificate": scan.certificate,
-            "declared": scan.declared,
-            "conditions": scan.conditions,
-        }
-    )
-    return plain
 
 
 def _frames(request: Request) -> dict[str, Any]:

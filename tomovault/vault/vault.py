@@ -17,7 +17,7 @@ from tomovault.core.destruction import withdrawn
 from tomovault.core.errors import AreaAbsent, UserError
 from tomovault.core.known import KnownScan, facts_of
 from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
-from tomovault.core.replica import TierClass
+from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.area_facts import AreaFacts
 from tomovault.policy.decide import wants_of
@@ -324,6 +324,8 @@ class Vault:
         elif Stage.RECONSTRUCTED in wants.by and Stage.ACCEPTED not in wants.by:
             wants = replace(wants, by={**wants.by, Stage.ACCEPTED: wants.by[Stage.RECONSTRUCTED]})
         wants = _without_plugin(_without_destroyed(scan, wants, asks.tiers))
+        if not facts.package:
+            wants = _until_reread(scan, wants)
         exports = wanted_exports(self.site, scan, [(policy.cite(one.match.rule), one) for one in asks.exports])
         facts, wants = with_exports(scan, facts, wants, exports)
         if Stage.RECONSTRUCTED in wants.by and (over := area.exceeded.holding(scan)):
@@ -404,6 +406,17 @@ def _without_destroyed(scan: KnownScan, wants: Wants, tiers: Collection[str]) ->
     """What a person destroyed is wanted no more; `tiers` are those that rules want a copy on."""
     gone = withdrawn(scan, tiers)
     return Wants({s: by for s, by in wants.by.items() if s not in gone}, {**wants.held, **gone}, wants.later)
+
+
+def _until_reread(scan: KnownScan, wants: Wants) -> Wants:
+    """Nothing is packed or archived anew while there are packages that only wait for being re-read, as after the
+    catalogue was rebuilt from them.
+    """
+    packages = scan.replicas_of(ProductKind.ORIGINAL, Form.PACKAGE)
+    if not any(r.state is ReplicaState.PRESENT for r in packages):
+        return wants
+    why = f"its packages are known from the media alone and wait to be re-read: tomovault verify {scan.id}"
+    return replace(wants, held={**wants.held, Stage.PACKED: why, Stage.ARCHIVED: why})
 
 
 def _without_plugin(wants: Wants) -> Wants:

@@ -1,0 +1,212 @@
+"""Scans, products and replicas that are recorded from what media tell, where the catalogue was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+
+from tomovault.catalog import tables
+from tomovault.catalog.audit import add_audit
+from tomovault.catalog.candidates import CONFIRMED, candidate_hash
+from tomovault.catalog.homecoming import expect_files
+from tomovault.catalog.inspections import bounded, set_id_of, write_conditions
+from tomovault.catalog.records import ACTOR, record_checked, record_made, record_stored
+from tomovault.catalog.transaction import Tx, place_hash
+from tomovault.catalog.usage import accounted
+from tomovault.core.errors import IntegrityError, Refused
+from tomovault.core.record import Checked, Made, Stored
+from tomovault.core.replica import Form
+from tomovault.core.scan import Verdict
+from tomovault.core.told import ScanTold
+
+_REBUILT = "scan rebuilt"
+_OVER = (Verdict.COMPLETE, Verdict.ABORTED)
+#: So many scans are named where a catalogue is refused.
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """A package on a medium. `problem` is what is wrong with its bytes; `files_domain` is the failure domain of the
+    scan's own place, `master` the path of its master file, `newest_mtime_ns` of the files that define the scan.
+    """
+
+    told: ScanTold
+    made: Made
+    stored: Stored
+    files_domain: str
+    master: str | None
+    newest_mtime_ns: int | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Added:
+    """How many rows came by one package."""
+
+    scans: int = 0
+    products: int = 0
+    replicas: int = 0
+
+
+def list_strangers(tx: Tx) -> dict[str, str]:
+    """Names of the scans that no rebuild recorded, by their ids."""
+    scan, audit = tables.scan, tables.audit
+    rebuilt = select(audit.c.scan_id).where(audit.c.op == _REBUILT, audit.c.scan_id.is_not(None))
+    return {row.id: row.name for row in tx.rows(select(scan.c.id, scan.c.name).where(scan.c.id.not_in(rebuilt)))}
+
+
+def refuse_strangers(strangers: Mapping[str, str], on_media: Collection[str]) -> None:
+    """Raises Refused where the catalogue has scans that the media do not have: they would be there twice."""
+    others = sorted(name for scan, name in strangers.items() if scan not in on_media)
+    if others:
+        named = ", ".join(others[:_MOST_NAMED]) + (" ..." if len(others) > _MOST_NAMED else "")
+        raise Refused(
+            f"the catalogue has scans that are not on the tier ({len(others)}: {named})",
+            by="a rebuild is for an empty catalogue",
+            hint="name a new catalogue in tomovault.yaml, and rebuild into that before any daemon runs",
+        )
+
+
+def record_found(tx: Tx, found: Found, now: datetime) -> Added:
+    """The package, its product and its scan are in the catalogue: the package is present, or suspect where its bytes
+    are not right, never verified. What is there already stays as it is.
+
+    Raises Refused where a scan that was not rebuilt stands at the place of this one, IntegrityError where another
+    scan's package is known at its location.
+    """
+    told, stored = found.told, found.stored
+    scan, product, replica = tables.scan, tables.product, tables.replica
+    known = tx.first(select(scan).where(scan.c.id == told.id).with_for_update())
+    if known is not None and known.format != told.format:
+        raise IntegrityError(f"scan {told.id} is known as another one, of format {known.format}")
+    with accounted(tx, told.id):
+        if known is None:
+            _insert(tx, found, now)
+        elif told.changed_at is not None and told.changed_at > known.changed_at:
+            tx.run(update(scan).where(scan.c.id == told.id).values(**_values(tx, found, now)))
+            write_conditions(tx, told.id, told.conditions)
+        same = (product.c.kind == stored.kind.value, product.c.digest == stored.digest)
+        old = tx.value(select(product.c.id).where(product.c.scan_id == told.id, *same))
+        product_id = old or record_made(tx, told.id, found.made, now)
+        expect_files(tx, told.id, product_id, area=told.area, root=told.root, domain=found.files_domain)
+        at = (replica.c.tier == stored.tier, replica.c.location_hash == place_hash(stored.location))
+        here = tx.first(
+            select(replica.c.id).where(*at, replica.c.product_id == product_id, replica.c.form == Form.PACKAGE.value)
+        )
+        if here is None:
+            replica_id = record_stored(tx, told.id, stored, now)
+            if found.problem:
+                record_checked(tx, Checked(replica_id, ok=False, at=now, reason=found.problem), now)
+    return Added(int(known is None), int(old is None), int(here is None))
+
+
+def _insert(tx: Tx, found: Found, now: datetime) -> None:
+    told, scan = found.told, tables.scan
+    place = _place(told)
+    first_seen = told.first_seen_at or told.acquired_at or now
+    _note_candidate(tx, told, now)
+    tx.run(
+        insert(scan).values(
+            id=told.id,
+            area=told.area,
+            format=told.format,
+            root=told.root,
+            root_hash=place_hash(told.root),
+            entry=told.entry,
+            place_hash=place,
+            candidate=None if told.candidate is None else candidate_hash(told.area, told.candidate),
+            first_seen_at=first_seen,
+            superseded_by=_make_way(tx, told.id, place, first_seen),
+            facts_seq=1,
+            next_due_at=now,
+            **_values(tx, found, now),
+        )
+    )
+    write_conditions(tx, told.id, told.conditions)
+    body = {"tier": found.stored.tier, "root": told.root, "area": told.area, "name": told.name}
+    add_audit(tx, ACTOR, _REBUILT, body, now, scan=told.id)
+
+
+def _make_way(tx: Tx, scan_id: str, place: str, first_seen: datetime) -> str | None:
+    """By which scan one is superseded at its place: of several that were written there the last stands there now."""
+    scan = tables.scan
+    current: Row[Any] | None = tx.first(select(scan).where(scan.c.place_hash == place, scan.c.superseded_by.is_(None)))
+    if current is None:
+        return None
+    if current.id in list_strangers(tx):
+        refuse_strangers({current.id: current.name}, ())
+    if first_seen < current.first_seen_at:
+        return str(current.id)
+    tx.run(update(scan).where(scan.c.id == current.id).values(superseded_by=scan_id))
+    return None
+
+
+def _place(told: ScanTold) -> str:
+    if told.candidate is None:
+        return place_hash("its package does not tell its place", told.id)
+    return place_hash(candidate_hash(told.area, told.candidate), told.entry)
+
+
+def _note_candidate(tx: Tx, told: ScanTold, now: datetime) -> None:
+    """The place is known, and not missed if nothing is there: nobody has seen it since the catalogue was lost."""
+    table = tables.candidate
+    if told.candidate is None:
+        return
+    key = candidate_hash(told.area, told.candidate)
+    if tx.first(select(table.c.key_hash).where(table.c.key_hash == key)) is not None:
+        return
+    tx.run(
+        insert(table).values(
+            key_hash=key,
+            area=told.area,
+            format=told.candidate.format,
+            folder=told.candidate.folder,
+            key=told.candidate.key,
+            metadata_folder=told.candidate.metadata_folder,
+            snapshot="",
+            settled=False,
+            inspected_snapshot=None,
+            inspected_settled=False,
+            inspected_at=None,
+            first_seen_at=told.first_seen_at or now,
+            changed_at=now,
+            problem=f"{CONFIRMED}{ACTOR}: the catalogue was rebuilt",
+        )
+    )
+
+
+def _values(tx: Tx, found: Found, now: datetime) -> dict[str, Any]:
+    """The columns that a later state of the scan writes anew."""
+    told, declared = found.told, found.told.declared
+    verdict = declared.verdict if declared is not None else told.certificate.verdict
+    return {
+        "name": bounded(told.name),
+        "identity": told.identity,
+        "master": found.master,
+        "master_hash": None if found.master is None else place_hash(found.master),
+        "verdict": told.certificate.verdict.value,
+        "certificate": told.certificate,
+        "settled": True,
+        "ever_complete": verdict in _OVER,
+        "newest_mtime_ns": found.newest_mtime_ns,
+        "changed_at": told.changed_at or now,
+        "bytes": found.made.bytes,
+        "files": found.made.files,
+        "acquired_at": told.acquired_at,
+        "beamline": told.beamline,
+        "proposal": told.proposal,
+        "sample": told.sample,
+        "owner": told.owner,
+        "sources": dict(told.sources),
+        "set_id": set_id_of(tx, told.area, told.set, told.set_size),
+        "declared_verdict": declared.verdict.value if declared is not None else None,
+        "declared_by": declared.by if declared is not None else None,
+        "declared_reason": declared.reason if declared is not None else None,
+        "declared_at": declared.at if declared is not None else None,
+        "metadata": dict(told.metadata),
+    }

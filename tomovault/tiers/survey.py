@@ -1,0 +1,133 @@
+"""Everything that the cartridges of a library say of themselves, read whole, with what of it is damaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from tomovault.core.errors import IntegrityError, Transient
+from tomovault.core.ports import Parcel, Progress, Surveyed
+from tomovault.tiers.address import Place, placed_at
+from tomovault.tiers.blocks import translating
+from tomovault.tiers.bundle import (
+    Bundle,
+    BundlePackage,
+    check_bundle,
+    check_file,
+    read_manifest,
+    read_text,
+    read_trailer,
+)
+from tomovault.tiers.drive import Drive
+from tomovault.tiers.free import FREE
+from tomovault.tiers.library import Shelved, Stock
+
+#: Mounts the cartridge of a barcode.
+Mount = Callable[[str], AbstractContextManager[Drive]]
+
+
+def survey_library(folder: str, stock: Stock, tier: str, mount: Mount, progress: Progress) -> Iterator[Surveyed]:
+    """What is on each cartridge in `folder`, by barcode; of those that `stock` knows also what is lacking."""
+    with translating(f"tier {tier}"):
+        sizes = {name: os.stat(os.path.join(folder, name)).st_size for name in _barcodes(folder)}
+    total, before = sum(sizes.values()), 0
+    progress(0, total)
+    for barcode in sorted(sizes.keys() | {c.barcode for c in stock.cartridges if c.bundles}):
+        known = stock.cartridge(barcode) or Shelved(barcode, "", "")
+        if barcode not in sizes:
+            yield Surveyed(barcode, problem="the cartridge is not in the library")
+            continue
+        try:
+            with mount(barcode) as drive:
+                for number in range(1, drive.cartridge.files):
+                    progress(before + drive.cartridge.spans[number][0], total)
+                    yield from _survey_file(drive, Place(barcode, number), tier, known)
+                yield from _lacking(drive, known)
+        except (IntegrityError, Transient) as damage:
+            yield Surveyed(barcode, problem=damage.message)
+        before += sizes[barcode]
+        progress(before, total)
+
+
+def _barcodes(folder: str) -> list[str]:
+    return [name for name in os.listdir(folder) if name.isalnum() and name.isascii()]
+
+
+def _survey_file(drive: Drive, place: Place, tier: str, known: Shelved) -> Iterator[Surveyed]:
+    held = known.bundle_at(place.file)
+    removed = held.removed if held is not None else ()
+    try:
+        bundle, damage = _read_bundle(drive, place)
+    except (IntegrityError, Transient) as problem:
+        yield Surveyed(str(place), problem=problem.message)
+        return
+    own_damage = False
+    for number, package in enumerate(bundle.packages, start=1):
+        if number in removed:
+            continue
+        one = _survey_package(drive, place, tier, bundle, package, check=bool(damage))
+        own_damage = own_damage or bool(one.problem)
+        yield one
+    if damage and not own_damage:
+        yield Surveyed(str(place), problem=damage)
+
+
+def _read_bundle(drive: Drive, place: Place) -> tuple[Bundle, str]:
+    """The bundle, every byte of it read, and what is damaged in it, '' if nothing is.
+
+    Raises IntegrityError or Transient where its manifest or its trailer cannot be read: it does not exist then.
+    """
+    try:
+        with drive.read_file(place.file) as reader:
+            return check_bundle(reader, FREE), ""
+    except (IntegrityError, Transient) as problem:
+        damage = problem.message
+    with drive.read_file(place.file) as reader:
+        bundle = read_manifest(reader)
+        read_trailer(reader, bundle)
+    return bundle, damage
+
+
+def _survey_package(
+    drive: Drive, place: Place, tier: str, bundle: Bundle, package: BundlePackage, *, check: bool
+) -> Surveyed:
+    """A package of a bundle; its own files are read again only if `check` says so."""
+    try:
+        with drive.read_file(place.file) as reader:
+            text = read_text(reader, package.manifest).decode("utf-8", "surrogateescape")
+    except (IntegrityError, Transient) as damage:
+        return Surveyed(f"{place}/{package.manifest.member}", problem=damage.message)
+    placed = placed_at(place, tier, bundle.pool, package)
+    parcel = Parcel(
+        scan=package.scan,
+        scan_name=package.scan_name,
+        product=package.product,
+        digest=package.digest,
+        files=placed.files,
+        manifest=text,
+        group=package.group,
+    )
+    for member in package.files if check else ():
+        try:
+            with drive.read_file(place.file) as reader:
+                check_file(reader, member, FREE)
+        except (IntegrityError, Transient) as damage:
+            return Surveyed(f"{place}/{member.member}", parcel, placed, bundle.written_at, damage.message)
+    return Surveyed(str(place), parcel, placed, bundle.written_at)
+
+
+def _lacking(drive: Drive, known: Shelved) -> Iterator[Surveyed]:
+    """Tape files that the library knows and the cartridge has not, and what stands behind its last filemark."""
+    cartridge = drive.cartridge
+    lost = [held for held in known.bundles if held.file >= cartridge.files]
+    for held in lost:
+        where = f"{known.barcode}#{held.file}"
+        yield Surveyed(
+            where, problem=f"the cartridge ends before the end of this bundle of {len(held.packages)} package(s)"
+        )
+    if cartridge.tail and not any(held.file == cartridge.files for held in lost):
+        where = f"{cartridge.header.barcode}#{cartridge.files}"
+        yield Surveyed(
+            where, problem="the tape file is not closed: it was never finished, or the cartridge was cut there"
+        )
