@@ -1,0 +1,283 @@
+"""Thirty scans on two pools and in a folder of packages, and a catalogue that knows nothing of them any more."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tomovault.core.errors import Transient
+from tomovault.core.known import CODED_FRAMES
+from tomovault.core.layout import Layout
+from tomovault.core.ports import Parcel
+from tomovault.core.record import Inspected, Made, Stored
+from tomovault.core.replica import Form, ProductKind
+from tomovault.core.scan import (
+    Candidate,
+    Certificate,
+    Condition,
+    FileRole,
+    FileState,
+    FrameCounts,
+    ScanFile,
+    ScanReport,
+    Verdict,
+)
+from tomovault.core.told import tell
+from tomovault.package.writer import write_package
+from tomovault.tiers.delivery import deliver
+from tomovault.tiers.free import FREE
+from tomovault.vault.vault import Vault
+from tomovault.vault.workbench import open_tier
+
+_SCANS = 30
+_TIERS = {"tape": {"kind": "emulated_library", "path": "tape"}, "disk": {"kind": "posix", "path": "disk"}}
+
+
+@pytest.fixture
+def filled(town):
+    """The site with its scans archived; their ids in order."""
+    (town.folder / "disk").mkdir()
+    town.change(tiers=_TIERS)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.record_tiers(tx)
+    return town, [_archive(town, number) for number in range(_SCANS)]
+
+
+def _archive(town, number):
+    """A scan was seen, packed, and put into both pools and the folder, all re-read."""
+    folder = town.area / f"bone{number:02}_"
+    folder.mkdir()
+    (folder / "bone.edf").write_bytes(f"scan {number} ".encode() * 5000)
+    (folder / "bone.info").write_bytes(b"Energy= 26")
+    report = _report(folder, number)
+    catalogue = town.vault.catalogue
+    seen = Inspected(Candidate("edf", str(folder)), "snap", True, (report,))
+    with catalogue.writing() as tx:
+        (scan,) = catalogue.record_inspected(tx, "inhouse", seen, town.now)
+    told = tell(town.known(scan)) | {CODED_FRAMES: number}
+    written = _pack(town, report, told)
+    parcel = Parcel(scan, report.name, "original", written.digest, written.files, written.manifest, "p1")
+    size, files = written.original_bytes, written.original_files
+    made = Made(
+        ProductKind.ORIGINAL, written.digest, size, files, manifest=written.manifest, details={CODED_FRAMES: number}
+    )
+    kept = (Form.FILES, "inhouse", "area:inhouse", str(folder), (), size, written.digest, town.now, town.now)
+    records = [made, Stored(ProductKind.ORIGINAL, written.digest, *kept)]
+    for tier in (open_tier(town.vault.site, "tape"), open_tier(town.vault.site, "disk")):
+        for domain in tier.domains():
+            records += _delivered(tier, parcel, domain)
+    with catalogue.writing() as tx:
+        catalogue.apply_records(tx, records, town.now, scan_id=scan)
+    return scan
+
+
+def _report(folder, number):
+    files = []
+    for path, role in ((folder / "bone.edf", FileRole.PROJECTION), (folder / "bone.info", FileRole.METADATA)):
+        s = path.stat()
+        state = FileState(path.name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev, s.st_mode)
+        files.append(ScanFile(state, role))
+    return ScanReport(
+        format="edf",
+        name=folder.name,
+        root=str(folder),
+        entry="",
+        identity=f"identity {number}",
+        certificate=Certificate(Verdict.COMPLETE, FrameCounts(2, 1, 1), FrameCounts(2, 1, 1), evidence=("bone.info",)),
+        files=tuple(files),
+        conditions={"energy": Condition(26, "keV", "bone.info"), "sample": Condition("bone", None, "bone.info")},
+        acquired_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
+        proposal="p1",
+        set_name="pair" if number < 2 else None,
+        set_size=2 if number < 2 else None,
+        metadata={"energy": "26"},
+    )
+
+
+def _pack(town, report, told):
+    return write_package(
+        report.root,
+        report.files,
+        Layout(),
+        str(town.base / "inhouse.vault"),
+        report.name,
+        scan=told,
+        job="j1",
+        now=town.now,
+        throttle=FREE,
+        checkpoint=lambda _name: None,
+        progress=lambda _done, _total: None,
+    )
+
+
+def _delivered(tier, parcel, domain):
+    return deliver(
+        tier,
+        [parcel],
+        domain,
+        job=f"j-{domain}",
+        now=lambda: datetime.now(UTC),
+        may_continue=lambda: True,
+        throttle=FREE,
+        checkpoint=lambda _name: None,
+    )
+
+
+def _lose(town):
+    """The catalogue is empty, as that of a new site; the site's file and the media are there."""
+    town.vault.close()
+    for name in ("catalogue.db", "catalogue.db-wal", "catalogue.db-shm"):
+        (town.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(town.folder / "manifests", ignore_errors=True)
+    town.vault = Vault.open(town.folder)
+
+
+def _copies(scan, tier):
+    """What is told of the copies on a tier, but for when they were written and read."""
+    found = [r for r in scan.replicas if r.tier == tier]
+    return sorted((r.location, r.domain, r.bytes, r.sha256, r.digest, r.form, r.lossless) for r in found)
+
+
+def _facts(scan):
+    """What a medium tells of a scan."""
+    names = "id name root area format entry identity certificate settled first_seen_at changed_at bytes files".split()
+    names += "acquired_at beamline proposal sample owner sources set_name set_size candidate superseded_by".split()
+    names += ["declared", "conditions", "metadata"]
+    products = [(p.kind, p.digest, p.bytes, p.files, p.lossless, p.made_by_us, p.details) for p in scan.products]
+    return {name: getattr(scan, name) for name in names} | {"products": products}
+
+
+@pytest.fixture
+def on_a_file(town):
+    if town.vault.catalogue.sqlite_path is None:
+        pytest.skip("a catalogue in a file is taken away here")
+
+
+@pytest.mark.usefixtures("on_a_file")
+class TestRebuilding:
+    def test_everything_is_back_and_nothing_is_verified(self, filled, ask):
+        town, ids = filled
+        before = [town.known(scan) for scan in ids]
+        _lose(town)
+        page = ask("catalogue", "rebuild", "--from", "tape")
+        assert page == {"tier": "tape", "scans": 30, "products": 30, "replicas": 60, "damaged": []}
+        for old in before:
+            new = town.known(old.id)
+            assert _facts(new) == _facts(old)
+            assert _copies(new, "tape") == _copies(old, "tape")
+            assert not any(r.good for r in new.replicas)
+            assert not any(r.verified_within(timedelta(days=99999), town.now) for r in new.replicas)
+        assert ask("catalogue", "check")["ok"] is True
+        assert ask("audit", "verify")["ok"] is True
+
+    def test_a_second_run_adds_nothing_and_a_second_tier_its_copies(self, filled, ask):
+        town, ids = filled
+        before = [town.known(scan) for scan in ids]
+        _lose(town)
+        ask("catalogue", "rebuild", "--from", "disk")
+        again = ask("catalogue", "rebuild", "--from", "disk")
+        assert (again["scans"], again["products"], again["replicas"]) == (0, 0, 0)
+        more = ask("catalogue", "rebuild", "--from", "tape")
+        assert (more["scans"], more["products"], more["replicas"]) == (0, 0, 60)
+        for old in before:
+            assert _copies(town.known(old.id), "disk") == _copies(old, "disk")
+            assert _copies(town.known(old.id), "tape") == _copies(old, "tape")
+
+    def test_a_flipped_bit_and_a_cut_are_named_and_hide_nothing(self, filled, ask):
+        town, ids = filled
+        before = [town.known(scan) for scan in ids]
+        _lose(town)
+        folder = town.folder / "tape" / "cartridges"
+        (flipped,), (cut,) = folder.glob("A*"), folder.glob("B*")
+        where = next(r.location for r in before[7].replicas if r.location.startswith(flipped.name))
+        content = bytearray(flipped.read_bytes())
+        at = content.index(b"packages/0001/bone07_") + 2000
+        content[at] ^= 1
+        flipped.write_bytes(content)
+        cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+        page = ask("catalogue", "rebuild", "--from", "tape", code=4)
+        bad = {one["location"].partition("/")[0] for one in page["damaged"]}
+        assert all(one["reason"] for one in page["damaged"])
+        assert {place for place in bad if place.startswith("A")} == {where}
+        assert len(bad) > _SCANS // 3
+        assert page["scans"] >= _SCANS - 1
+        for old in before:
+            wanted = [row for row in _copies(old, "tape") if row[0] not in bad]
+            known = [s for s in ids if s == old.id and (s != before[7].id or wanted)]
+            for scan in known:
+                kept = [r for r in town.known(scan).replicas if r.tier == "tape" and r.state.value == "present"]
+                assert sorted(r.location for r in kept) == [row[0] for row in wanted]
+
+    def test_without_the_librarys_own_file_the_cut_is_named_too(self, filled, ask):
+        town, _ = filled
+        _lose(town)
+        (town.folder / "tape" / "library.json").unlink()
+        cut = next((town.folder / "tape" / "cartridges").glob("B*"))
+        cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+        page = ask("catalogue", "rebuild", "--from", "tape", code=4)
+        assert page["scans"] == _SCANS
+        assert {one["location"].partition("#")[0] for one in page["damaged"]} == {cut.name}
+
+    def test_a_damaged_manifest_in_a_folder_is_named(self, filled, ask):
+        town, ids = filled
+        _lose(town)
+        sidecars = sorted((town.folder / "disk").rglob("tomovault-manifest.json"))
+        sidecars[0].write_text("{}")
+        sidecars[1].unlink()
+        package = next(p for p in sidecars[2].parent.iterdir() if p.suffix == ".h5")
+        package.write_bytes(package.read_bytes()[:-1])
+        page = ask("catalogue", "rebuild", "--from", "disk", code=4)
+        assert [one["location"] for one in page["damaged"]] == [str(p.parent) for p in sidecars[:3]]
+        assert page["scans"] == len(ids) - 2
+        with town.vault.catalogue.reading() as tx:
+            kept = [r for scan in town.vault.catalogue.list_scans(tx) for r in scan.replicas if r.tier == "disk"]
+        assert sorted(r.state.value for r in kept) == ["present"] * (len(ids) - 3) + ["suspect"]
+
+    def test_a_catalogue_with_other_scans_is_refused(self, filled, ask):
+        town, _ = filled
+        assert ask("catalogue", "rebuild", "--from", "tape")["replicas"] == 0
+        town.scan("stranger")
+        page = ask("catalogue", "rebuild", "--from", "tape", code=3)
+        assert "stranger" in page["error"]
+        ask("catalogue", "rebuild", "--from", "nowhere", code=2)
+
+    def test_an_interrupted_run_goes_on(self, filled, ask):
+        from tomovault.vault.rebuilding import rebuild
+
+        town, _ = filled
+        _lose(town)
+
+        def stop(done, total):
+            if done * 2 > total:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(town.vault, "disk", stop)
+        page = ask("catalogue", "rebuild", "--from", "disk")
+        assert 0 < page["scans"] < _SCANS
+        assert page["scans"] == page["replicas"]
+
+    def test_files_that_still_lie_there_are_the_same_scan(self, filled, ask):
+        town, ids = filled
+        _lose(town)
+        ask("catalogue", "rebuild", "--from", "tape")
+        catalogue = town.vault.catalogue
+        for number in (0, 1):
+            folder = town.area / f"bone{number:02}_"
+            if number:
+                Path(folder, "bone.edf").write_bytes(b"cut")
+            seen = Inspected(Candidate("edf", str(folder)), "snap", True, (_report(folder, number),))
+            with catalogue.writing() as tx:
+                assert catalogue.record_inspected(tx, "inhouse", seen, town.now) == [ids[number]]
+        assert [r.state.value for r in town.known(ids[0]).replicas if r.form is Form.FILES] == ["present"]
+        assert [r.state.value for r in town.known(ids[1]).replicas if r.form is Form.FILES] == ["gone"]
+        assert len(ask("scan", "list")["scans"]) == _SCANS
+        assert ask("catalogue", "check")["ok"] is True
+
+    def test_it_waits_while_a_daemon_runs(self, town, monkeypatch):
+        from tomovault.vault.rebuilding import rebuild
+
+        monkeypatch.setattr(town.vault.catalogue, "list_leases", lambda _tx: {"leader": "somebody"}, raising=False)
+        with pytest.raises(Transient, match="somebody"):
+            rebuild(town.vault, "tape", lambda _done, _total: None)
