@@ -124,6 +124,9 @@ def test_what_is_read_again_counts(rebuilt, lived, tmp_path, digests):
         assert page["stages"]["archived"] == "done"
     site.ask("restore", "bone02_", "--to", str(tmp_path / "back"), "--from", "tape", "--wait")
     assert digests(tmp_path / "back") == written["bone02_"]
+    site.pruned("bone00_")
+    site.live()
+    assert any(site.show(name)["permits"] for name in written), "the same room is made now that the copies count"
 
 
 def test_damage_is_named_and_hides_nothing_else(lived, rebuilt):

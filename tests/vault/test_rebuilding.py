@@ -281,3 +281,43 @@ class TestRebuilding:
         monkeypatch.setattr(town.vault.catalogue, "list_leases", lambda _tx: {"leader": "somebody"}, raising=False)
         with pytest.raises(Transient, match="somebody"):
             rebuild(town.vault, "tape", lambda _done, _total: None)
+
+    def test_of_scans_written_in_one_place_the_last_stands_there(self, town, ask):
+        """Whichever is read first; and a package that tells no place is a scan all the same."""
+        (town.folder / "disk").mkdir()
+        town.change(tiers=_TIERS)
+        with town.vault.catalogue.writing() as tx:
+            town.vault.record_tiers(tx)
+        first = _archive(town, 0)
+        told = tell(town.known(first))
+        later = (town.now + timedelta(days=1)).isoformat()
+        old = {key: value for key, value in told.items() if key not in ("candidate", "first_seen_at", "changed_at")}
+        _put(town, told | {"id": "s00000000000f", "first_seen_at": later, "name": "bone00__2"})
+        _put(town, old | {"id": "s00000000000e", "name": "old"})
+        _lose(town)
+        assert ask("catalogue", "rebuild", "--from", "disk")["scans"] == 3
+        assert town.known(first).superseded_by == "s00000000000f"
+        assert town.known("s00000000000f").superseded_by is None
+        assert town.known("s00000000000e").candidate is None
+        assert ask("catalogue", "check")["ok"] is True
+
+
+def _put(town, told):
+    """A package that tells this is on the disk."""
+    folder = Path(told["root"])
+    written = write_package(
+        str(folder),
+        _report(folder, 0).files,
+        Layout(),
+        str(town.base / "more"),
+        told["name"],
+        scan=told,
+        job="j1",
+        now=town.now,
+        throttle=FREE,
+        checkpoint=lambda _name: None,
+        progress=lambda _done, _total: None,
+    )
+    parcel = Parcel(told["id"], told["name"], "original", written.digest, written.files, written.manifest, "p1")
+    tier = open_tier(town.vault.site, "disk")
+    _delivered(tier, parcel, tier.domains()[0])
