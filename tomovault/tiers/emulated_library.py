@@ -12,8 +12,6 @@ Every copy has a pool of cartridges of its own, and each pool is a failure domai
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import string
 import uuid
@@ -38,7 +36,7 @@ from tomovault.core.ports import (
 )
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import Place, package_numbers, package_of, placed_at, read_place, staged_state
-from tomovault.tiers.blocks import deliver, holding, replace_file, translating
+from tomovault.tiers.blocks import deliver, holding, translating
 from tomovault.tiers.bundle import (
     Bundle,
     bundle_size,
@@ -72,6 +70,7 @@ from tomovault.tiers.reading_order import reading_order
 from tomovault.tiers.recovery import catch_up, held_bundle, look_at, read_out, state_of
 from tomovault.tiers.rereading import read_whole, verify_file
 from tomovault.tiers.survey import survey_library
+from tomovault.tiers.tickets import Tickets
 
 _CAPACITY = 18 * 10**12
 
@@ -109,6 +108,7 @@ class EmulatedLibrary:
         slots = count_option(name, options, "slots", 1000, most=99_999)
         self._robot = Robot(self._path, drives, timing_option(name, options), self._capacity, self._wait_s, now)
         self._shelf = Shelf(self._path, slots, self._wait_s)
+        self._tickets = Tickets(os.path.join(self._path, "stage"), name)
 
     def domains(self) -> Sequence[str]:
         """One domain a pool."""
@@ -321,7 +321,6 @@ class EmulatedLibrary:
             self._present()
         return found
 
-
     @contextlib.contextmanager
     def _mounted(self, barcode: str, *, fresh: bool = False) -> Iterator[Drive]:
         """As `Robot.mount`; a cartridge that is not in the library is an IntegrityError of its own."""
@@ -337,33 +336,18 @@ class EmulatedLibrary:
         """
         self._usable()
         places = sorted({read_place(location) for location in locations})
-        ticket = hashlib.sha256("\n".join(map(str, places)).encode()).hexdigest()[:32]
         order = reading_order(places, self._stock(), self._robot.heads(), self._robot.timing, self._capacity)
-        plain = {"locations": [str(place) for place in order], "at": self._now().isoformat()}
-        with translating("the stage list"):
-            replace_file(self._ticket_path(ticket), json.dumps(plain).encode("ascii"))
-        return ticket
+        return self._tickets.write(places, order, self._now())
 
     def poll(self, ticket: str) -> Mapping[str, str]:
         """Each location of a ticket in the best order of reading: 'ready', or 'failed: why'. Raises UserError."""
         self._usable()
-        try:
-            with open(self._ticket_path(ticket), "rb") as stream:
-                locations = json.loads(stream.read())["locations"]
-        except FileNotFoundError as problem:
-            raise UserError(f"nothing is staged under ticket {ticket!r}") from problem
-        stock, present = self._stock(), self._present()
+        locations, stock, present = self._tickets.read(ticket), self._stock(), self._present()
         return {location: staged_state(stock, present, read_place(location)) for location in locations}
 
     def release(self, ticket: str) -> None:
         """The ticket is forgotten."""
-        with translating("the stage list"), contextlib.suppress(FileNotFoundError):
-            os.unlink(self._ticket_path(ticket))
-
-    def _ticket_path(self, ticket: str) -> str:
-        if not (ticket.isascii() and ticket.isalnum()):
-            raise UserError(f"{ticket!r} is no ticket of tier {self.name}")
-        return os.path.join(self._path, "stage", f"{ticket}.json")
+        self._tickets.forget(ticket)
 
     def fetch(
         self, placed: Placed, destination: str, *, throttle: Throttle, progress: Progress
