@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tomovault.catalog.outbox import list_deliveries
+from tomovault.core.errors import Transient
 from tomovault.core.replica import Form
 from tomovault.daemon.nightly import Nightly
 from tomovault.vault import census, reconciler
@@ -289,6 +290,17 @@ def test_owners_are_told_before_the_day_is_over_and_once(town, left, told, monke
         assert "2 kB in 2 folders" in message.text
         assert str(town.area / "older") in message.text
         assert f"{datetime.now(UTC) + timedelta(days=left):%Y-%m-%d}" in message.subject
+
+
+def test_what_a_night_found_is_kept_though_nobody_can_be_told_now(town, monkeypatch):
+    def busy(*_of):
+        raise Transient("the catalogue is busy")
+
+    monkeypatch.setattr(reconciler, "tell_owners", busy)
+    (town.area / "old").mkdir()
+    (town.area / "old" / "junk.npy").write_bytes(b"x")
+    compare(town)
+    assert last_census(town.vault, "inhouse")["files"] == 1
 
 
 def test_where_nobody_is_told_of_data_in_no_scan_nobody_was(town, monkeypatch):

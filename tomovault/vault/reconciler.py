@@ -121,6 +121,7 @@ class Reconciler:
         now = datetime.now(UTC)
         with vault.catalogue.reading() as tx:
             page = census_page(vault, tx, area, walk.rows(), walk.walked, now)
+        keep_census(vault, page)  # a walk of hours is not lost where the catalogue is busy now
         tell_owners(vault, page, now)
         keep_census(vault, page)
         late = [row for row in page["unexplained"] if datetime.fromisoformat(row["deadline"]) <= now]
