@@ -121,7 +121,7 @@ class Catalogue:
         self._inspected_at[candidate] = now
         return True
 
-    def queue_job(self, tx, action, scan, order, **about):
+    def queue_in(self, tx, area, action, scan, order, **about):
         assert action == "inspect"
         self.orders.append(order)
 
@@ -252,7 +252,8 @@ class VirtualWatch:
         self._catalogue = Catalogue()
         watch = SimpleNamespace(quiet_s=quiet_s)
         site = SimpleNamespace(watch=watch, areas={"hutch": SimpleNamespace(host=None)})
-        self._lookout = lookout_module.Lookout(SimpleNamespace(catalogue=self._catalogue, site=site))
+        vault = SimpleNamespace(catalogue=self._catalogue, site=site, queue_in=self._catalogue.queue_in)
+        self._lookout = lookout_module.Lookout(vault)
         self._pacer = AreaWatch(
             SimpleNamespace(name="hutch", path=self._area),
             SimpleNamespace(mount_source=""),
