@@ -275,6 +275,37 @@ class TestRebuilding:
         assert len(ask("scan", "list")["scans"]) == _SCANS
         assert ask("catalogue", "check")["ok"] is True
 
+    @pytest.mark.parametrize("earlier_first", [True, False])
+    def test_the_newest_original_is_that_of_the_latest_look_whichever_is_read_last(self, town, ask, earlier_first):
+        (town.folder / "disk").mkdir()
+        town.change(tiers=_TIERS)
+        with town.vault.catalogue.writing() as tx:
+            town.vault.record_tiers(tx)
+        scan = _archive(town, 0)
+        told = tell(town.known(scan))
+        looks = [town.now - timedelta(days=1), town.now + timedelta(days=1)]
+        digests = {}
+        for look in looks if earlier_first else reversed(looks):
+            shutil.rmtree(town.base / "more", ignore_errors=True)
+            (town.area / "bone00_" / "bone.edf").write_bytes(f"looked at {look}".encode() * 100)
+            digests[look] = _put(town, told | {"changed_at": look.isoformat()}).digest
+        _lose(town)
+        ask("catalogue", "rebuild", "--from", "disk")
+        assert town.known(scan).product(ProductKind.ORIGINAL).digest == digests[looks[1]]
+
+    @pytest.mark.parametrize("odd", [{"changed_at": "2026-01-01T00:00:00"}, {"root": "bone"}, {"root": "/a/../b"}])
+    def test_a_package_that_tells_what_cannot_be_is_named_and_ends_nothing(self, town, ask, odd):
+        (town.folder / "disk").mkdir()
+        town.change(tiers=_TIERS)
+        with town.vault.catalogue.writing() as tx:
+            town.vault.record_tiers(tx)
+        told = tell(town.known(_archive(town, 0)))
+        _put(town, told | {"id": "s0000000000aa", "name": "odd"} | odd, town.area / "bone00_")
+        _lose(town)
+        page = ask("catalogue", "rebuild", "--from", "disk", code=4)
+        assert page["scans"] == 1
+        assert "cannot be understood" in page["damaged"][0]["reason"]
+
     def test_it_waits_while_a_daemon_runs(self, town, monkeypatch):
         from tomovault.vault.rebuilding import rebuild
 
@@ -302,9 +333,9 @@ class TestRebuilding:
         assert ask("catalogue", "check")["ok"] is True
 
 
-def _put(town, told):
-    """A package that tells this is on the disk."""
-    folder = Path(told["root"])
+def _put(town, told, folder=None):
+    """A package that tells this is on the disk; returns its parcel."""
+    folder = folder or Path(told["root"])
     written = write_package(
         str(folder),
         _report(folder, 0).files,
@@ -321,3 +352,4 @@ def _put(town, told):
     parcel = Parcel(told["id"], told["name"], "original", written.digest, written.files, written.manifest, "p1")
     tier = open_tier(town.vault.site, "disk")
     _delivered(tier, parcel, tier.domains()[0])
+    return parcel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from tomovault.catalog.scans import touch
 from tomovault.catalog.transaction import Tx, new_id, place_hash
 from tomovault.catalog.usage import accounted
 from tomovault.core.replica import Form, ProductKind, ReplicaState
-from tomovault.core.scan import ScanReport
+from tomovault.core.scan import FileState, ScanReport
 
 
 def expect_files(tx: Tx, scan_id: str, product_id: str, *, area: str, root: str, domain: str) -> None:
@@ -93,4 +94,10 @@ def _are_there(tx: Tx, row: Row[Any], report: ScanReport) -> bool:
     if not listed or not {entry_path(entry) for entry in listed} <= found.keys():
         return False
     states = [(found[entry_path(entry)], entry) for entry in listed]
-    return all(state.link_target is not None or state.size == entry.get("size") for state, entry in states)
+    return report.root == row.location and all(_is_like(state, entry) for state, entry in states)
+
+
+def _is_like(state: FileState, entry: Mapping[str, Any]) -> bool:
+    if "link_target" in entry:
+        return state.link_target is not None
+    return state.link_target is None and state.size == entry.get("size")

@@ -93,6 +93,9 @@ def record_found(tx: Tx, found: Found, now: datetime) -> Added:
         same = (product.c.kind == stored.kind.value, product.c.digest == stored.digest)
         old = tx.value(select(product.c.id).where(product.c.scan_id == told.id, *same))
         product_id = old or record_made(tx, told.id, found.made, now)
+        if old is None:  # the newest original is that of the latest look, whichever was read last
+            packed_at = told.changed_at or stored.written_at or now
+            tx.run(update(product).where(product.c.id == product_id).values(created_at=packed_at))
         expect_files(tx, told.id, product_id, area=told.area, root=told.root, domain=found.files_domain)
         at = (replica.c.tier == stored.tier, replica.c.location_hash == place_hash(stored.location))
         here = tx.first(

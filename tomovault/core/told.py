@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -77,6 +78,17 @@ def read_told(plain: Mapping[str, Any]) -> ScanTold:
     """What a package tells of its scan; keys of a later version are passed over. Raises IntegrityError."""
     known = {one.name for one in dataclasses.fields(ScanTold)}
     try:
-        return from_plain(ScanTold, {key: value for key, value in plain.items() if key in known})
+        told = from_plain(ScanTold, {key: value for key, value in plain.items() if key in known})
+        _check(told)
     except (ValueError, TypeError) as problem:
         raise IntegrityError(f"what its manifest tells of the scan cannot be understood: {problem}") from problem
+    return told
+
+
+def _check(told: ScanTold) -> None:
+    """Raises ValueError for a date without a zone, and for a folder that is none from the root of all."""
+    if any(t is not None and t.tzinfo is None for t in (told.acquired_at, told.first_seen_at, told.changed_at)):
+        raise ValueError("a time without a zone")
+    for folder in (told.root, *([] if told.candidate is None else [told.candidate.folder])):
+        if not posixpath.isabs(folder) or posixpath.normpath(folder) != folder:
+            raise ValueError(f"{folder!r} is no whole path")

@@ -289,7 +289,10 @@ def next_member(read: Callable[[int], bytes]) -> tuple[str, int] | None:
             raise IntegrityError(f"a tar header is damaged: {problem}") from problem
         if info.type != tarfile.XHDTYPE:
             name = pax["path"].decode("utf-8", "surrogateescape") if "path" in pax else info.name
-            return name, int(pax.get("size", info.size))
+            try:
+                return name, int(pax.get("size", info.size))
+            except ValueError as problem:
+                raise IntegrityError("the size in a pax header is no number") from problem
         pax = _pax_records(_read_padded(read, info.size))
 
 
@@ -323,7 +326,7 @@ def read_manifest(source: Source | HashedSource) -> Bundle:
         if plain.pop(_KIND, None) != _FORMAT:
             raise ValueError("not of a format known here")
         return from_plain(Bundle, plain)
-    except (ValueError, TypeError, AttributeError) as problem:
+    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise IntegrityError(f"its manifest is damaged: {problem}") from problem
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tomovault.catalog.rebuilding import Found, list_strangers, record_found, refuse_strangers
-from tomovault.core.errors import AreaAbsent, IntegrityError, TomovaultError, Transient, UserError
+from tomovault.core.errors import AreaAbsent, IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import CODED_FRAMES
 from tomovault.core.ports import Parcel, Placed, Surveyed, SurveyedTier
 from tomovault.core.record import Made, Stored
@@ -73,7 +73,7 @@ def rebuild(vault: Vault, name: str, progress: Told) -> Rebuilt:
         if one.parcel is not None and one.placed is not None:
             try:
                 _take_in(vault, rebuilt, one, one.parcel, one.placed)
-            except (IntegrityError, UserError) as own:
+            except (IntegrityError, UserError, Refused) as own:
                 problem = problem or own.message
         if problem:
             rebuilt.damaged.append({"location": name_of(one.location), "reason": name_of(problem)})
@@ -116,6 +116,7 @@ def _take_in(vault: Vault, rebuilt: Rebuilt, one: Surveyed, parcel: Parcel, plac
     found = _found(vault, rebuilt.tier, one, parcel, placed)
     now = datetime.now(UTC)
     with vault.catalogue.writing() as tx:
+        _require_rest(vault, tx)
         added = record_found(tx, found, now)
     rebuilt.scans += added.scans
     rebuilt.products += added.products
