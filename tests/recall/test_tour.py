@@ -1,4 +1,6 @@
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomovault.recall.timing import Timing
-from tomovault.recall.tour import Rule, Span, _costs_from, _places, plan_tour, tour_s
+from tomovault.recall.tour import Rule, Span, _costs_from, _nearest_of_few, _nearest_of_many, _places, plan_tour, tour_s
 
 SHARE = st.floats(0, 1)
 
@@ -39,6 +41,19 @@ def test_many_costs_at_once_are_those_of_the_formula(head, starts):
     there = np.array(starts)
     costs = _costs_from(timing, head, there, *_places(timing, there))
     assert costs == pytest.approx([timing.locate_s(head, start) for start in starts])
+
+
+@pytest.mark.parametrize("count", [2, 20, 64])
+def test_few_are_read_as_they_would_be_among_many(count):
+    for seed in range(5):
+        asked = crowd(count, seed)
+        assert _nearest_of_few(Timing(), 0.3, asked) == _nearest_of_many(Timing(), 0.3, asked)
+
+
+def test_a_daemon_plans_for_few_without_numpy():
+    told = "import sys; from tomovault.recall.tour import Span, plan_tour; from tomovault.recall.timing import Timing;"
+    told += "plan_tour(Timing(), 0.0, [Span(n / 100, n / 100) for n in range(64)]); sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0
 
 
 @settings(max_examples=30)

@@ -63,9 +63,10 @@ def _wall_time(clocks: list[Clock]) -> type[datetime]:
     return WallTime
 
 
-def _start_timers(upkeep: Any) -> SimpleNamespace:
+def _start_timers(upkeep: Any, *, leads: bool) -> SimpleNamespace:
     """The timers of a daemon begin: nothing comes of itself, the history says when something is due."""
-    upkeep.ask("overdue")
+    if leads:
+        upkeep.ask("overdue")
     return SimpleNamespace(shutdown=lambda wait: None)
 
 

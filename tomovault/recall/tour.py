@@ -36,6 +36,10 @@ class Span:
     end: float
 
 
+#: So many spans are planned without numpy in milliseconds: the daemon, which plans as well, stays small.
+_FEW = 64
+
+
 @dataclass(frozen=True)
 class Tour:
     """`order` holds the indices of the spans as they are best read; `locate_s` what moving between them costs."""
@@ -67,7 +71,22 @@ def tour_s(timing: Timing, head: float, spans: Sequence[Span]) -> float:
 
 def _nearest_next(timing: Timing, head: float, spans: Sequence[Span]) -> tuple[int, ...]:
     """Always on to what is cheapest to reach from where the last one ended."""
-    import numpy as np  # most jobs on a tier plan no tour, and start without it
+    return _nearest_of_few(timing, head, spans) if len(spans) <= _FEW else _nearest_of_many(timing, head, spans)
+
+
+def _nearest_of_few(timing: Timing, head: float, spans: Sequence[Span]) -> tuple[int, ...]:
+    order = []
+    left = list(range(len(spans)))
+    while left:
+        at = head
+        order.append(min(left, key=lambda index: timing.locate_s(at, spans[index].start)))
+        left.remove(order[-1])
+        head = spans[order[-1]].end
+    return tuple(order)
+
+
+def _nearest_of_many(timing: Timing, head: float, spans: Sequence[Span]) -> tuple[int, ...]:
+    import numpy as np
 
     indices = np.arange(len(spans))
     starts = np.array([span.start for span in spans])
