@@ -135,7 +135,9 @@ def test_a_verify_of_a_copy_on_a_cartridge_needs_a_drive_and_one_on_disk_does_no
 @pytest.mark.parametrize("wish", [{}, {"replicas": None}, {"replicas": []}])
 def test_a_verify_that_names_no_copy_needs_a_drive_for_those_on_cartridges(town, foreman, queue, wish):
     jobs = [queue("verify", town.scan(name), **wish) for name in ("one", "two")]
-    assert [_claim(foreman), _claim(foreman)] == [jobs[0], None]
+    first, second = _claim(foreman), _claim(foreman)  # whichever the head comes to first
+    assert first in jobs
+    assert second is None
 
 
 def test_a_library_that_cannot_be_asked_holds_nothing_up(town, foreman, tape, queue):
