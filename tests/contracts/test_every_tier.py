@@ -431,6 +431,7 @@ def test_free_bytes_are_a_number_or_unknown(make):
 def test_a_cartridge_is_read_whole_and_named_what_is_on_it(make, put, parcel, place):
     tier = make()
     if not isinstance(tier, DriveTier):
+        # The seam of reading a cartridge whole is one of tiers with drives: a folder has nothing to be asked.
         pytest.skip("it has no cartridges")
     content = os.urandom(300_000)
     good, gone = put(tier, parcel("scan1", b"x" * 5), parcel("scan2", b"y"))
@@ -459,6 +460,7 @@ def test_a_cartridge_is_read_whole_and_named_what_is_on_it(make, put, parcel, pl
 def test_a_cartridge_that_is_not_there_is_no_fault_of_the_others(make, put, parcel):
     tier = make()
     if not isinstance(tier, DriveTier):
+        # The seam of reading a cartridge whole is one of tiers with drives: a folder has nothing to be asked.
         pytest.skip("it has no cartridges")
     (placed,) = put(tier, parcel())
     lost = dataclasses.replace(placed, location="Z99999L9#1")

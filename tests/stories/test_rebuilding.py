@@ -21,6 +21,7 @@ def lived(new_site, digests):
     """A site with scans that are archived in two pools, what was known of them, and their files."""
     site = new_site("edf")
     if not (site.folder / "catalogue.db").exists():
+        # How a lost catalogue of a server is replaced is the server's; what is then written goes through the same code.
         pytest.skip("a catalogue in a file is taken away here")
     folders = {f"bone{n:02}_": site.write("edf", f"bone{n:02}_", seed=n + 1) for n in range(_SCANS)}
     site.live()

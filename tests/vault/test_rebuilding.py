@@ -151,6 +151,7 @@ def _facts(scan):
 @pytest.fixture
 def on_a_file(town):
     if town.vault.catalogue.sqlite_path is None:
+        # How a lost catalogue of a server is replaced is the server's; what is then written goes through the same code.
         pytest.skip("a catalogue in a file is taken away here")
 
 
