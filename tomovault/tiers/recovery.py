@@ -7,7 +7,15 @@ from dataclasses import replace
 from tomovault.core.errors import IntegrityError, Transient
 from tomovault.core.ports import Parcel, Placed
 from tomovault.tiers.address import Place, placed_at
-from tomovault.tiers.bundle import Bundle, check_bundle, package_key, read_manifest, read_text, read_trailer
+from tomovault.tiers.bundle import (
+    Bundle,
+    BundlePackage,
+    check_bundle,
+    package_key,
+    read_manifest,
+    read_text,
+    read_trailer,
+)
 from tomovault.tiers.drive import Drive
 from tomovault.tiers.free import FREE
 from tomovault.tiers.label import read_label
@@ -77,22 +85,26 @@ def read_out(drive: Drive, tier: str) -> list[tuple[Parcel, Placed]]:
     return found
 
 
+def parcel_of(package: BundlePackage, placed: Placed, manifest: bytes) -> Parcel:
+    """A package of a bundle as it was given to be put there."""
+    return Parcel(
+        scan=package.scan,
+        scan_name=package.scan_name,
+        product=package.product,
+        digest=package.digest,
+        files=placed.files,
+        manifest=manifest.decode("utf-8", "surrogateescape"),
+        group=package.group,
+    )
+
+
 def _read_out_file(drive: Drive, place: Place, tier: str) -> list[tuple[Parcel, Placed]]:
     found = []
     with drive.read_file(place.file) as reader:
         bundle = read_manifest(reader)
         for package in bundle.packages:
-            text = read_text(reader, package.manifest).decode("utf-8", "surrogateescape")
+            text = read_text(reader, package.manifest)
             placed = placed_at(place, tier, bundle.pool, package)
-            parcel = Parcel(
-                scan=package.scan,
-                scan_name=package.scan_name,
-                product=package.product,
-                digest=package.digest,
-                files=placed.files,
-                manifest=text,
-                group=package.group,
-            )
-            found.append((parcel, placed))
+            found.append((parcel_of(package, placed, text), placed))
         read_trailer(reader, bundle)
     return found

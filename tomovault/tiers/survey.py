@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from tomovault.core.errors import IntegrityError, Transient
-from tomovault.core.ports import Parcel, Progress, Surveyed
+from tomovault.core.ports import Progress, Surveyed
 from tomovault.tiers.address import Place, placed_at
 from tomovault.tiers.blocks import translating
 from tomovault.tiers.bundle import (
@@ -22,6 +22,7 @@ from tomovault.tiers.bundle import (
 from tomovault.tiers.drive import Drive
 from tomovault.tiers.free import FREE
 from tomovault.tiers.library import Shelved, Stock
+from tomovault.tiers.recovery import parcel_of
 
 #: Mounts the cartridge of a barcode.
 Mount = Callable[[str], AbstractContextManager[Drive]]
@@ -95,19 +96,11 @@ def _survey_package(
     """A package of a bundle; its own files are read again only if `check` says so."""
     try:
         with drive.read_file(place.file) as reader:
-            text = read_text(reader, package.manifest).decode("utf-8", "surrogateescape")
+            text = read_text(reader, package.manifest)
     except (IntegrityError, Transient) as damage:
         return Surveyed(f"{place}/{package.manifest.member}", problem=damage.message)
     placed = placed_at(place, tier, bundle.pool, package)
-    parcel = Parcel(
-        scan=package.scan,
-        scan_name=package.scan_name,
-        product=package.product,
-        digest=package.digest,
-        files=placed.files,
-        manifest=text,
-        group=package.group,
-    )
+    parcel = parcel_of(package, placed, text)
     for member in package.files if check else ():
         try:
             with drive.read_file(place.file) as reader:
