@@ -98,6 +98,19 @@ def read_files(pytestconfig) -> ReadFiles:
     return pytestconfig.stash[_READ]
 
 
+# --- what went on where a site lived -------------------------------------------------------------------
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test whose `site` lives is reported with what its daemons said last: a rare failure is seen once."""
+    outcome = yield
+    report = outcome.get_result()
+    site = getattr(item, "funcargs", {}).get("site")
+    if report.failed and hasattr(site, "told"):
+        report.sections.append(("what its daemons said last", site.told()[-6000:]))
+
+
 # --- system components -------------------------------------------------------------------------------
 
 

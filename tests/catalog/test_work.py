@@ -6,7 +6,6 @@ import pytest
 
 from tomovault.catalog.work import (
     area_bytes,
-    candidate_of,
     confirm_missing,
     has_work_before,
     last_outcome,
@@ -267,12 +266,6 @@ def test_what_we_took_away_ourselves_is_not_missing(site, archived, scan_id, mak
         again = make.report(identity="two", files=(make.file("a.edf", 7),))
         site.record_inspected(tx, "inhouse", make.inspected(again), now)
         assert list_taken_away(tx, "inhouse") == frozenset(), "what came there since is not ours to take away"
-
-
-def test_the_place_of_a_scan(site, scan_id):
-    with site.reading() as tx:
-        assert candidate_of(tx, scan_id) == ("inhouse", Candidate("edf", "/data/inhouse/s1", ""))
-        assert candidate_of(tx, "s-nobody") is None
 
 
 def test_a_confirmed_absence_is_no_problem(site, scan_id, make, now):

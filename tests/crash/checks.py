@@ -154,8 +154,10 @@ class Checks:
     def assert_same_as(self, undisturbed: Mapping[str, Any]) -> None:
         """The final facts are the undisturbed ones, and both scans came back bit for bit."""
         facts = self.facts()
+        here, there = set(facts["files"]), set(undisturbed.get("files", facts["files"]))
+        stray = f"only here: {sorted(here - there)}, only there: {sorted(there - here)}"
         for key in undisturbed:
-            assert facts[key] == undisturbed[key], f"{key} differs\n{self.told('')}"
+            assert facts[key] == undisturbed[key], f"{key} differs; {stray}\n{self.told('')}"
         for name in SCANS:
             assert digests(self.base / "back" / name) == self.originals(name), name
 

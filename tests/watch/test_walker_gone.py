@@ -106,6 +106,35 @@ def test_our_own_removals_are_not_missing(area, watch, clock, write_scan):
     assert len(sweep.seen) == 4
 
 
+def test_what_we_take_away_during_a_sweep_is_not_missing(area, watch, clock, write_scan):
+    for index in range(10):
+        write_scan(area / f"s{index}")
+    gone = [s.candidate for s in settle(watch, clock).seen[:6]]
+    for candidate in gone:
+        shutil.rmtree(candidate.folder)
+    sweep = watch.sweep(listen=lambda: watch.forget(gone))
+    assert (sweep.vanished, sweep.absent, sweep.stopped) == ((), (), "")
+    assert watch.sweep().vanished == ()
+
+
+def test_what_is_leaving_is_not_missing_until_it_is_said_to_stay(area, watch, clock, write_scan):
+    for index in range(10):
+        write_scan(area / f"s{index}")
+    leaving = [s.candidate for s in settle(watch, clock).seen[:6]]
+    watch.let_leave(leaving)
+    for candidate in leaving[:5]:
+        shutil.rmtree(candidate.folder)
+    for _ in range(2):
+        sweep = watch.sweep()
+        assert (sweep.vanished, sweep.absent, sweep.stopped) == ((), (), "")
+    watch.forget(leaving[:1])
+    watch.keep(leaving[1:])
+    sweep = watch.sweep()
+    assert len(sweep.vanished) == 4
+    assert "scans are missing in one sweep" in sweep.stopped
+    assert len(sweep.seen) == 5, "one that stayed is seen as ever"
+
+
 def test_forgetting_what_is_still_there_makes_it_a_first_sight(area, watch, clock, write_scan):
     write_scan(area / "s")
     sweep = settle(watch, clock)

@@ -198,17 +198,6 @@ def list_taken_away(tx: Tx, area: str) -> frozenset[Candidate]:
     return frozenset(_candidate(row) for row in tx.stream(query.where(stands.c.there == 0)))
 
 
-def candidate_of(tx: Tx, scan_id: str) -> tuple[str, Candidate] | None:
-    """(area, candidate) of a scan; None where its place is not known."""
-    table, scan = tables.candidate, tables.scan
-    row = tx.first(
-        select(table, scan.c.area.label("home"))
-        .join(scan, scan.c.candidate == table.c.key_hash)
-        .where(scan.c.id == scan_id)
-    )
-    return None if row is None else (row.home, _candidate(row))
-
-
 def _candidates(area: str, *where: ColumnElement[bool]) -> Select[Any]:
     """Candidates of an area, oldest first: what a watch needs of them, since there may be very many."""
     table = tables.candidate

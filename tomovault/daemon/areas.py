@@ -6,8 +6,9 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -67,7 +68,7 @@ class AreaWatch:
         self._looks = looks
         self._stop = threading.Event()
         self._due = threading.Event()
-        self._forget: queue.SimpleQueue[Candidate] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._walker = Walker(self._path, formats, quiet_s=quiet_s)
         self._walker.prime(known)
         self._walker.prime(no_scans, no_scans=True)
@@ -84,9 +85,20 @@ class AreaWatch:
         self._thread.join(timeout=2.0)
 
     def forget(self, candidates: Iterable[Candidate]) -> None:
-        """These were taken away by us: their absence means nothing."""
-        for candidate in candidates:
-            self._forget.put(candidate)
+        """These were taken away by us: their absence means nothing, also to the sweep that is under way."""
+        self._told.put(partial(self._walker.forget, tuple(candidates)))
+
+    def let_leave(self, candidates: Iterable[Candidate]) -> None:
+        """These are being taken away by us, until they are forgotten or kept."""
+        self._told.put(partial(self._walker.let_leave, tuple(candidates)))
+
+    def keep(self, candidates: Iterable[Candidate]) -> None:
+        """These were not taken away after all."""
+        self._told.put(partial(self._walker.keep, tuple(candidates)))
+
+    def _listen(self) -> None:
+        while not self._told.empty():
+            self._told.get()()
 
     def _run(self) -> None:
         full_at = time.monotonic()
@@ -106,9 +118,8 @@ class AreaWatch:
     def _look(self, full: bool) -> Look:
         try:
             check_area(self._path, self._identity)
-            while not self._forget.empty():
-                self._walker.forget([self._forget.get()])
-            return Look(self.name, self._walker.sweep(full=full, stop=self._stop.is_set))
+            self._listen()
+            return Look(self.name, self._walker.sweep(full=full, stop=self._stop.is_set, listen=self._listen))
         except AreaAbsent as absent:
             return Look(self.name, None, absent.message)
         except Exception as problem:

@@ -15,13 +15,14 @@ from typing import Any
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from tomovault.catalog.work import candidate_of, has_work_before
+from tomovault.catalog.work import has_work_before
 from tomovault.core.errors import Transient
 from tomovault.core.life import REMOVALS
 from tomovault.core.record import Result
 from tomovault.daemon.areas import AreaWatch, Look
 from tomovault.daemon.clock import WallClock, find_silence
 from tomovault.daemon.courier import Courier
+from tomovault.daemon.departures import Departures
 from tomovault.daemon.gauges import SILENT_S, SLOW_S, Gauges
 from tomovault.daemon.lead import Lead
 from tomovault.daemon.lookout import Lookout
@@ -83,7 +84,7 @@ class Clerk:
         self._lead = Lead(vault, self.holder)
         self.presence = Presence(vault, self._lead, self.lookout, tell=tell)
         self._room_due = True
-        self._taken_away: list[str] = []
+        self._departures = Departures(vault)
         self._jumped = ""
         self._still = False
         self._timers: BackgroundScheduler | None = None
@@ -195,13 +196,14 @@ class Clerk:
             self._stop.set()
             return False
         if self._lead.lapsed:
+            self._departures.ask()
             ended = self.workers.stop_lost()
             log.warning("the lease ran out before it was renewed", jobs_taken_over=ended)
         if self.vault.shared:
             self._look_round()
         self._listen()
         self._take_policies(now)
-        self._forget_taken_away()
+        self._departures.look(self.watches)
         self._jumped = self._clock.look(now)
         if self._clock.was_ahead:
             self._clock.was_ahead = False
@@ -338,6 +340,8 @@ class Clerk:
         stopped = frozenset(self.lookout.stopped)
         before = len(self.workers.running)
         claimed = self.workers.launch(now, absent=absent, stopped=stopped, without=self._braked_actions())
+        if claimed:
+            self._departures.ask()
         if claimed and len(self.workers.running) == before:
             self._room_due = True  # it ended before it began, which may leave room to be made elsewhere
         return claimed
@@ -375,19 +379,8 @@ class Clerk:
         self._room_due = True
         if running.claimed.action in REMOVALS:
             self._gauges.ask()  # what is gone is no longer to be counted
-        for record in result.records:
-            if type(record).__name__ == "Quarantined" and running.claimed.scan is not None:
-                self._taken_away.append(running.claimed.scan)
+            self._departures.ask()
         self._tell("job", {"running": running, "result": result})
-
-    def _forget_taken_away(self) -> None:
-        """The watches miss nothing that we took away; where the catalogue is busy, they are told later."""
-        while self._taken_away:
-            with self.vault.catalogue.reading() as tx:
-                place = candidate_of(tx, self._taken_away[0])
-            if place is not None and place[0] in self.watches:
-                self.watches[place[0]].forget([place[1]])
-            del self._taken_away[0]
 
     # --- brakes --------------------------------------------------------------------------------------
 

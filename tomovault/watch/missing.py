@@ -16,10 +16,14 @@ class _Lost:
 
 
 class Missing:
-    """Remembers what is missing, where it was, and how many sweeps found it missing."""
+    """Remembers what is missing, where it was, and how many sweeps found it missing.
+
+    What is `leaving` is being taken away by us: it may be there or not, and is neither told nor counted.
+    """
 
     def __init__(self) -> None:
         self._lost: dict[Candidate, _Lost] = {}
+        self.leaving: set[Candidate] = set()
 
     def add(self, candidate: Candidate, relative: str) -> None:
         """It was at `relative` below the root, and is not."""
@@ -33,11 +37,13 @@ class Missing:
     def confirm(self, is_gone: Callable[[Candidate, str], bool]) -> None:
         """Count one more sweep for each whose place was read. Not called for a sweep that is not believed."""
         for candidate, lost in self._lost.items():
-            lost.sweeps += is_gone(candidate, lost.relative)
+            if candidate not in self.leaving:
+                lost.sweeps += is_gone(candidate, lost.relative)
 
     def untold(self) -> tuple[Candidate, ...]:
         """Those that were not reported yet: they count as known, so that a stop by the brake persists."""
-        return tuple(candidate for candidate, lost in self._lost.items() if not lost.told)
+        untold = (candidate for candidate, lost in self._lost.items() if not lost.told)
+        return tuple(candidate for candidate in untold if candidate not in self.leaving)
 
     def mark_told(self, candidates: Iterable[Candidate]) -> None:
         """They were reported."""
@@ -46,4 +52,5 @@ class Missing:
 
     def all(self) -> tuple[tuple[Candidate, int], ...]:
         """Everything missing, with the number of sweeps that confirmed it."""
-        return tuple((candidate, lost.sweeps) for candidate, lost in self._lost.items() if lost.sweeps)
+        confirmed = ((candidate, lost.sweeps) for candidate, lost in self._lost.items() if lost.sweeps)
+        return tuple((candidate, sweeps) for candidate, sweeps in confirmed if candidate not in self.leaving)

@@ -122,6 +122,7 @@ class Walker:
         for candidate in self._with_others(candidates):
             self._settling.forget(candidate)
             self._missing.drop(candidate)
+            self._missing.leaving.discard(candidate)
             self._primed.pop(candidate, None)
             self._no_scans.pop(candidate, None)
             state = self._folders.get(self._relative(candidate))
@@ -131,13 +132,28 @@ class Walker:
                 state.closed = False
                 state.digest = b""
 
+    def let_leave(self, candidates: Iterable[Candidate]) -> None:
+        """These are being taken away by us: whether they are there or not is nobody's loss, until they are forgotten or
+        kept. It holds for what other formats saw in the same place, too.
+        """
+        self._missing.leaving.update(self._with_others(candidates))
+
+    def keep(self, candidates: Iterable[Candidate]) -> None:
+        """These were not taken away after all: their absence would be one."""
+        self._missing.leaving.difference_update(self._with_others(candidates))
+
     def _with_others(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         for candidate in candidates:
             others = (Candidate(kind.name, candidate.folder, candidate.key) for kind in self._formats)
             yield from dict.fromkeys((candidate, *others))
 
-    def sweep(self, *, full: bool = False, stop: Callable[[], bool] | None = None) -> Sweep:
+    def sweep(
+        self, *, full: bool = False, stop: Callable[[], bool] | None = None, listen: Callable[[], None] | None = None
+    ) -> Sweep:
         """Visit every folder of the area once. No error of the file system is raised.
+
+        `listen` is called when all was walked and before anything is missed: what it forgets or lets leave, this sweep
+        does not miss.
 
         An unreadable folder is unknown, with all below it. The sweep ends early, with `stopped` set and
         nothing counted as missing, if the root cannot be read or is empty although it held scans, on EIO
@@ -157,6 +173,8 @@ class Walker:
         except OSError as problem:
             stopped = f"{self.root}: {problem.strerror}"
         else:
+            if listen is not None:
+                listen()
             self._account()
             vanished = self._missing.untold()
             gone = len(_places(candidate for candidate in vanished if candidate not in self._no_scans))
