@@ -221,7 +221,9 @@ def test_a_real_scan_of_a_beamline_lives(new_site, data_folder, digests, tmp_pat
     assert page["stages"]["archived"] == page["stages"]["previewed"] == "done"
     assert page["beamline"] == "BM05"
     source = data_folder / "bliss" / "RAW_DATA" / "TestEwoksTomo" / "TestEwoksTomo_0010"
-    site.ask("restore", name, "--to", str(tmp_path), "--from", "tape", "--wait")
+    said = site.say("restore", name, "--to", str(tmp_path), "--from", "tape", "--wait")
+    assert said.code == 0, said.err
+    assert "A cartridge has to be read for it: expected at 20" in said.err
     assert digests(tmp_path) == digests(source)
     assert digests(site.areas["bm05"] / "RAW_DATA") == digests(data_folder / "bliss" / "RAW_DATA"), (
         "nothing was touched"

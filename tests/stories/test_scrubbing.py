@@ -27,7 +27,7 @@ def test_beside_a_daemon_everything_is_right_and_the_daemon_goes_on(site):
             rounds += 1
         assert site.ask("tape", "scrub")["checked"] >= 4
         page = site.ask("restore", "bone_", "--to", str(site.base / "back"), "--from", "tape", "--wait")
-        assert page
+        assert page["expected_at"] is not None
     finally:
         daemon.send_signal(signal.SIGINT)
         daemon.wait(60)

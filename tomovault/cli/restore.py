@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import Any
 
 import click
@@ -17,6 +18,11 @@ def _range(_context: click.Context, _parameter: click.Parameter, value: str | No
     if not sign or not first.isdecimal() or not last.isdecimal() or int(first) >= int(last):
         raise click.BadParameter(f"{value!r} is not A:B with A below B, such as 0:100")
     return int(first), int(last)
+
+
+def _tell_expected(at: datetime) -> None:
+    """On standard error, so that what is said at the end stays the only output."""
+    click.echo(f"A cartridge has to be read for it: expected at {at:%Y-%m-%d %H:%M:%S} UTC.", err=True)
 
 
 @click.command()
@@ -86,7 +92,8 @@ def command(
         "overwrite": overwrite,
     }
     with open_progress(quiet=as_json or not wait) as progress:
-        answer = ask(vault, "restore", known.id, wish, by=who(), wait=wait, progress=progress)
+        tell = None if as_json else _tell_expected
+        answer = ask(vault, "restore", known.id, wish, by=who(), wait=wait, progress=progress, tell=tell)
     if not wait:
         if as_json:
             page = {"job": answer.job, "scan": known.id, "status": "todo", "to": wish["to"]}
@@ -112,6 +119,7 @@ def command(
         "bytes": given.bytes,
         "read_bytes": given.read_bytes,
         "derived": given.derived,
+        "expected_at": time_text(answer.expected_at),
     }
     if as_json:
         say_json(page)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from tomovault.cli import common_options, counted, label, open_vault, say, say_json
+
+#: So many restores are told one by one.
+_RESTORES = 20
 
 
 @click.command()
@@ -94,15 +97,31 @@ def _recalls(recalls: dict[str, Any], *, running: bool) -> list[str]:
     rows = recalls["restores"]
     if not rows:
         return []
-    lines = ["", "restores from cartridges:" if running else "restores from cartridges, once a daemon runs:"]
-    for row in rows[:20]:
-        when = (row["expected"] or row["told"])[:16].replace("T", " ")
-        lines.append(f"  {row['job']}: {label(row['name'])}: expected at {when} UTC")
+    lines = ["", "restores from cartridges:" if running else "restores from cartridges, which wait for a daemon:"]
+    for row in rows[:_RESTORES]:
+        lines.append(f"  {row['job']}: {label(row['name'])}: {_when(row, running=running)}")
+    if len(rows) > _RESTORES:
+        lines.append(f"  and {len(rows) - _RESTORES} more (--json lists them)")
     if recalls["took_times_told"] is not None:
         number = recalls["of_last"]
         which = "The last one" if number == 1 else f"Of the last {number} the middle one"
         lines.append(f"  {which} took {recalls['took_times_told']:.2g} times as long as was told.")
     return lines
+
+
+def _when(row: dict[str, Any], *, running: bool) -> str:
+    """When a restore is expected to be over, as far as anything can be said of it."""
+    from tomovault.policy.quantity import show_duration
+
+    if row["expected"] is not None and running:
+        return f"expected at {_minute(row['expected'])} UTC"
+    if row["expected"] is not None:
+        return f"over about {show_duration(timedelta(seconds=row['expected_in_s']))} after one starts"
+    return f"was expected at {_minute(row['told'])} UTC; when now is not known"
+
+
+def _minute(text: str) -> str:
+    return text[:16].replace("T", " ")
 
 
 def _unsent(outbox: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,8 +30,8 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Answer:
-    """A job that was asked for: its id; when it is expected to be over, if a cartridge has to be read for it; and once
-    it is over, how it ended and what it brought.
+    """A job that was asked for: its id; when it was expected to be over, if a cartridge has to be read for it and there
+    is somebody to do it; and once it is over, how it ended and what it brought.
     """
 
     job: str
@@ -73,10 +73,13 @@ def ask(
     by: str,
     wait: bool,
     progress: Callable[[str, int, int], None] | None = None,
+    tell: Callable[[datetime], None] | None = None,
     area: str | None = None,
 ) -> Answer:
     """The job is queued, in the area of the scan or another; with `wait` it is over. Raises at once what can be known
     to be wrong with the request.
+
+    `tell` is called with the time at which it is expected to be over, before it is waited for, where that is known.
     """
     now = datetime.now(UTC)
     catalogue = vault.catalogue
@@ -93,10 +96,13 @@ def ask(
         job = vault.queue_in(tx, area, action, scan_id, dict(wish), dedup_key=key, rule=by, now=now)
     if job is None:
         raise Transient("the same request is queued already")
-    expected_at = _expected(vault, job, now) if action == "restore" else None
+    somebody = wait or is_anybody_at_work(vault)
+    expected_at = _expected(vault, job, now) if action == "restore" and somebody else None
     if not wait:
         return Answer(job, expected_at=expected_at)
-    return wait_for(vault, job, progress or (lambda _w, _d, _t: None))
+    if tell is not None and expected_at is not None:
+        tell(expected_at)
+    return replace(wait_for(vault, job, progress or (lambda _w, _d, _t: None)), expected_at=expected_at)
 
 
 def _expected(vault: Vault, job: str, now: datetime) -> datetime | None:

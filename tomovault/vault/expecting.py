@@ -58,27 +58,38 @@ def tell_expected(vault: Vault, job: str, now: datetime) -> datetime | None:
 
 
 def recalls_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
-    """Each restore under way that needs a cartridge: when its end was told, and when it is expected now. And how many
-    times as long as was told the last ones took.
+    """Each restore under way that needs a cartridge: when its end was told, if it was; when it is expected now, and in
+    how many seconds, if drives are at work from now on. And how many times as long as was told the last ones took.
     """
     told = {one.job: one for one in open_estimates(tx)}
-    expected = expect(vault, tx, now) if told else {}
+    expected = expect(vault, tx, now) if told or _is_asked_for(tx, now) else {}
     lines = []
-    for job, one in told.items():
+    for job in dict.fromkeys((*told, *sorted(expected, key=lambda job: expected[job].ends_at))):
         row = vault.catalogue.read_job(tx, job)
+        if row.action != "restore":
+            continue
+        one, end = told.get(job), expected[job].ends_at if job in expected else None
         name = vault.catalogue.known(tx, row.scan).name if row.scan is not None else ""
         lines.append(
             {
                 "job": job,
                 "name": name_of(name),
                 "status": row.status.value,
-                "told_at": time_text(one.told_at),
-                "told": time_text(one.ends_at),
-                "expected": time_text(expected[job].ends_at) if job in expected else None,
+                "told_at": time_text(one.told_at if one is not None else None),
+                "told": time_text(one.ends_at if one is not None else None),
+                "expected": time_text(end),
+                "expected_in_s": round((end - now).total_seconds(), 1) if end is not None else None,
             }
         )
     last = last_estimates(tx)
     return {"restores": lines, "took_times_told": honesty_of(last), "of_last": len(last)}
+
+
+def _is_asked_for(tx: Any, now: datetime) -> bool:
+    """Whether a restore waits or is under way, which not every one needs a cartridge for."""
+    if list_errands(tx, now, limit=1, actions=["restore"], anywhere=True):
+        return True
+    return any(errand.action == "restore" for errand in list_begun(tx))
 
 
 def _drives_now(library: Library, begun: Sequence[Errand], now: datetime) -> tuple[list[DriveNow], Mapping[str, float]]:
