@@ -85,6 +85,35 @@ def test_what_was_destroyed_is_not_made_again(town, scan):
     assert "ordered by olga: test data" in view.standings[Stage.ARCHIVED].reason
 
 
+def _archived(town, scan):
+    known = town.known(scan)
+    with town.vault.catalogue.reading() as tx:
+        view = town.vault.view(known, town.vault.area_facts(tx, "inhouse", town.now), town.now)
+    return view.standings[Stage.ARCHIVED].status
+
+
+def test_in_place_of_a_bad_copy_that_was_destroyed_a_good_one_is_wanted_when_that_is_gone(town, scan):
+    """On a disk it would have the place of the bad one before, and go with it."""
+    _spoil(town, scan, "tape")
+    permits = order(town, scan, "tape")
+    plan(town, town.now)
+    assert (_archived(town, scan), town.jobs(scan, "archive")) == (Status.OFF, [])
+    for permit in permits:
+        plan(town, town.now + timedelta(days=15))
+        town.finish("destroy", Result(Outcome.SUCCEEDED, (Removed(permit.id, 1, 200),)))
+    plan(town, town.now + timedelta(days=16))
+    assert _archived(town, scan) is not Status.OFF
+    assert len(town.jobs(scan, "archive")) == 1
+
+
+def test_where_a_good_copy_was_destroyed_with_a_bad_one_none_is_wanted(town, scan):
+    _spoil(town, scan, "tape", copies=1)
+    order(town, scan, "tape")
+    plan(town, town.now)
+    assert _archived(town, scan) is Status.OFF
+    assert town.jobs(scan, "archive") == []
+
+
 def test_an_order_that_was_taken_back_withdraws_nothing(town, scan):
     for permit in order(town, scan, "tape"):
         with town.vault.catalogue.writing() as tx:
@@ -165,8 +194,8 @@ def test_a_transfer_that_is_under_way_comes_first(town, scan, tier, waits):
         assert order(town, scan, tier)
 
 
-def _spoil(town, scan, tier):
-    bad = [r.id for r in town.known(scan).replicas if r.tier == tier]
+def _spoil(town, scan, tier, copies=9):
+    bad = [r.id for r in town.known(scan).replicas if r.tier == tier][:copies]
     with town.vault.catalogue.writing() as tx:
         records = [Checked(replica, ok=False, at=town.now, reason="another digest") for replica in bad]
         town.vault.catalogue.apply_records(tx, records, town.now)

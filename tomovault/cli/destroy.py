@@ -32,7 +32,7 @@ def command(scan: str, product: str, tier: str, reason: str, confirm: str | None
 
     What goes and what stays is shown first, and the scan's name is asked for. Until the hold of the quarantine is over
     (`quarantine.hold`), `tomovault prune undo SCAN` takes it back; a pin stops it. What was destroyed is not made again
-    by a rule.
+    by a rule; in place of copies that were known to be bad a good one is.
     """
     from tomovault.core.errors import UserError
     from tomovault.core.replica import ProductKind

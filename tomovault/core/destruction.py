@@ -41,17 +41,26 @@ def withdrawn(scan: KnownScan, tiers: Collection[str]) -> Mapping[Stage, str]:
     """The stages that are not wanted any more, since a person destroyed what they made, each with who and why; `tiers`
     are those that rules want a copy on.
 
-    Otherwise a rule would at once make again what was destroyed.
+    Otherwise a rule would at once make again what was destroyed. Where all that was destroyed on a tier was known to be
+    bad, a good copy is wanted there again when that is gone: to clear away a bad one says nothing against it. Not
+    before, since on a disk it would take the place of the bad one, and go with it.
     """
-    replicas = {r.id: r for r in scan.replicas}
+    ordered = _ordered(scan)
+    sound = {(replica.product, replica.tier) for permit, replica in ordered if not permit.of_suspect}
     found: dict[Stage, str] = {}
-    for permit in scan.permits:
-        replica = replicas.get(permit.replica)
-        if not permit.ordered_by or permit.phase is RemovalPhase.UNDONE or replica is None:
+    for permit, replica in ordered:
+        if permit.phase is RemovalPhase.GONE and (replica.product, replica.tier) not in sound:
             continue
         for stage in _made_at(scan, replica, tiers):
             found.setdefault(stage, f"destroyed on {replica.tier}: {order_of(permit)}")
     return found
+
+
+def _ordered(scan: KnownScan) -> list[tuple[Permit, Replica]]:
+    """The orders that stand, each with its copy."""
+    replicas = {r.id: r for r in scan.replicas}
+    standing = (p for p in scan.permits if p.ordered_by and p.phase is not RemovalPhase.UNDONE)
+    return [(permit, replicas[permit.replica]) for permit in standing if permit.replica in replicas]
 
 
 def order_of(permit: Permit) -> str:
