@@ -60,6 +60,11 @@ def everything_below(path):
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
 
 
+def kept_below(path):
+    """What is kept there: logs and locks may come at any time."""
+    return [p for p in everything_below(path) if "log" not in p and "/locks/" not in p]
+
+
 @pytest.fixture(params=list(plugins()))
 def plugin(request):
     return request.param
@@ -72,10 +77,32 @@ def place(tmp_path):
     return path
 
 
+#: An archive behind commands, as a site would write them: objects are files in a folder, of which `{}` is the place.
+_COMMANDS = {
+    "put": ["/bin/sh", "-c", 'cp "$1" "{}/$2.new" && mv "{}/$2.new" "{}/$2" && echo "far:$2"', "put"],
+    "get": ["/bin/sh", "-c", 'test -e "{}/${{1#far:}}" || exit 66; cp "{}/${{1#far:}}" "$2"', "get"],
+    "query": ["/bin/sh", "-c", 'test -e "{}/${{1#far:}}" || exit 66', "query"],
+    "remove": ["/bin/sh", "-c", 'test -e "{}/${{1#far:}}" || exit 66; rm "{}/${{1#far:}}"', "remove"],
+    "list": ["/bin/sh", "-c", 'cd "{}" && for o in *.tar; do test -e "$o" && echo "far:$o"; done; true'],
+}
+_ABOUT = {"put": ["{file}", "{name}"], "get": ["{uri}", "{file}"], "query": ["{uri}"], "remove": ["{uri}"], "list": []}
+
+
 @pytest.fixture
-def make(plugin, place):
+def needed(plugin, place):
+    """Options without which a kind cannot be."""
+    if not plugin.__module__.endswith(".command"):
+        return {}
+    store = place / "store"
+    store.mkdir()
+    return {verb: [w.format(*[store] * 3) for w in words] + _ABOUT[verb] for verb, words in _COMMANDS.items()}
+
+
+@pytest.fixture
+def make(plugin, place, needed):
     """A tier on the place; made again it is another process with the same site file."""
-    return lambda **options: plugin("far", {"path": str(place), "capacity": "64MB", **options}, now=lambda: NOW)
+    options = {"path": str(place), "capacity": "64MB", **needed}
+    return lambda **more: plugin("far", {**options, **more}, now=lambda: NOW)
 
 
 @pytest.fixture
@@ -173,10 +200,10 @@ def test_the_inventory_leaves_the_tier_usable(make, put, parcel):
 def test_put_twice_is_put_once(make, put, parcel, place):
     sent = [parcel("scan1"), parcel("scan2", b"y")]
     first = put(make(), *sent)
-    names = [p for p in everything_below(place) if "log" not in p]
+    names = kept_below(place)
     assert put(make(), *sent) == first
     assert put(make(), *sent, job="another job") == first
-    assert [p for p in everything_below(place) if "log" not in p] == names
+    assert kept_below(place) == names
     assert len(list(make().inventory())) == 2
 
 
@@ -370,7 +397,7 @@ def test_fetch_overwrites_nothing_of_others_and_can_be_repeated(make, put, parce
 def test_a_full_disk_is_no_space_and_leaves_nothing(make, put, parcel, place, monkeypatch):
     tier, sent = make(), parcel("scan1", os.urandom(3_000_000))
     put(tier, parcel("scan0", b"there before"))
-    before = [p for p in everything_below(place) if "log" not in p]
+    before = kept_below(place)
     real, allowed = os.write, [1_000_000]
 
     def full(fd, data):
@@ -384,17 +411,17 @@ def test_a_full_disk_is_no_space_and_leaves_nothing(make, put, parcel, place, mo
     with pytest.raises(NoSpace):
         put(tier, sent)
     monkeypatch.undo()
-    assert [p for p in everything_below(place) if "log" not in p] == before
+    assert kept_below(place) == before
     (placed,) = put(tier, sent)
     assert list(tier.verify([placed], throttle=Bucket())) == [""]
     assert len(list(tier.inventory())) == 2
 
 
-def test_an_absent_or_lying_path_is_told(plugin, tmp_path, parcel, put):
+def test_an_absent_or_lying_path_is_told(plugin, needed, tmp_path, parcel, put):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path in ("absent", "file", "loop"):
-        tier = plugin("far", {"path": str(tmp_path / path)}, now=lambda: NOW)
+        tier = plugin("far", {**needed, "path": str(tmp_path / path)}, now=lambda: NOW)
         health = tier.health()
         assert not health.ok
         assert health.detail
@@ -409,10 +436,10 @@ def tier_is_library(plugin):
     return plugin.__module__.endswith("library")
 
 
-def test_an_option_that_is_wrong_is_told(plugin):
+def test_an_option_that_is_wrong_is_told(plugin, needed):
     for options in ({}, {"path": "relative"}, {"path": 5}):
         with pytest.raises(UserError):
-            plugin("far", options, now=lambda: NOW)
+            plugin("far", {**needed, **options}, now=lambda: NOW)
 
 
 def test_an_unknown_domain_or_ticket_is_told(make, put, parcel):

@@ -45,7 +45,7 @@ def package_numbers(placed: Placed) -> set[int]:
 
 def package_of(bundle: Bundle, placed: Placed) -> BundlePackage:
     """The package that an item is, all of whose files are as the bundle's manifest says. Raises IntegrityError."""
-    members = [f.location.partition("/")[2] for f in placed.files]
+    members = [f.location.removeprefix(f"{placed.location}/") for f in placed.files]
     for package in bundle.packages:
         known = {f.member: f for f in package.files}
         if not members or not set(members) <= set(known):

@@ -244,19 +244,23 @@ def try_lock(path: str) -> int | None:
 
 
 @contextlib.contextmanager
-def holding(path: str, what: str, wait_s: float) -> Iterator[None]:
-    """The lock is ours inside. It ends with the process that held it. Raises Transient after `wait_s`."""
+def holding(path: str, what: str, wait_s: float) -> Iterator[int]:
+    """The lock is ours inside, by the descriptor given. It ends with the process that held it, or the last one that was
+    given its descriptor. Raises Transient after `wait_s`.
+    """
     with translating(what):
-        fd = try_lock(path)
-        for _ in waiting(what, wait_s):
-            if fd is not None:
-                break
-            fd = try_lock(path)
+        fd = _lock_in_time(path, what, wait_s)
     try:
-        yield
+        yield fd
     finally:
-        if fd is not None:
-            os.close(fd)
+        os.close(fd)
+
+
+def _lock_in_time(path: str, what: str, wait_s: float) -> int:
+    turns = waiting(what, wait_s)
+    while (fd := try_lock(path)) is None:
+        next(turns)
+    return fd
 
 
 def waiting(what: str, wait_s: float) -> Iterator[None]:
