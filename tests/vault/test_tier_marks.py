@@ -13,6 +13,7 @@ from tomovault.core.life import Stage
 from tomovault.core.record import Outcome, PutBack, Result, Stored
 from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.policy.area_facts import bytes_to_free
+from tomovault.vault.removal_pages import preview_page
 from tomovault.vault.removals import grant
 from tomovault.vault.room import choose_room
 from tomovault.vault.tier_facts import place_facts, tier_facts
@@ -222,3 +223,27 @@ def test_an_archive_is_as_full_as_what_was_ever_brought_there(town):
 def test_a_tier_without_marks_has_no_place_to_be_compared_with(town):
     with town.vault.catalogue.reading() as tx, pytest.raises(UserError, match="no marks"):
         place_facts(town.vault, tx, "tape", town.now)
+
+
+def _preview(town):
+    with town.vault.catalogue.reading() as tx:
+        return preview_page(town.vault, tx, town.now)
+
+
+def test_a_preview_says_what_would_go_from_a_tier(town, mirrored):
+    scans = mirrored(4)
+    page = _preview(town)
+    (rule,) = [r for r in page["rules"] if r["rule"].startswith("prune-mirror@")]
+    gone = [going.choice.scan for going in _room(town, draining=True).going]
+    assert gone
+    assert (rule["scans"], rule["bytes_freed"]) == (gone, {"mirror": 200 * len(gone)})
+    assert set(gone) < set(scans)
+    assert "mirror" not in page["above_high"]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"), [({"prune": "off"}, "`prune` is off for this tier"), ({"rules": ""}, "no rule names it")]
+)
+def test_a_preview_says_why_a_tier_would_stay_above_its_mark(town, mirrored, more, told):
+    mirrored(4, **more)
+    assert told in _preview(town)["above_high"]["mirror"]

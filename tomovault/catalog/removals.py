@@ -19,6 +19,7 @@ from tomovault.core.replica import Form, ReplicaState
 _ACTOR = "tomovault"
 
 #: Phases of a removal that can still be taken back, or go on.
+OPEN_PHASES = (RemovalPhase.GRANTED, RemovalPhase.QUARANTINED, RemovalPhase.LEAVING)
 
 
 def require_permit(tx: Tx, permit_id: str) -> Row[Any]:
@@ -46,6 +47,12 @@ def list_removed_from(tx: Tx, location: str) -> list[tuple[str, str]]:
         .order_by(permit.c.granted_at, permit.c.id)
     )
     return list(dict.fromkeys((row.scan_id, row.replica_id) for row in tx.rows(query)))
+
+
+def list_under_removal(tx: Tx) -> list[str]:
+    """The scans of which something is on its way out."""
+    permit = tables.permit
+    return [row.scan_id for row in tx.rows(select(permit.c.scan_id).where(tables.IS_OPEN).distinct())]
 
 
 def record_quarantined(tx: Tx, record: Quarantined, now: datetime) -> None:
