@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import pwd
 import re
 
 import pytest
@@ -362,3 +363,17 @@ def test_json_has_no_nan():
     with contextlib.redirect_stdout(out):
         cli.say_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": "\udcff"})
     assert json.loads(out.getvalue()) == {"a": None, "b": [None, 1.5], "c": "\\xff"}
+
+
+def test_who_asks_is_whom_the_kernel_knows(monkeypatch):
+    """The audit log names a person by it."""
+    name = pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(variable, "boss")
+    assert cli.who() == name
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    monkeypatch.setenv("SUDO_USER", "boss")
+    assert cli.who() == "uid 4000000000", "only root may have become it"
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert cli.who() == "boss"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tomovault.catalog.outbox import list_deliveries, record_sent, record_unsent
 from tomovault.catalog.owner_warnings import Running, see_time_pass
 from tomovault.core.errors import Refused
-from tomovault.core.replica import Form
+from tomovault.core.record import Made, Stored
+from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.vault.notices import message_of
 from tomovault.vault.owner_warnings import Leaving, extend, refuse_unwarned, warn_owners
 from tomovault.vault.removals import grant, regrant
@@ -107,6 +108,49 @@ def test_an_owner_gets_one_text_with_all_that_is_to_go(town, full, say):
         assert f"tomovault extend {scan} --days 30" in told.text
     assert all(word in told.text for word in ("package on tape", "package on inhouse", "two; rm -rf", "400 B"))
     assert "prune-files@standard:1" in told.text
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_of_a_volume_it_is_said_whether_it_can_only_be_made_again(town, full, elsewhere):
+    (scan,) = full("one")
+    own(town, scan, "anna")
+    digest = "f" * 64
+    stored = [
+        Stored(
+            ProductKind.VOLUME,
+            digest,
+            Form.PACKAGE,
+            tier,
+            domain,
+            at,
+            (StoredFile(at, 9, digest),),
+            9,
+            digest,
+            town.now,
+            town.now,
+        )
+        for tier, domain, at in [("inhouse", "area:inhouse", "/v/vol.h5"), ("tape", "pool-0", "V1#1")][: 1 + elsewhere]
+    ]
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.apply_records(
+            tx, [Made(ProductKind.VOLUME, digest, 9, 1), *stored], town.now, scan_id=scan
+        )
+    known = town.known(scan)
+    (volume,) = [r for r in known.replicas if r.product is ProductKind.VOLUME and r.tier == "inhouse"]
+    with town.vault.catalogue.writing() as tx:
+        facts = town.vault.area_facts(tx, "inhouse", town.now)
+        (rule,) = [r for r in town.vault.policy_of("inhouse").rules if r.name == "prune-files"]
+        assert warn_owners(town.vault, tx, facts, [Leaving(known, volume, rule)], town.now) == {}
+    (delivery,) = deliveries(town)
+    text = message_of(town.vault.site, delivery, town.now).text
+    assert "9 B as its volume" in text
+    again = "only if it is made again, from the original: files on inhouse, package on inhouse, package on tape"
+    if elsewhere:
+        assert f"tomovault restore {scan} --to DIR --product volume" in text
+        assert again not in text
+    else:
+        assert again in text
+        assert "tomovault restore" not in text
 
 
 @pytest.mark.parametrize(

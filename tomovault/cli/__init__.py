@@ -203,13 +203,18 @@ def _require_rights(folder: Path) -> None:
 
 
 def who() -> str:
-    """The name of the person who runs this command."""
-    import getpass
+    """The name of the person who runs this command, as the kernel knows the account: what the environment says anybody
+    can write. Only of root the name is that of the one who became it with sudo, since root may write what it likes.
+    """
+    import pwd
 
+    uid = os.getuid()
+    if uid == 0 and (person := os.environ.get("SUDO_USER")):
+        return person
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def say_json(value: Any) -> None:

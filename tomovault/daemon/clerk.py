@@ -139,6 +139,7 @@ class Clerk:
             self.foreman.take_up_orphans()
             self._room_due = True
         self.presence.start(lambda area: area.host is not None or leads or self.foreman.leads)
+        self._departures.ask()
         self.foreman.leads = leads
 
     @contextlib.contextmanager

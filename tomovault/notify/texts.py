@@ -38,7 +38,7 @@ FIELDS: Mapping[str, frozenset[str]] = {
             "extend_command",
         }
     ),
-    "warning_scan": frozenset({"id", "name", "path", "bytes", "form", "copies", "extend_days", "not_before"}),
+    "warning_scan": frozenset({"id", "name", "path", "bytes", "form", "copies", "back", "extend_days", "not_before"}),
     "failures": frozenset({"site", "at", "job_count", "jobs"}),
     "failures_job": frozenset({"job", "action", "scan", "place", "error", "hint", "attempts", "rule"}),
     "rule_did": frozenset({"site", "at", "rule", "action", "description", "scan_count", "scans"}),

@@ -207,7 +207,7 @@ def _warning_values(site: Site, facts: Mapping[str, Any], now: datetime) -> dict
     scans = facts["scans"]
     shared = {"extend_days": days, "not_before": _moment(now + timedelta(seconds=facts["warn_s"]))}
     parts = [
-        {key: one[key] for key in ("id", "name", "path", "form", "copies")}
+        {key: one.get(key, "") for key in ("id", "name", "path", "form", "copies", "back")}
         | {"bytes": show_bytes(one["bytes"]), **shared}
         for one in scans
     ]

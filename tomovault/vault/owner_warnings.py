@@ -88,15 +88,25 @@ def _nobody(vault: Vault, owner: str | None) -> str:
 
 def _entry(one: Leaving) -> dict[str, Any]:
     """A scan in the text, in plain values; its name and path are whatever somebody called them."""
-    stay = [r for r in one.scan.replicas_of(ProductKind.ORIGINAL) if r.id != one.replica.id and r.good]
+    going = one.replica
+    stay = [r for r in one.scan.replicas_of(going.product) if r.id != going.id and r.good]
+    back = f"tomovault restore {one.scan.id} --to DIR"
+    if going.product is not ProductKind.ORIGINAL:
+        back += f" --product {going.product}"
     return {
         "id": one.scan.id,
         "name": one.scan.name,
-        "path": one.replica.location,
-        "form": _what(one.replica),
-        "bytes": one.replica.bytes,
-        "copies": ", ".join(dict.fromkeys(f"{r.form} on {r.tier}" for r in stay)),
+        "path": going.location,
+        "form": _what(going),
+        "bytes": going.bytes,
+        "copies": ", ".join(dict.fromkeys(f"{r.form} on {r.tier}" for r in stay)) or "none",
+        "back": back if stay else f"only if it is made again, from the original: {_originals(one.scan)}",
     }
+
+
+def _originals(scan: KnownScan) -> str:
+    good = (r for r in scan.replicas_of(ProductKind.ORIGINAL) if r.good)
+    return ", ".join(dict.fromkeys(f"{r.form} on {r.tier}" for r in good))
 
 
 def _what(replica: Replica) -> str:
