@@ -8,6 +8,7 @@ from tomovault.actions.restore import Restore
 from tomovault.core.errors import (
     AreaAbsent,
     IntegrityError,
+    InUse,
     NoSpace,
     NotYet,
     Refused,
@@ -332,3 +333,23 @@ def test_to_wait_for_a_tape_uses_no_attempt(restore, packed, bench, monkeypatch)
     monkeypatch.setattr(bench.tiers["tape"], "poll", lambda _t: {packed.copies[0].location: "pending"})
     with pytest.raises(NotYet, match="still bringing"):
         restore(sources=("tape0",))
+
+
+def test_while_a_cartridge_is_in_use_the_other_copy_is_read(restore, packed, bench, tmp_path, monkeypatch):
+    """Somebody reads it whole, for hours; and nothing is known against the copy on it."""
+    in_use, fetch = {packed.copies[0].location}, bench.tiers["tape"].fetch
+
+    def or_not(placed, *more, **named):
+        if placed.location in in_use:
+            raise InUse("the cartridge is in use by another process")
+        return fetch(placed, *more, **named)
+
+    monkeypatch.setattr(bench.tiers["tape"], "fetch", or_not)
+    result = restore(sources=("tape0", "tape1"))
+    assert [r for r in result.records if isinstance(r, Checked)] == []
+    (given,) = [r for r in result.records if isinstance(r, GivenBack)]
+    assert given.tier == "tape"
+    assert _there(tmp_path / "out", packed.names) == packed.before
+    in_use.add(packed.copies[1].location)
+    with pytest.raises(InUse):
+        restore(sources=("tape0", "tape1"), target=tmp_path / "out2")

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, Transient, UserError
+from tomovault.core.errors import IntegrityError, InUse, Transient, UserError
 from tomovault.core.layout import FrameKind
 from tomovault.core.mark import Marked, MarkedFile
 from tomovault.core.ports import Action, Bench, Placed, Throttle
@@ -123,9 +123,9 @@ class Restore:
         """The data stands below the target folder, every byte compared with its digest on the way.
 
         A copy that turns out damaged is recorded so and the next one is tried; with none left the data is damaged.
-        One whose folder is not there is passed over. Raises Unfinished with what was recorded where another trouble
-        than a copy's ends it, Transient where the target goes away or its area is not there, NotYet while a tape is on
-        its way.
+        One whose folder is not there is passed over, and so is one whose drive or cartridge others use for long, as far
+        as there is another. Raises Unfinished with what was recorded where another trouble than a copy's ends it,
+        Transient where the target goes away or its area is not there, NotYet while a tape is on its way or in use.
         """
         wanted = from_plain(Order, dict(order))
         if not wanted.sources:
@@ -133,6 +133,7 @@ class Restore:
         _make_target(wanted)
         bad: list[Record] = []
         problems = []
+        in_use: InUse | None = None
         for source in wanted.sources:
             try:
                 if _is_absent(source):
@@ -142,12 +143,18 @@ class Restore:
             except IntegrityError as damage:
                 problems.append(f"{source.tier} {source.location}: {damage}")
                 bad.append(Checked(source.replica, ok=False, at=bench.now(), reason=f"when restored from: {damage}"))
+            except InUse as busy:
+                in_use = in_use or busy
             except Exception as problem:
                 if not bad:
                     raise
                 raise Unfinished(bad) from problem
             else:
                 return replace(result, records=(*bad, *result.records))
+        if in_use is not None:
+            if not bad:
+                raise in_use
+            raise Unfinished(bad) from in_use
         if not bad:
             raise Transient("no copy can be reached: " + "; ".join(problems), hint="is its file system mounted?")
         return Result(

@@ -62,6 +62,10 @@ class NotYet(Transient):
     PAUSE_S: ClassVar[float] = 0.0
 
 
+class InUse(NotYet):
+    """Another process has what is needed: a drive, a cartridge, a pool. It will be free again."""
+
+
 class NoRoomYet(NotYet):
     """A disk or a tier is too full for what is to be written there; it is looked at again after `PAUSE_S` seconds, and
     ever more seldom.

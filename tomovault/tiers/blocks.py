@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from tomovault.core.errors import IntegrityError, NoSpace, Refused, SourceChanged, Transient
+from tomovault.core.errors import IntegrityError, InUse, NoSpace, Refused, SourceChanged, Transient
 from tomovault.core.ports import Throttle
 from tomovault.core.replica import StoredFile
 
@@ -246,7 +246,7 @@ def try_lock(path: str) -> int | None:
 @contextlib.contextmanager
 def holding(path: str, what: str, wait_s: float) -> Iterator[int]:
     """The lock is ours inside, by the descriptor given. It ends with the process that held it, or the last one that was
-    given its descriptor. Raises Transient after `wait_s`.
+    given its descriptor. Raises InUse after `wait_s`.
     """
     with translating(what):
         fd = _lock_in_time(path, what, wait_s)
@@ -264,10 +264,10 @@ def _lock_in_time(path: str, what: str, wait_s: float) -> int:
 
 
 def waiting(what: str, wait_s: float) -> Iterator[None]:
-    """Turns of a loop that waits for another process; after `wait_s` raises Transient."""
+    """Turns of a loop that waits for another process; after `wait_s` raises InUse."""
     end = time.monotonic() + wait_s
     yield
     while time.monotonic() < end:
         time.sleep(_WAIT_STEP_S)
         yield
-    raise Transient(f"{what} is in use by another process", hint="it is tried again later")
+    raise InUse(f"{what} is in use by another process", hint="it is tried again later")
