@@ -65,6 +65,16 @@ def test_an_upgrade_makes_no_copy(say):
     assert (code, json.loads(told)) == (0, {"backup": None})
 
 
+def test_only_a_person_who_asks_for_it_upgrades_what_others_may_be_using(say, url):
+    run_sql(url, "UPDATE alembic_version SET version_num = '0008'")
+    for command in (("status",), ("scan", "list"), ("run", "--until-idle")):
+        code, told = say(*command)
+        assert code == 3, told
+        assert "are of revision 0008" in told
+        assert "tomovault catalogue upgrade" in told
+        assert "pg_dump -Fc" in told
+
+
 def test_a_backup_is_left_to_the_servers_own_tools(say, tmp_path):
     code, told = say("catalogue", "backup", str(tmp_path / "copy"))
     assert code == 2

@@ -69,10 +69,12 @@ class Catalogue:
         """The database file, or None on PostgreSQL."""
         return self._life
 
-    def upgrade(self, now: datetime | None = None) -> str | None:
-        """Bring the tables to the newest revision, all or nothing; returns the backup made before it, if any."""
+    def upgrade(self, now: datetime | None = None, *, asked: bool = True) -> str | None:
+        """Bring the tables to the newest revision, all or nothing; returns the backup made before it, if any. One that
+        others may be using only where a person `asked` for it, else Refused.
+        """
         with translated():
-            return schema.upgrade(self._engine, now or datetime.now(UTC))
+            return schema.upgrade(self._engine, now or datetime.now(UTC), asked=asked)
 
     def revision_problem(self) -> str:
         """'' if the tables are of this program's revision, else what is wrong."""

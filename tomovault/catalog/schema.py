@@ -47,12 +47,13 @@ def newest_revision(migrations: str | None = None) -> str:
     return max(found.group(1) for found in map(_MIGRATION.match, names) if found)
 
 
-def upgrade(engine: Engine, now: datetime, migrations: str | None = None) -> str | None:
+def upgrade(engine: Engine, now: datetime, migrations: str | None = None, *, asked: bool = True) -> str | None:
     """Bring the tables to the newest revision, all of it or nothing; returns the backup made before, if any.
 
-    An empty database is filled and one that is up to date is left alone, both without a backup. On SQLite a
-    backup is made beside the file, on PostgreSQL the operator's own are relied on. Raises UserError for a
-    catalogue of a newer program.
+    An empty database is filled and one that is up to date is left alone, both without a backup. On SQLite a backup is
+    made beside the file. On PostgreSQL the operator's own are relied on, and it is done only where a person `asked` for
+    it, since daemons of other machines may be at work. Raises UserError for a catalogue of a newer program, Refused for
+    one on PostgreSQL that nobody asked to upgrade.
     """
     head = newest_revision(migrations)
     with writing(engine, migrate=True) as conn:
@@ -60,6 +61,12 @@ def upgrade(engine: Engine, now: datetime, migrations: str | None = None) -> str
         if found == head:
             return None
         _refuse_newer(found, migrations)
+        if found is not None and not asked and engine.dialect.name != "sqlite":
+            raise Refused(
+                f"the catalogue's tables are of revision {found}, this program needs {head}",
+                by="others may be using it",
+                hint="stop the daemons of all machines, make a copy (pg_dump -Fc), then: tomovault catalogue upgrade",
+            )
         saved = _backup_beside(engine, found, now) if found is not None else None
         _migrate(conn, migrations)
         _refuse_dangling(conn)

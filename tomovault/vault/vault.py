@@ -83,7 +83,8 @@ class Vault:
 
     @classmethod
     def open(cls, folder: Path, *, upgrade: bool = True, as_recorded: bool = False) -> Vault:
-        """The site in `folder` with its catalogue at the newest schema. Raises UserError or Transient.
+        """The site in `folder` with its catalogue at the newest schema. Raises UserError, Transient, and Refused where
+        the catalogue is of an older one and others may be using it.
 
         `as_recorded`: where the file of a policy is wrong, the rules are those that a daemon last took up.
         """
@@ -91,7 +92,7 @@ class Vault:
         catalogue = open_catalogue(site)
         try:
             if upgrade:
-                catalogue.upgrade()
+                catalogue.upgrade(asked=False)
             if as_recorded:
                 site = replace(site, policies=_policies_of(site, catalogue))
         except BaseException:
