@@ -168,6 +168,13 @@ def test_every_mistake_at_once(problems):
         ("areas: {a: {path: .}}", "1:19", "the site itself"),
         ("areas: {a: {path: ..}}", "1:19", "the site itself"),
         ("areas: {a: {path: /d/a}}\ntiers: {t: {kind: posix, path: /d/a/t}}", "2:32", "inside the watched area 'a'"),
+        ("tiers: {t: {kind: posix, path: /t}, u: {kind: posix, path: /t/}}", "1:60", "overlaps the tier 't' (/t)"),
+        ("tiers: {t: {kind: posix, path: /t}, u: {kind: emulated_library, path: /t/u}}", "1:71", "the tier 't'"),
+        ("tiers: {t: {kind: posix, path: /t/u}, u: {kind: posix, path: /t}}", "1:62", "the tier 't' (/t/u)"),
+        ("areas: {a: {path: /d/a, vault: /v}}\ntiers: {t: {kind: posix, path: /v}}", "2:32", "the vault of 'a' (/v)"),
+        ("areas: {a: {path: /d/a}}\ntiers: {t: {kind: posix, path: /d/a.vault/t}}", "2:32", "the vault of 'a'"),
+        ("areas: {a: {path: /d/a}}\ntiers: {t: {kind: posix, path: /d}}", "2:32", "the vault of 'a' (/d/a.vault)"),
+        ("tiers: {t: {kind: posix, path: /t}, u: {kind: posix, path: /t}}", "1:60", "give each a folder of its own"),
         ("areas: {a: {path: /d/a}}\ntiers: {a: {kind: posix, path: /t}}", "2:9", "an area already"),
         ("areas: {a: {path: /d/a, policy: standrd}}", "1:33", "did you mean 'standard'"),
         ("areas: {a: {path: /d/a, metadata_root: /m}}", "1:25", "'metadata_root'"),
@@ -205,8 +212,17 @@ def test_places_are_compared_where_links_lead(tmp_path, problems):
     assert f"3:13: it overlaps the area 'a' ({tmp_path}/data)" in found
 
 
+def test_tiers_are_compared_where_links_lead(tmp_path, problems):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    told = "areas:\n  a: {{path: {0}/data, vault: {0}/disk/vault}}\ntiers:\n  t: {{kind: posix, path: {0}/link}}\n"
+    (found,) = problems(told.format(tmp_path))
+    assert f"4:26: it overlaps the vault of 'a' ({tmp_path}/disk/vault)" in found
+
+
 def test_neighbours_of_one_prefix_do_not_overlap(load):
-    site = load("areas:\n  a: {path: /d/a}\n  ab: {path: /d/ab}\n")
+    tiers = "tiers:\n  t: {kind: posix, path: /d/a.vault2}\n  u: {kind: posix, path: /d/a.vault22}\n"
+    site = load("areas:\n  a: {path: /d/a}\n  ab: {path: /d/ab}\n" + tiers)
     assert [area.vault for area in site.areas.values()] == ["/d/a.vault", "/d/ab.vault"]
 
 

@@ -34,6 +34,7 @@ from tomovault.vault.notify_section import NotifySection
 from tomovault.vault.plugins import list_kinds, load_plugin
 from tomovault.vault.policy_files import read_policy_file
 from tomovault.vault.quota_section import QuotaSection
+from tomovault.vault.site_places import SitePlaces
 from tomovault.vault.site_settings import (
     POLICIES,
     SITE_FILE,
@@ -319,7 +320,7 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
         yield Fault(f"{name!r} is an area already; areas and tiers share their names", ("tiers", name), at_key=True)
     for name, area in site.areas.items():
         yield from _check_area(name, area, folder)
-    yield from _check_places(site, folder)
+    yield from _places(site, folder).problems()
     yield from _check_by_tier(site)
 
 
@@ -356,36 +357,14 @@ def _check_area(name: str, area: _Area, folder: Path) -> Iterator[Fault]:
         yield Fault("it says when the area's 'folders' are complete, and there are none", (*here, "folder_done"))
 
 
-def _check_places(site: SiteFile, folder: Path) -> Iterator[Fault]:
-    """No place of ours lies inside a watched folder, and no two areas share a file."""
-    areas = {name: os.path.realpath(_absolute(folder, area.path)) for name, area in site.areas.items()}
-    vaults = {name: os.path.realpath(_vault_of(area, folder)) for name, area in site.areas.items()}
-    seen: list[str] = []
-    for name, path in areas.items():
-        for other in seen:
-            if _within(path, areas[other]) or _within(areas[other], path):
-                yield Fault(f"it overlaps the area {other!r} ({areas[other]})", ("areas", name, "path"))
-            if _within(vaults[name], vaults[other]) or _within(vaults[other], vaults[name]):
-                yield Fault(f"its vault overlaps the vault of {other!r} ({vaults[other]})", ("areas", name, "vault"))
-        seen.append(name)
-        for other, watched in areas.items():
-            if _within(vaults[name], watched):
-                yield Fault(
-                    f"its vault would lie inside the watched area {other!r} ({watched})", ("areas", name, "vault")
-                )
-            if _within(path, vaults[other]):
-                yield Fault(f"it lies inside the vault of {other!r} ({vaults[other]})", ("areas", name, "path"))
-        if _within(os.path.realpath(folder), path):
-            yield Fault("the site itself lies inside it, and would be watched", ("areas", name, "path"))
-    for tier_name, tier in site.tiers.items():
-        place = os.path.realpath(_absolute(folder, tier.path or ""))
-        for other, watched in areas.items():
-            if _within(place, watched):
-                yield Fault(f"it would lie inside the watched area {other!r} ({watched})", ("tiers", tier_name, "path"))
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+def _places(site: SiteFile, folder: Path) -> SitePlaces:
+    """Where links lead, so that one folder has one name."""
+    return SitePlaces(
+        site=os.path.realpath(folder),
+        areas={name: os.path.realpath(_absolute(folder, area.path)) for name, area in site.areas.items()},
+        vaults={name: os.path.realpath(_vault_of(area, folder)) for name, area in site.areas.items()},
+        tiers={name: os.path.realpath(_absolute(folder, tier.path or "")) for name, tier in site.tiers.items()},
+    )
 
 
 def _glob_problem(glob: str) -> str:
