@@ -6,6 +6,7 @@ import pytest
 
 from tomovault.vault.checking_policies import check_policies
 from tomovault.vault.policy_files import read_policy_file
+from tomovault.vault.site_settings import shipped_policies
 
 HEAD = "name: mine\nversion: 1\nrules:\n"
 
@@ -155,3 +156,23 @@ def test_what_goes_however_empty_the_area_is_is_noted(town, check, say):
     said = say("policy", "check")
     assert said.code == 0
     assert "  note: 'old' removes (files) whenever its sentence holds, however empty the area is" in said.out
+
+
+def test_a_shipped_policy_that_an_area_uses_is_checked_against_the_site(town, ask):
+    (town.base / "fast").mkdir()
+    fast = {"path": str(town.base / "fast"), "policy": "mover"}
+    town.change(areas={"disk": {**fast, "class": "fast"}})
+    shipped = str(shipped_policies() / "mover.yaml")
+    rows = {row["file"]: row for row in check_policies(town.folder, [], town.now)["files"]}
+    assert (rows[shipped]["ok"], rows[shipped]["errors"]) == (True, [])
+    assert str(shipped_policies() / "standard.yaml") not in rows, "the site has one of its own"
+
+    path = town.folder / "tomovault.yaml"
+    path.write_text(path.read_text("utf-8").replace("  inhouse:", "  server:"), "utf-8")
+    page = ask("policy", "check", code=2)
+    (row,) = (row for row in page["files"] if row["file"] == shipped)
+    (error,) = row["errors"]
+    assert error.startswith(shipped)
+    assert "the site has no area 'inhouse'" in error
+    assert "area disk uses this policy as it was shipped" in error.splitlines()[0]
+    assert f"write one of your own in {town.folder}/policies/mover.yaml" in error.splitlines()[0]

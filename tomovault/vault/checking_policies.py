@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from tomovault.policy.review import Finding, Places, review
 from tomovault.policy.yaml_text import Fault, nearest, point_out
 from tomovault.vault.deeds import listeners
 from tomovault.vault.policy_files import read_path, read_policy_file, reused, reused_text
-from tomovault.vault.site import POLICIES, SITE_FILE, Site, load_site
+from tomovault.vault.site import POLICIES, SITE_FILE, Site, find_policy, load_site, shipped_policies
 from tomovault.vault.vault import open_catalogue
 
 #: The errors and the warnings about one file, and what its rules will do that a person may not expect.
@@ -28,15 +29,29 @@ _Told = tuple[list[str], list[str], list[str]]
 
 
 def check_policies(folder: Path | None, files: Sequence[Path], now: datetime) -> dict[str, Any]:
-    """Each file with its errors and warnings. Of a site its own file, too, and what in a policy does not fit it."""
+    """Each file with its errors and warnings. Of a site its own file, too, and what in a policy does not fit it; the
+    policies that came with tomovault are checked where an area uses them.
+    """
     if folder is None:
         return _page([_row(path, partial(_check_policy, path, None, (), now)) for path in files])
     site, rows = _site(folder), [_row(folder / SITE_FILE, partial(_check_site, folder))]
     rows += [_row(path, partial(_check_template, path)) for path in template_files(folder)]
     recorded = _recorded(site) if site is not None else ()
-    for path in sorted((folder / POLICIES).glob("*.yaml")):
+    for path in [*sorted((folder / POLICIES).glob("*.yaml")), *_shipped(site)]:
         rows.append(_row(path, partial(_check_policy, path, site, recorded, now)))
     return _page(rows)
+
+
+def _shipped(site: Site | None) -> list[Path]:
+    """The files of policies that areas use and of which the site has none of its own."""
+    if site is None:
+        return []
+    found = (find_policy(site.folder, name) for name in sorted({area.policy for area in site.areas.values()}))
+    return [path for path in found if path is not None and _is_shipped(path)]
+
+
+def _is_shipped(path: Path) -> bool:
+    return path.parent == shipped_policies()
 
 
 def places_of(site: Site, policy: str) -> Places:
@@ -98,10 +113,21 @@ def _check_policy(path: Path, site: Site | None, recorded: Collection[RecordedPo
     if reused(file, path.stem, recorded):
         found.insert(0, Finding(Fault(reused_text(path.stem, file.policy.version), ("version",))))
 
+    if site is not None and _is_shipped(path):
+        found = [replace(one, fault=_of_user(one.fault, site, path)) for one in found]
+
     def shown(*, errors: bool) -> list[str]:
         return point_out(file.text, str(path), [one.fault for one in found if one.is_error is errors])
 
     return shown(errors=True), shown(errors=False), list(_notes(file.policy))
+
+
+def _of_user(fault: Fault, site: Site, path: Path) -> Fault:
+    """Of a file that is not for the site alone: whose it is there, and where another may stand."""
+    areas = [name for name, area in site.areas.items() if area.policy == path.stem]
+    who = f"area {areas[0]} uses" if len(areas) == 1 else f"areas {', '.join(areas)} use"
+    own = Path(site.folder, POLICIES, path.name)
+    return replace(fault, text=f"{fault.text} ({who} this policy as it was shipped; write one of your own in {own})")
 
 
 def _notes(policy: Policy) -> Iterator[str]:
