@@ -6,12 +6,13 @@ import json
 import os
 import pwd
 import re
+from datetime import timedelta
 
 import pytest
 
 from tomovault import cli
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Checked, PutBack
+from tomovault.core.record import Checked, Outcome, PutBack, Result
 from tomovault.core.replica import Form
 from tomovault.vault import asking
 from tomovault.vault.asking import Answer
@@ -377,3 +378,20 @@ def test_who_asks_is_whom_the_kernel_knows(monkeypatch):
     assert cli.who() == "uid 4000000000", "only root may have become it"
     monkeypatch.setattr(os, "getuid", lambda: 0)
     assert cli.who() == "boss"
+
+
+def test_all_that_nobody_asked_for_is_done_again(town, ask):
+    """Looks, re-reads that are due, and those that a night asked for; but not what a person did."""
+    scan = town.scan("one")
+    catalogue = town.vault.catalogue
+    wanted = set()
+    for number, rule in enumerate(("watch", "scrub", "reconcile", "archive@standard:1", "anna")):
+        with catalogue.writing() as tx:
+            order = {"replicas": []}
+            catalogue.queue_job(tx, "verify", scan, order, dedup_key=rule, rule=rule, now=town.now, place="inhouse")
+            job = catalogue.claim_job(tx, "here", now=town.now + timedelta(days=1), actions=["verify"])
+            failed = Result(Outcome.FAILED, error="no")
+            catalogue.finish_job(tx, job.id, job.token, failed, now=town.now, retry_after_s=1.0, max_attempts=1)
+        if number < 4:
+            wanted.add(job.id)
+    assert set(ask("retry", "--all")["again"]) == wanted

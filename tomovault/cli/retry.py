@@ -8,9 +8,6 @@ import click
 
 from tomovault.cli import common_options, counted, open_vault, say, say_json, who
 
-#: Rules of jobs that no policy asked for and no person.
-_OURS = frozenset({"watch", "scrub"})
-
 
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
@@ -24,7 +21,7 @@ def command(jobs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     once everything that permits it was looked at again. `tomovault status` shows which jobs failed or wait, and why.
     """
     from tomovault.core.errors import Refused, UserError
-    from tomovault.core.known import JobStatus
+    from tomovault.core.known import OWN_RULES, JobStatus
     from tomovault.vault.again import do_again
 
     if bool(jobs) == everything:
@@ -35,7 +32,7 @@ def command(jobs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     with vault.catalogue.reading() as tx:
         if everything:
             failed = vault.catalogue.list_jobs(tx, JobStatus.FAILED, 100_000)
-            jobs = tuple(j.id for j in failed if "@" in j.rule or j.rule in _OURS)
+            jobs = tuple(j.id for j in failed if "@" in j.rule or j.rule in OWN_RULES)
     for job in jobs:
         try:
             with vault.catalogue.writing() as tx:

@@ -48,6 +48,11 @@ class RemovalPhase(enum.StrEnum):
     UNDONE = "undone"
 
 
+#: Rules of jobs that neither a policy nor a person asked for: what was seen, what is re-read, what a night found.
+OWN_RULES = ("watch", "scrub", "reconcile")
+WATCH, SCRUB, RECONCILE = OWN_RULES
+
+
 @dataclass(frozen=True)
 class Product:
     """A body of data of a scan. `manifest` is the path of its manifest text, digest-named."""

@@ -14,6 +14,7 @@ import structlog
 from tomovault.catalog.unclaimed import drop_vanished, list_without_scan
 from tomovault.catalog.work import confirmed_missing, record_vanished
 from tomovault.core.errors import Transient
+from tomovault.core.known import WATCH
 from tomovault.core.scan import Candidate
 from tomovault.core.wire import to_plain
 from tomovault.vault.vault import Vault
@@ -211,7 +212,7 @@ class Lookout:
             text = repr([(s.candidate, s.snapshot, s.settled, _inspected_at(earlier, s)) for s in batch])
             key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
             self._vault.queue_in(
-                tx, area, "inspect", None, order, dedup_key=f"inspect:{area}:{key}", rule="watch", now=now
+                tx, area, "inspect", None, order, dedup_key=f"inspect:{area}:{key}", rule=WATCH, now=now
             )
         return len(looks)
 

@@ -14,6 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from tomovault.catalog.outbox import forget_in_turns
 from tomovault.catalog.work import Late, asked_since, unfinished_by_place
 from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.known import SCRUB
 from tomovault.daemon.nightly import Nightly
 from tomovault.vault.limits import note_exceeded
 from tomovault.vault.notices import post_digest
@@ -139,8 +140,8 @@ class Upkeep:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         overdue: list[tuple[str, str, str]] = []
         with catalogue.reading() as tx:
-            asked = asked_since(tx, "verify", "scrub", midnight)
-            waiting = unfinished_by_place(tx, "verify", "scrub")
+            asked = asked_since(tx, "verify", SCRUB, midnight)
+            waiting = unfinished_by_place(tx, "verify", SCRUB)
             looked_at, behind = dict(self._looked_at), set(self._behind)
             for area in areas:
                 begun, free = looked_at.pop(area, None), max(0, _UNFINISHED - waiting[area])
@@ -168,7 +169,7 @@ class Upkeep:
         with catalogue.writing() as tx:
             for area, scan_id, replica_id in overdue:
                 key, order = f"verify:{replica_id}:{now.date().isoformat()}", {"replicas": [replica_id]}
-                job = self._vault.queue_in(tx, area, "verify", scan_id, order, dedup_key=key, rule="scrub", now=now)
+                job = self._vault.queue_in(tx, area, "verify", scan_id, order, dedup_key=key, rule=SCRUB, now=now)
                 queued += job is not None
         return queued
 

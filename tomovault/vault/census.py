@@ -167,7 +167,7 @@ def census_page(
 ) -> dict[str, Any]:
     """What the census found; kept in `run/census` of the site, so that the next one knows since when it is there."""
     last = last_census(vault, area).get("unexplained", [])
-    since = {row["folder"]: row["since"] for row in last}
+    since = {(row["folder"], row["owner"]): row["since"] for row in last}
     told = {(row["folder"], row["owner"]): row.get("told_at") for row in last}
     scans = [
         {"format": s.format, "verdict": s.verdict, "scans": s.scans, "files": s.files, "bytes": s.bytes}
@@ -199,10 +199,10 @@ def _placed(one: Placed) -> dict[str, str]:
 
 
 def _row(
-    one: Remainder, since: Mapping[str, str], told: Mapping[tuple[str, str], str | None], now: datetime
+    one: Remainder, since: Mapping[tuple[str, str], str], told: Mapping[tuple[str, str], str | None], now: datetime
 ) -> dict[str, Any]:
     folder, owner = name_of(one.folder), _owner(one.uid)
-    first = since.get(folder, _time(now))
+    first = since.get((folder, owner), _time(now))
     return {
         "folder": folder,
         "owner": owner,

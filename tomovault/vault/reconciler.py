@@ -20,6 +20,7 @@ import structlog
 
 from tomovault.catalog.comparing import Known, list_kept
 from tomovault.core.errors import TomovaultError, Transient
+from tomovault.core.known import RECONCILE
 from tomovault.tiers.blocks import shown, try_lock
 from tomovault.vault.census import Walk, census_page, go_on, keep_census
 from tomovault.vault.job_folder import write_json
@@ -191,7 +192,7 @@ class Reconciler:
                     one["scan"],
                     {"replicas": [one["replica"]]},
                     dedup_key=f"reconcile:{one['replica']}:{now.date().isoformat()}",
-                    rule="reconcile",
+                    rule=RECONCILE,
                     now=now,
                 )
 
