@@ -57,7 +57,7 @@ def test_it_is_not_made_again_by_itself(lived):
     assert (actions.count("reconstruct"), actions.count("preview")) == (1, 1)
 
 
-def test_explain_tells_that_it_went_and_restore_how_it_is_made(lived, tmp_path):
+def test_explain_tells_that_it_went_and_restore_what_is_kept_of_it(lived, tmp_path):
     site, *_ = lived
     stages = {s["stage"]: s for s in site.ask("explain", "bone_")["stages"]}
     assert stages["reconstructed"]["status"] == stages["previewed"]["status"] == "done"
@@ -67,5 +67,6 @@ def test_explain_tells_that_it_went_and_restore_how_it_is_made(lived, tmp_path):
     (run,) = [p for p in site.show("bone_")["processings"] if p["parameters"]["purpose"] == "volume"]
     assert run["id"] in said.err
     assert "can be made again" in said.err
+    assert "no command makes it of them yet" in said.err
     assert site.ask("audit", "verify")["ok"] is True
     assert site.ask("catalogue", "check") == {"ok": True, "problems": []}
