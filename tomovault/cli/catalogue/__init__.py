@@ -1,1 +1,1 @@
-"""The SQL catalogue: upgrade, check, back up."""
+"""The SQL catalogue: upgrade, check, back up, make again from a tier."""

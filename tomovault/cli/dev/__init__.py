@@ -1,1 +1,1 @@
-"""For trying things out: a simulated beamline."""
+"""For trying things out: a simulated beamline, a demonstration, a local Transfer service."""

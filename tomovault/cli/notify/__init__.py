@@ -1,1 +1,1 @@
-"""Messages to people: try a channel, see what is on its way."""
+"""Messages to people: try a channel."""
