@@ -87,6 +87,7 @@ class Watch:
     def __init__(self, area: str, ground: Ground, known: list[str]) -> None:
         self._area, self._ground = area, ground
         self._known = dict.fromkeys(known, 0)
+        self._leaving: set[str] = set()
         self.name, self.writing, self.mount_source = area, False, ""
 
     def look(self) -> Look:
@@ -98,13 +99,21 @@ class Watch:
             Seen(Candidate("edf", path), f"v{copy.version}", True, 1e6, copy.size, copy.version)
             for path, copy in sorted(there.items())
         )
-        absent = tuple((Candidate("edf", path), n) for path, n in sorted(self._known.items()) if n)
+        missed = sorted((path, n) for path, n in self._known.items() if n and path not in self._leaving)
+        absent = tuple((Candidate("edf", path), n) for path, n in missed)
         vanished = tuple(candidate for candidate, n in absent if n == 1)
         return Look(self._area, Sweep(seen, vanished, (), 1, 1, 0.0, changed=seen, absent=absent))
 
     def forget(self, candidates: list[Candidate]) -> None:
         for candidate in candidates:
             self._known.pop(candidate.folder, None)
+        self.keep(candidates)
+
+    def let_leave(self, candidates: list[Candidate]) -> None:
+        self._leaving.update(candidate.folder for candidate in candidates)
+
+    def keep(self, candidates: list[Candidate]) -> None:
+        self._leaving.difference_update(candidate.folder for candidate in candidates)
 
     def start(self) -> None:
         """Nothing runs: the history asks for each look."""
