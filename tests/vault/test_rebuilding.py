@@ -1,10 +1,14 @@
 """Thirty scans on two pools and in a folder of packages, and a catalogue that knows nothing of them any more."""
 
+import os
 import shutil
+import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tomovault.core.errors import Transient
 from tomovault.core.known import CODED_FRAMES
@@ -24,7 +28,9 @@ from tomovault.core.scan import (
     Verdict,
 )
 from tomovault.core.told import tell
+from tomovault.package.manifest import read_text
 from tomovault.package.writer import write_package
+from tomovault.tiers import posix, survey
 from tomovault.tiers.delivery import deliver
 from tomovault.tiers.free import FREE
 from tomovault.vault.vault import Vault
@@ -294,18 +300,83 @@ class TestRebuilding:
         ask("catalogue", "rebuild", "--from", "disk")
         assert town.known(scan).product(ProductKind.ORIGINAL).digest == digests[looks[1]]
 
-    @pytest.mark.parametrize("odd", [{"changed_at": "2026-01-01T00:00:00"}, {"root": "bone"}, {"root": "/a/../b"}])
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"changed_at": "2026-01-01T00:00:00"},
+            {"acquired_at": "0001-01-01T00:00:00+05:00"},
+            {"declared": {"verdict": "complete", "by": "anna", "reason": "seen", "at": "2026-01-01T00:00:00"}},
+            {"root": "bone"},
+            {"root": "/a/../b"},
+            {"id": "s" * 33},
+            {"set": "pair", "set_size": 1 << 70},
+        ],
+    )
     def test_a_package_that_tells_what_cannot_be_is_named_and_ends_nothing(self, town, ask, odd):
-        (town.folder / "disk").mkdir()
-        town.change(tiers=_TIERS)
-        with town.vault.catalogue.writing() as tx:
-            town.vault.record_tiers(tx)
-        told = tell(town.known(_archive(town, 0)))
-        _put(town, told | {"id": "s0000000000aa", "name": "odd"} | odd, town.area / "bone00_")
+        told = _one_archived(town)
+        _put(town, told | {"id": "s0000000000aa", "name": "a_odd"} | odd, town.area / "bone00_")
         _lose(town)
         page = ask("catalogue", "rebuild", "--from", "disk", code=4)
         assert page["scans"] == 1
-        assert "cannot be understood" in page["damaged"][0]["reason"]
+        (damaged,) = page["damaged"]
+        assert damaged["name"] == "a_odd"
+        assert any(word in damaged["reason"] for word in ("cannot be understood", "cannot be recorded", "no id"))
+
+    def test_a_file_dated_beyond_what_a_database_holds_ends_nothing(self, town, ask, monkeypatch):
+        told = _one_archived(town)
+        _lose(town)
+        real = read_text
+
+        def late(text):
+            found = real(text)
+            files = [replace(f, meta=replace(f.meta, mtime_ns=1 << 63)) for f in found.contents.files]
+            return replace(found, contents=replace(found.contents, files=tuple(files)))
+
+        monkeypatch.setattr("tomovault.vault.rebuilding.read_text", late)
+        assert ask("catalogue", "rebuild", "--from", "disk")["scans"] == 1
+        assert town.known(told["id"]).id == told["id"]
+
+    @pytest.mark.parametrize("odd", ["2026-01-01T00:00:00", "0001-01-01T00:00:00+05:00"])
+    def test_a_bundle_with_a_date_that_cannot_be_kept_is_named_and_ends_nothing(self, town, ask, monkeypatch, odd):
+        _one_archived(town)
+        _lose(town)
+        real = survey.read_manifest
+
+        def dated(reader):
+            found = real(reader)
+            return replace(found, written_at=datetime.fromisoformat(odd)) if found.pool == "A" else found
+
+        monkeypatch.setattr(survey, "read_manifest", dated)
+        monkeypatch.setattr(survey, "check_bundle", lambda reader, _throttle: dated(reader))
+        page = ask("catalogue", "rebuild", "--from", "tape", code=4)
+        assert (page["scans"], page["replicas"], len(page["damaged"])) == (1, 1, 1)
+
+    def test_a_folder_whose_manifest_is_dated_beyond_all_years_ends_nothing(self, town, ask, monkeypatch):
+        _one_archived(town)
+        _archive(town, 1)
+        _lose(town)
+        sidecar = min((town.folder / "disk").rglob("tomovault-manifest.json"))
+        os.utime(sidecar, (4e8, 4e8))
+
+        class Far(datetime):
+            @classmethod
+            def fromtimestamp(cls, moment, zone=None):
+                return datetime.fromtimestamp(1e12 if moment == 4e8 else moment, zone)
+
+        monkeypatch.setattr(posix, "datetime", Far)
+        page = ask("catalogue", "rebuild", "--from", "disk", code=4)
+        assert page["scans"] == 1
+        assert [one["location"] for one in page["damaged"]] == [str(sidecar.parent)]
+
+    def test_a_database_that_cannot_be_written_ends_it(self, town, ask, monkeypatch):
+        _one_archived(town)
+        _lose(town)
+
+        def fail(*_arguments, **_more):
+            raise OperationalError("insert", {}, sqlite3_error(sqlite3.SQLITE_IOERR))
+
+        monkeypatch.setattr("tomovault.catalog.rebuilding.record_made", fail)
+        assert "disk" in ask("catalogue", "rebuild", "--from", "disk", code=75)["error"]
 
     def test_it_waits_while_a_daemon_runs(self, town, monkeypatch):
         from tomovault.vault.rebuilding import rebuild
@@ -332,6 +403,21 @@ class TestRebuilding:
         assert town.known("s00000000000f").superseded_by is None
         assert town.known("s00000000000e").candidate is None
         assert ask("catalogue", "check")["ok"] is True
+
+
+def _one_archived(town):
+    """One scan is on the disk; returns what its package tells of it."""
+    (town.folder / "disk").mkdir()
+    town.change(tiers=_TIERS)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.record_tiers(tx)
+    return tell(town.known(_archive(town, 0)))
+
+
+def sqlite3_error(code):
+    problem = sqlite3.OperationalError("disk I/O error")
+    problem.sqlite_errorcode = code
+    return problem
 
 
 def _put(town, told, folder=None):

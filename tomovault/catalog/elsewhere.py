@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -202,8 +202,13 @@ def _link_of(entry: Mapping[str, Any]) -> str | None:
 
 def newest_mtime_ns(files: Sequence[ScanFile]) -> int | None:
     """The latest time of the files that define a scan, as far as 64 bits hold it; None where there is none."""
-    newest = max((f.state.mtime_ns for f in files if f.role is not FileRole.SIDE), default=None)
-    return None if newest is None else max(-_FARTHEST_NS, min(newest, _FARTHEST_NS))
+    return latest_ns(f.state.mtime_ns for f in files if f.role is not FileRole.SIDE)
+
+
+def latest_ns(times: Iterable[int]) -> int | None:
+    """The latest of these times, as far as 64 bits hold it; None where there is none."""
+    latest = max(times, default=None)
+    return None if latest is None else max(-_FARTHEST_NS, min(latest, _FARTHEST_NS))
 
 
 def _as_joined(tx: Tx, area: str, report: ScanReport, now: datetime) -> str | None:

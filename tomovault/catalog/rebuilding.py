@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -17,7 +18,7 @@ from tomovault.catalog.inspections import bounded, set_id_of, write_conditions
 from tomovault.catalog.records import ACTOR, record_checked, record_made, record_stored
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.catalog.usage import accounted
-from tomovault.core.errors import IntegrityError, Refused
+from tomovault.core.errors import IntegrityError, Refused, TomovaultError
 from tomovault.core.record import Checked, Made, Stored
 from tomovault.core.replica import Form
 from tomovault.core.scan import Verdict
@@ -27,6 +28,9 @@ _REBUILT = "scan rebuilt"
 _OVER = (Verdict.COMPLETE, Verdict.ABORTED)
 #: So many scans are named where a catalogue is refused.
 _MOST_NAMED = 3
+#: So much is shown of what the database says, or of an id that is none.
+_MOST_SHOWN = 200
+_LONGEST_ID = 32
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,28 @@ def refuse_strangers(strangers: Mapping[str, str], on_media: Collection[str]) ->
 
 def record_found(tx: Tx, found: Found, now: datetime) -> Added:
     """The package, its product and its scan are in the catalogue: the package is present, or suspect where its bytes
-    are not right, never verified. What is there already stays as it is.
+    are not right, never verified. What is there already stays as it is, and all of it where an error is raised.
 
     Raises Refused where a scan that was not rebuilt stands at the place of this one, IntegrityError where another
-    scan's package is known at its location.
+    scan's package is known at its location, or where the database cannot hold what is told.
     """
+    try:
+        with tx.conn.begin_nested():
+            return _record(tx, found, now)
+    except (OperationalError, TomovaultError):
+        raise
+    except Exception as problem:
+        if type(problem) is DatabaseError:  # the database itself is damaged
+            raise
+        why = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0][:_MOST_SHOWN]}"
+        raise IntegrityError(f"what it tells of its scan cannot be recorded: {why}") from problem
+
+
+def _record(tx: Tx, found: Found, now: datetime) -> Added:
     told, stored = found.told, found.stored
     scan, product, replica = tables.scan, tables.product, tables.replica
+    if not 0 < len(told.id) <= _LONGEST_ID:
+        raise IntegrityError(f"{told.id[:_MOST_SHOWN]!r} is no id of a scan")
     known = tx.first(select(scan).where(scan.c.id == told.id).with_for_update())
     if known is not None and known.format != told.format:
         raise IntegrityError(f"scan {told.id} is known as another one, of format {known.format}")

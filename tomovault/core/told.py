@@ -6,7 +6,7 @@ import dataclasses
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tomovault.core.errors import IntegrityError
@@ -86,9 +86,20 @@ def read_told(plain: Mapping[str, Any]) -> ScanTold:
 
 
 def _check(told: ScanTold) -> None:
-    """Raises ValueError for a date without a zone, and for a folder that is none from the root of all."""
-    if any(t is not None and t.tzinfo is None for t in (told.acquired_at, told.first_seen_at, told.changed_at)):
-        raise ValueError("a time without a zone")
+    """Raises ValueError for a date without a zone or beyond all years, and for a folder that is none from the root."""
+    declared_at = None if told.declared is None else told.declared.at
+    for moment in (told.acquired_at, told.first_seen_at, told.changed_at, declared_at):
+        if moment is not None:
+            _check_time(moment)
     for folder in (told.root, *([] if told.candidate is None else [told.candidate.folder])):
         if not posixpath.isabs(folder) or posixpath.normpath(folder) != folder:
             raise ValueError(f"{folder!r} is no whole path")
+
+
+def _check_time(moment: datetime) -> None:
+    if moment.utcoffset() is None:
+        raise ValueError("a time without a zone")
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"the time {moment.isoformat()} is in no year that can be kept") from None

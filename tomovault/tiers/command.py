@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
 from tomovault.core.errors import (
@@ -308,7 +308,7 @@ class CommandTier:
             given = _given(uri, bundle.bundle, package)
             placed = self._placed(given)
             self._objects.note(given)
-            yield Surveyed(uri, parcel_of(package, placed, text), placed, bundle.written_at.astimezone(UTC))
+            yield Surveyed(uri, parcel_of(package, placed, text), placed, bundle.written_at)
 
     def free_bytes(self) -> int | None:
         """Nobody here knows."""

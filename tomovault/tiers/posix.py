@@ -328,6 +328,8 @@ class PosixTier:
             return Surveyed(folder, problem=problem.message)
         except OSError as problem:
             return Surveyed(folder, problem=f"{problem.strerror}")
+        except (ValueError, OverflowError) as problem:
+            return Surveyed(folder, problem=f"the date of its manifest cannot be: {problem}")
 
     def free_bytes(self) -> int | None:
         """Room above the floor; None where the file system says nothing sensible. Raises Transient."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tomovault.catalog.elsewhere import latest_ns
 from tomovault.catalog.rebuilding import Found, list_strangers, record_found, refuse_strangers
 from tomovault.core.errors import AreaAbsent, IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import CODED_FRAMES
@@ -71,12 +72,10 @@ def rebuild(vault: Vault, name: str, progress: Told) -> Rebuilt:
     for one in tier.survey(progress):
         problem = one.problem
         if one.parcel is not None and one.placed is not None:
-            try:
-                _take_in(vault, rebuilt, one, one.parcel, one.placed)
-            except (IntegrityError, UserError, Refused) as own:
-                problem = problem or own.message
+            problem = _take_in(vault, rebuilt, one, one.parcel, one.placed) or problem
         if problem:
-            rebuilt.damaged.append({"location": name_of(one.location), "reason": name_of(problem)})
+            name = "" if one.parcel is None else name_of(one.parcel.scan_name)
+            rebuilt.damaged.append({"location": name_of(one.location), "name": name, "reason": name_of(problem)})
     return rebuilt
 
 
@@ -111,16 +110,28 @@ def _identity(vault: Vault, name: str) -> AreaIdentity:
     return found if found.uuid is not None else _NOT_SEEN
 
 
-def _take_in(vault: Vault, rebuilt: Rebuilt, one: Surveyed, parcel: Parcel, placed: Placed) -> None:
-    """One package is in the catalogue. Raises IntegrityError, UserError or Refused."""
-    found = _found(vault, rebuilt.tier, one, parcel, placed)
+def _take_in(vault: Vault, rebuilt: Rebuilt, one: Surveyed, parcel: Parcel, placed: Placed) -> str:
+    """One package is in the catalogue, or it is told why not: one that is odd must not hide those behind it.
+
+    Raises what ends the run: Transient, and what the database says of itself.
+    """
+    try:
+        found = _found(vault, rebuilt.tier, one, parcel, placed)
+    except (IntegrityError, UserError, Refused) as own:
+        return own.message
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as odd:
+        return f"what it tells of its scan cannot be understood: {type(odd).__name__}: {odd}"
     now = datetime.now(UTC)
     with vault.catalogue.writing() as tx:
         _require_rest(vault, tx)
-        added = record_found(tx, found, now)
+        try:
+            added = record_found(tx, found, now)
+        except (IntegrityError, UserError, Refused) as own:
+            return own.message
     rebuilt.scans += added.scans
     rebuilt.products += added.products
     rebuilt.replicas += added.replicas
+    return ""
 
 
 def _found(vault: Vault, tier: str, one: Surveyed, parcel: Parcel, placed: Placed) -> Found:
@@ -192,4 +203,4 @@ def _master(manifest: PackageManifest, told: ScanTold) -> str | None:
 
 def _newest(manifest: PackageManifest) -> int | None:
     files = (file.meta for file in manifest.contents.files)
-    return max((f.mtime_ns for f in files if f.role != FileRole.SIDE.value), default=None)
+    return latest_ns(f.mtime_ns for f in files if f.role != FileRole.SIDE.value)
