@@ -149,6 +149,20 @@ def test_a_full_disk_leaves_no_half_manifest(tmp_path, monkeypatch, number, kind
     assert list((tmp_path / "aa").iterdir()) == []
 
 
+@pytest.mark.parametrize("simulated", [False, True])
+def test_an_area_that_nobody_has_seen_takes_the_marker_that_it_has(catalogue, now, simulated):
+    def record(uuid, fsid, **more):
+        known = {"path": "/data/new", "mount_source": "", "tier_class": TierClass.SERVER, "now": now}
+        with catalogue.writing() as tx:
+            return catalogue.record_area(tx, "new", uuid=uuid, fsid=fsid, **(known | more))
+
+    record("", "", simulated=False)
+    seen = record("u9", "ext4:1", simulated=simulated, mount_source="/dev/sdz")
+    assert (seen.uuid, seen.fsid, seen.simulated) == ("u9", "ext4:1", simulated)
+    with pytest.raises(UserError, match="marker"):
+        record("u8", "ext4:1", simulated=simulated)
+
+
 def test_an_area_first_real_never_becomes_simulated(site, now):
     def record(**more):
         values = {

@@ -378,6 +378,20 @@ class TestRebuilding:
         monkeypatch.setattr("tomovault.catalog.rebuilding.record_made", fail)
         assert "disk" in ask("catalogue", "rebuild", "--from", "disk", code=75)["error"]
 
+    def test_an_area_that_was_not_mounted_is_added_afterwards(self, town, ask, say):
+        """Step 3 of the guide."""
+        told = _one_archived(town)
+        _lose(town)
+        away = town.area.rename(town.base / "away")
+        assert ask("catalogue", "rebuild", "--from", "disk")["scans"] == 1
+        away.rename(town.area)
+        assert ask("area", "add", f"inhouse={town.area}")["marked"] is True
+        with town.vault.catalogue.reading() as tx:
+            (area,) = town.vault.catalogue.list_areas(tx)
+        assert area.uuid
+        assert area.simulated
+        assert told["id"] in say("scan", "list", "--json").out
+
     def test_it_waits_while_a_daemon_runs(self, town, monkeypatch):
         from tomovault.vault.rebuilding import rebuild
 

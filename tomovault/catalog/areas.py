@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from tomovault.catalog import tables
 from tomovault.catalog.audit import add_audit
@@ -53,19 +54,14 @@ def record_area(
 ) -> Area:
     """Insert or update an area and the tier of its name, whose bytes count in it.
 
-    Raises Refused when an area first recorded as real is to become a simulated one, UserError when its UUID
-    changes or its class is not one that can be watched.
+    One that was recorded before anybody had seen it takes any marker. Raises Refused when an area first recorded as
+    real is to become a simulated one, UserError when its UUID changes or its class is not one that can be watched.
     """
     if tier_class not in (TierClass.FAST, TierClass.SERVER):
         raise UserError(f"area {name}: class {tier_class} cannot be watched", hint="class: fast or server")
     found = tx.first(select(tables.area).where(tables.area.c.name == name).with_for_update())
-    if found is not None and found.uuid != uuid:
-        raise UserError(
-            f"area {name}: its marker says {uuid}, it was recorded as {found.uuid}",
-            hint="another disk is mounted there, or the folder belongs to another site",
-        )
-    if found is not None and simulated and not found.simulated:
-        raise Refused(f"area {name} was recorded as real and cannot become simulated", by="law 4")
+    if found is not None and (found.uuid or found.fsid):  # with neither nobody has seen it: nothing is known of it
+        _require_same(found, uuid, simulated)
     record_tier(tx, name, tier_class, counts=True, area=name)
     values = {
         "path": path,
@@ -83,6 +79,16 @@ def record_area(
         add_audit(tx, "tomovault", "area changed", {"area": name, **values}, now)
     recorded_at = now if found is None else found.recorded_at
     return Area(name, path, uuid, fsid, mount_source, simulated, tier_class, recorded_at)
+
+
+def _require_same(found: Row[Any], uuid: str, simulated: bool) -> None:
+    if found.uuid != uuid:
+        raise UserError(
+            f"area {found.name}: its marker says {uuid}, it was recorded as {found.uuid}",
+            hint="another disk is mounted there, or the folder belongs to another site",
+        )
+    if simulated and not found.simulated:
+        raise Refused(f"area {found.name} was recorded as real and cannot become simulated", by="law 4")
 
 
 def list_areas(tx: Tx) -> list[Area]:
