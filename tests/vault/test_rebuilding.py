@@ -241,6 +241,20 @@ class TestRebuilding:
             kept = [r for scan in town.vault.catalogue.list_scans(tx) for r in scan.replicas if r.tier == "disk"]
         assert sorted(r.state.value for r in kept) == ["present"] * (len(ids) - 3) + ["suspect"]
 
+    def test_a_known_copy_that_is_read_as_bad_is_verified_no_more(self, town, ask):
+        """A backup of the catalogue was put back, and says verified of what was damaged since."""
+        scan = _one_archived(town)["id"]
+        _archive(town, 1)
+        package = next((town.folder / "disk").rglob("bone00_*.h5"))
+        package.write_bytes(package.read_bytes()[:-1] + b"?")
+        page = ask("catalogue", "rebuild", "--from", "disk", code=4)
+        assert (page["replicas"], len(page["damaged"])) == (0, 1)
+        with town.vault.catalogue.reading() as tx:
+            known = {s.id: s for s in town.vault.catalogue.list_scans(tx)}
+        states = {s: r.state.value for s, one in known.items() for r in one.replicas if r.tier == "disk"}
+        assert states.pop(scan) == "suspect"
+        assert list(states.values()) == ["verified"]
+
     def test_a_catalogue_with_other_scans_is_refused(self, filled, ask):
         town, _ = filled
         assert ask("catalogue", "rebuild", "--from", "tape")["replicas"] == 0

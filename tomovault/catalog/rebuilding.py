@@ -78,7 +78,8 @@ def refuse_strangers(strangers: Mapping[str, str], on_media: Collection[str]) ->
 
 def record_found(tx: Tx, found: Found, now: datetime) -> Added:
     """The package, its product and its scan are in the catalogue: the package is present, or suspect where its bytes
-    are not right, never verified. What is there already stays as it is, and all of it where an error is raised.
+    are not right, never verified. What is there already stays as it is, but for a copy that was read as bad: that is
+    suspect. Where an error is raised nothing is changed.
 
     Raises Refused where a scan that was not rebuilt stands at the place of this one, IntegrityError where another
     scan's package is known at its location, or where the database cannot hold what is told.
@@ -122,8 +123,10 @@ def _record(tx: Tx, found: Found, now: datetime) -> Added:
         )
         if here is None:
             replica_id = record_stored(tx, told.id, stored, now)
-            if found.problem:
-                record_checked(tx, Checked(replica_id, ok=False, at=now, reason=found.problem), now)
+        else:
+            replica_id = here.id
+        if found.problem:
+            record_checked(tx, Checked(replica_id, ok=False, at=now, reason=found.problem), now)
     return Added(int(known is None), int(old is None), int(here is None))
 
 
