@@ -406,6 +406,14 @@ class TestRebuilding:
         assert area.simulated
         assert told["id"] in say("scan", "list", "--json").out
 
+    def test_a_scan_that_was_not_read_again_yet_says_what_gives_it_back(self, town, ask):
+        scan = _one_archived(town)["id"]
+        _lose(town)
+        ask("catalogue", "rebuild", "--from", "disk")
+        page = ask("restore", scan, "--to", str(town.base / "back"), code=2)
+        assert "re-read" in page["error"]
+        assert page["hint"] == f"tomovault verify {scan}"
+
     def test_it_waits_while_a_daemon_runs(self, town, monkeypatch):
         from tomovault.vault.rebuilding import rebuild
 

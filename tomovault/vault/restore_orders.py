@@ -134,7 +134,13 @@ def _no_copy(request: Request, kind: ProductKind) -> UserError:
     standing = (ReplicaState.PRESENT, ReplicaState.VERIFIED)
     files = [r for r in scan.replicas_of(kind, Form.FILES) if r.state in standing and only in (None, r.tier)]
     there = f"; its files are in {files[0].location}" if files else ""
-    elsewhere = any(r.state is ReplicaState.VERIFIED for r in scan.replicas_of(kind, Form.PACKAGE))
+    packages = scan.replicas_of(kind, Form.PACKAGE)
+    if any(r.state is ReplicaState.PRESENT and only in (None, r.tier) for r in packages):
+        return UserError(
+            f"{scan.name}: no package of its {kind}{where} was re-read yet{there}",
+            hint=f"tomovault verify {scan.id}",
+        )
+    elsewhere = any(r.state is ReplicaState.VERIFIED for r in packages)
     return UserError(
         f"{scan.name}: no good package of its {kind}{where} is known{there}",
         hint="without --from the nearest good copy is taken" if elsewhere else f"tomovault scan show {scan.id}",
