@@ -1,5 +1,6 @@
 """What every kind of tier promises, whatever it stores things on."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -15,6 +16,7 @@ import tomovault.tiers
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, Transient, UserError
 from tomovault.core.ports import DriveTier, Parcel
 from tomovault.core.replica import StoredFile
+from tomovault.tiers import bundle, sidecar
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CHECKPOINTS = (
@@ -392,6 +394,25 @@ def test_fetch_overwrites_nothing_of_others_and_can_be_repeated(make, put, parce
     (tmp_path / "linked" / "x.h5").symlink_to(tmp_path / "taken" / "x.h5")
     with pytest.raises(Refused):
         fetch_all(tier, placed, tmp_path / "linked")
+
+
+@pytest.mark.parametrize("where", ["../../escaped", "{}/escaped"])
+def test_a_medium_that_names_files_elsewhere_writes_nothing_there(
+    make, put, parcel, place, tmp_path, monkeypatch, where
+):
+    tier, sent, names = make(), parcel("scan1", b"ours"), [where.format(tmp_path)]
+    with monkeypatch.context() as lying:
+        for module in (bundle, sidecar):
+            lying.setattr(module, "checked_names", lambda _parcel: names)
+        (placed,) = put(tier, sent)
+    back = tmp_path / "one" / "two" / "back"
+    back.mkdir(parents=True)
+    before = [p for p in everything_below(tmp_path) if not p.startswith(str(place))]
+    with contextlib.suppress(IntegrityError, Refused):
+        tier.fetch(placed, str(back), throttle=Bucket(), progress=no_progress)
+    after = [p for p in everything_below(tmp_path) if not p.startswith((str(place), str(back)))]
+    assert after == before
+    assert list(make().inventory()) == []
 
 
 def test_a_full_disk_is_no_space_and_leaves_nothing(make, put, parcel, place, monkeypatch):

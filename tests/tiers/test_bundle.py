@@ -3,9 +3,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from tomovault.core.errors import IntegrityError, UserError
 from tomovault.core.ports import Parcel
 from tomovault.core.replica import StoredFile
+from tomovault.core.wire import to_plain
 from tomovault.tiers.bundle import (
     MANIFEST,
     TRAILER,
@@ -151,3 +154,68 @@ def test_a_key_depends_on_content_and_not_on_place(parcel):
     ):
         assert parcel_key(other) != parcel_key(sent)
     assert isinstance(sent, Parcel)
+
+
+def forged(plan, *, package=None, manifest=None, file=None, **bundle):
+    """A plan of one package of one file, that says something else of one of its parts."""
+    (own,) = plan.packages
+    parts = {
+        "manifest": dataclasses.replace(own.manifest, **(manifest or {})),
+        "files": tuple(dataclasses.replace(f, **(file or {})) for f in own.files),
+    }
+    return dataclasses.replace(plan, packages=(dataclasses.replace(own, **{**parts, **(package or {})}),), **bundle)
+
+
+def text_of(plan):
+    """A tape file that begins with the manifest of a plan and has nothing else."""
+    text = json.dumps({"tomovault-bundle": 1, **to_plain(plan)}).encode("ascii")
+    info = tarfile.TarInfo(MANIFEST)
+    info.size = len(text)
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + text.ljust(-(-len(text) // 512) * 512, b"\0")
+
+
+def named(name):
+    return {"file": {"name": name, "member": f"packages/0001/{name}"}}
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        (named("../../../escaped"), "no file's name"),
+        (named("/etc/escaped"), "no file's name"),
+        (named(".."), "no file's name"),
+        (named(""), "no file's name"),
+        (named("a\0b"), "no file's name"),
+        (named("\ud800"), "no file's name"),
+        (named("x" * 256), "no file's name"),
+        ({"file": {"member": "packages/0002/s.0.h5"}}, "packages/0001/s.0.h5"),
+        ({"file": {"name": "t.h5"}}, "packages/0001/t.h5"),
+        ({"manifest": {"member": "manifests/0002.json"}}, "manifests/0001.json"),
+        ({"manifest": {"name": "x"}}, "manifests/0001.json"),
+        ({"manifest": {"offset": 0}}, "begins at 0"),
+        ({"manifest": {"offset": -512}}, "begins at -512"),
+        ({"manifest": {"size": -1}}, "-1 bytes"),
+        ({"file": {"size": -1}}, "-1 bytes"),
+        ({"file": {"offset": 600}}, "begins at 600"),
+        ({"file": {"size": True}}, "size"),
+        ({"trailer": 0}, "trailer"),
+        ({"package": {"files": ()}}, "no files"),
+        ({"written_at": datetime(2030, 1, 1, tzinfo=UTC).replace(tzinfo=None)}, "zone"),
+    ],
+)
+def test_a_manifest_that_cannot_be_is_damage(bundled, parcel, lie, told):
+    plan, _ = bundled(parcel("s", b"abc"))
+    assert read_manifest(Stream(text_of(plan))) == plan
+    with pytest.raises(IntegrityError, match=re.escape(told)):
+        read_manifest(Stream(text_of(forged(plan, **lie))))
+
+
+def test_a_manifest_without_a_trailer_or_with_one_name_twice_is_damage(bundled, parcel):
+    plan, _ = bundled(parcel("s", b"abc", b"de"))
+    one, two = plan.packages[0].files
+    twice = dataclasses.replace(two, name=one.name, member=one.member)
+    package = dataclasses.replace(plan.packages[0], files=(one, twice))
+    with pytest.raises(IntegrityError, match="one name"):
+        read_manifest(Stream(text_of(dataclasses.replace(plan, packages=(package,)))))
+    with pytest.raises(IntegrityError, match="trailer"):
+        read_manifest(Stream(text_of(plan).replace(b'"trailer": ', b'"copy":    ')))

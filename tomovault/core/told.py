@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,9 @@ from tomovault.core.errors import IntegrityError
 from tomovault.core.known import Declared, KnownScan
 from tomovault.core.scan import Candidate, Certificate, Condition
 from tomovault.core.wire import from_plain, to_plain
+
+#: An id may become part of a file's name.
+_ID = re.compile(r"s[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,11 @@ def read_told(plain: Mapping[str, Any]) -> ScanTold:
 
 
 def _check(told: ScanTold) -> None:
-    """Raises ValueError for a date without a zone or beyond all years, and for a folder that is none from the root."""
+    """Raises ValueError for an id that is none of ours, a date without a zone or beyond all years, and a folder that is
+    none from the root of all.
+    """
+    if not _ID.fullmatch(told.id):
+        raise ValueError(f"{told.id!r} is no scan's id")
     declared_at = None if told.declared is None else told.declared.at
     for moment in (told.acquired_at, told.first_seen_at, told.changed_at, declared_at):
         if moment is not None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tomovault.core.errors import IntegrityError, InUse, NoSpace, Refused, SourceChanged, Transient
+from tomovault.core.manifest import path_bytes
 from tomovault.core.ports import Throttle
 from tomovault.core.replica import StoredFile
 
@@ -20,6 +21,7 @@ BLOCK = 1 << 20
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WAIT_STEP_S = 0.02
+_NAME_LIMIT = 255
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
@@ -44,6 +46,15 @@ def translating(what: str) -> Iterator[None]:
 def shown(path: str) -> str:
     """A path for a message of one line, whatever bytes are in its name."""
     return ascii(path)[1:-1] if not path.isprintable() else path
+
+
+def is_file_name(name: str) -> bool:
+    """Whether this names a file in a folder, none elsewhere, and is short enough for any file system."""
+    try:
+        raw = path_bytes(name)
+    except UnicodeEncodeError:
+        return False
+    return name not in ("", ".", "..") and not {"/", "\0"} & set(name) and len(raw) <= _NAME_LIMIT
 
 
 def open_regular(path: str, *, dir_fd: int | None = None) -> int:
@@ -153,9 +164,11 @@ def deliver(
 ) -> StoredFile:
     """`blocks` become the file `name` in the folder `destination`, synced, under its name only if the digest is right.
 
-    A file of that name with the same bytes is left as it is. Raises IntegrityError, NoSpace, Transient, and Refused
-    where a different file has that name.
+    A file of that name with the same bytes is left as it is. Raises IntegrityError, also for a name that may lead out
+    of the folder; NoSpace, Transient, and Refused where a different file has that name.
     """
+    if not is_file_name(name):
+        raise IntegrityError(f"{shown(stored.location)}: {shown(name)!r} is no file's name", hint="use another copy")
     target = os.path.join(destination, name)
     result = StoredFile(target, stored.size, stored.sha256)
     if _holds(target, stored):

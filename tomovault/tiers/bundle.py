@@ -23,11 +23,10 @@ from datetime import datetime
 from typing import Protocol
 
 from tomovault.core.errors import IntegrityError, UserError
-from tomovault.core.manifest import path_bytes
 from tomovault.core.ports import Checkpoint, Parcel, Throttle
 from tomovault.core.replica import StoredFile
 from tomovault.core.wire import from_plain, to_plain
-from tomovault.tiers.blocks import BLOCK, source_blocks
+from tomovault.tiers.blocks import BLOCK, is_file_name, source_blocks
 from tomovault.tiers.cartridge import RECORD
 
 MANIFEST = "MANIFEST.json"
@@ -37,7 +36,6 @@ _FORMAT = 1
 _TAR_BLOCK = 512
 #: A manifest larger than this is damage, not a manifest.
 _LARGEST_TEXT = 1 << 30
-_NAME_LIMIT = 255
 _OFFSET_DIGITS = 20
 #: Where a tar header has the sum of its own bytes, this field taken for spaces.
 _CHECKSUM = (148, 156)
@@ -109,7 +107,7 @@ class Bundle:
 def file_name(stored: StoredFile) -> str:
     """The name of a file without its folder, short and safe enough for any file system. Raises UserError."""
     name = os.path.basename(stored.location)
-    if name in ("", ".", "..") or "\0" in name or len(path_bytes(name)) > _NAME_LIMIT:
+    if not is_file_name(name):
         raise UserError(f"{stored.location!r} does not end in a file's name")
     return name
 
@@ -325,9 +323,39 @@ def read_manifest(source: Source | HashedSource) -> Bundle:
         plain = json.loads(_read_padded(source.read, member[1]))
         if plain.pop(_KIND, None) != _FORMAT:
             raise ValueError("not of a format known here")
-        return from_plain(Bundle, plain)
+        bundle = from_plain(Bundle, plain)
+        _check_manifest(bundle, source.position)
     except (ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise IntegrityError(f"its manifest is damaged: {problem}") from problem
+    return bundle
+
+
+def _check_manifest(bundle: Bundle, position: int) -> None:
+    """Raises ValueError for members that cannot stand as told behind the manifest, which ends at `position`."""
+    if bundle.written_at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    for number, package in enumerate(bundle.packages, start=1):
+        _check_names(package, number)
+    for file in bundle.members():
+        if file.size < 0 or file.offset < position + _TAR_BLOCK:
+            raise ValueError(f"{file.member!r} of {file.size} bytes begins at {file.offset}, which cannot be")
+        position = file.offset + file.size + -file.size % _TAR_BLOCK
+    if bundle.trailer < position:
+        raise ValueError(f"its trailer is said to begin at {bundle.trailer}, which cannot be")
+
+
+def _check_names(package: BundlePackage, number: int) -> None:
+    """Raises ValueError unless each file has a name of its own, and its member the place that `plan_bundle` gives."""
+    names = [file.name for file in package.files]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"package {number} has no files, or two of one name")
+    if strange := [name for name in names if not is_file_name(name)]:
+        raise ValueError(f"{strange[0]!r} is no file's name")
+    text = f"manifests/{number:04d}.json"
+    right = [(text, text), *((name, f"packages/{number:04d}/{name}") for name in names)]
+    for file, wanted in zip((package.manifest, *package.files), right, strict=True):
+        if (file.name, file.member) != wanted:
+            raise ValueError(f"{file.member!r} is where {wanted[1]!r} should be")
 
 
 def read_text(source: Source, file: BundleFile) -> bytes:

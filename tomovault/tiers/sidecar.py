@@ -47,9 +47,12 @@ def read_sidecar(folder: int) -> Parcel:
         if plain[_KIND] != 1 or plain["sha256"] != hashlib.sha256(body.encode("ascii")).hexdigest():
             raise ValueError("its digest is wrong")
         parcel = from_plain(Parcel, plain["parcel"])
-        checked_names(parcel)
+        if checked_names(parcel) != [file.location for file in parcel.files]:
+            raise ValueError("it names files that are not beside it")
+        if any(file.size < 0 for file in parcel.files):
+            raise ValueError("it names a file of less than no bytes")
     except FileNotFoundError as problem:
         raise IntegrityError(f"{SIDECAR} is not there", hint="use another copy") from problem
-    except (OSError, ValueError, TypeError, KeyError, UserError) as problem:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, UserError) as problem:
         raise IntegrityError(f"{SIDECAR} is damaged: {problem}", hint="use another copy") from problem
     return parcel

@@ -52,7 +52,10 @@ class OpenedBundle:
         return data
 
     def skip_to(self, position: int) -> None:
-        """See `Source`."""
+        """See `Source`; a way back is one, too. Raises IntegrityError for a place that is not in the file."""
+        size = os.fstat(self._fd).st_size
+        if not 0 <= position <= size:
+            raise IntegrityError(f"it ends at {size}, wanted is {position}", hint="use another copy")
         self.position = os.lseek(self._fd, position, os.SEEK_SET)
 
 
