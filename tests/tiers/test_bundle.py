@@ -131,6 +131,24 @@ def test_any_size_and_name_is_read_back(size, name):
     assert next_member(Stream(header).read) == (name, size)
 
 
+@pytest.mark.parametrize("body", [b"9" * 5000 + b" size=1\n", b"-5 size=1\n", b"1 \n"])
+def test_a_pax_header_that_cannot_be_is_damage(body):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, len(body)
+    with pytest.raises(IntegrityError):
+        next_member(Stream(info.tobuf(tarfile.USTAR_FORMAT) + body.ljust(512 * 20, b"\0")).read)
+
+
+def test_a_member_of_less_than_no_bytes_is_damage():
+    record = b"12 size=-5\n"
+    record = b"%d size=-5\n" % len(record)
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, len(record)
+    member = tarfile.TarInfo("y").tobuf(tarfile.USTAR_FORMAT)
+    with pytest.raises(IntegrityError):
+        next_member(Stream(info.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0") + member).read)
+
+
 def test_a_file_that_would_not_fit_a_name_is_refused(bundled, parcel):
     sent = parcel("one", b"x")
     for location in ("/x/" + "é" * 130, "/x/..", "/x/"):

@@ -1,4 +1,7 @@
+import json
 import os
+import struct
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +11,7 @@ from tomovault.core.errors import IntegrityError, Transient
 from tomovault.tiers.cartridge import (
     FRAME,
     HEADER,
+    MAGIC,
     RECORD,
     BadRecord,
     Cartridge,
@@ -171,6 +175,50 @@ def test_what_is_no_cartridge_is_told(path, damage):
         Cartridge.open(path, Faults())
 
 
+def rewrite_header(path, **lies):
+    """The header says this, too, and has the right checksum."""
+    with open(path, "r+b") as stream:
+        head = stream.read(HEADER)
+        plain = json.loads(head[len(MAGIC) : -4].rstrip(b"\0")) | lies
+        body = (MAGIC + json.dumps(plain).encode()).ljust(HEADER - 4, b"\0")
+        stream.seek(0)
+        stream.write(body + struct.pack("<I", zlib.crc32(body)))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"colour": "red"},
+        {"uuid": "no hexadecimal digits"},
+        {"uuid": ""},
+        {"uuid": 5},
+        {"capacity": 0},
+        {"capacity": -1},
+        {"capacity": 10**200},
+        {"capacity": "8MiB"},
+        {"record": None},
+    ],
+)
+def test_a_header_that_cannot_be_is_told(path, lie):
+    append(path, b"first")
+    rewrite_header(path, **lie)
+    with pytest.raises(IntegrityError, match="header"):
+        Cartridge.open(path, Faults())
+
+
+def test_a_forged_frame_does_not_make_tape_files_out_of_nothing(path):
+    append(path, b"label", b"second")
+    whole = read_all(path)
+    with open(path, "r+b") as stream:
+        stream.seek(HEADER)
+        marker = stream.read(8)
+        head = struct.pack("<8sBBHIIIQ", marker, 2, 0, 0, 0, 0, 1 << 20, 0)
+        stream.seek(0, os.SEEK_END)
+        stream.write(head + struct.pack("<I", zlib.crc32(head)))
+    assert read_all(path) == whole
+    assert tail_of(path) == FRAME
+
+
 def test_a_link_is_no_cartridge(path, tmp_path):
     os.symlink(path, tmp_path / "A00002L9")
     with pytest.raises(Transient):
@@ -204,7 +252,7 @@ def test_a_tape_is_read_forward_and_ends(path):
     cartridge = Cartridge.open(path, Faults())
     reader = cartridge.read_file(0)
     reader.read(10)
-    with pytest.raises(ValueError, match="forward"):
+    with pytest.raises(BadRecord, match="forward"):
         reader.skip_to(5)
     with pytest.raises(BadRecord):
         reader.skip_to(RECORD + 1)

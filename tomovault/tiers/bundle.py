@@ -287,11 +287,8 @@ def next_member(read: Callable[[int], bytes]) -> tuple[str, int] | None:
             raise IntegrityError(f"a tar header is damaged: {problem}") from problem
         if info.type != tarfile.XHDTYPE:
             name = pax["path"].decode("utf-8", "surrogateescape") if "path" in pax else info.name
-            try:
-                return name, int(pax.get("size", info.size))
-            except ValueError as problem:
-                raise IntegrityError("the size in a pax header is no number") from problem
-        pax = _pax_records(_read_padded(read, info.size))
+            return name, _whole_number(pax["size"]) if "size" in pax else _sound_size(info.size)
+        pax = _pax_records(_read_padded(read, _sound_size(info.size)))
 
 
 def _pax_records(body: bytes) -> dict[str, bytes]:
@@ -300,12 +297,25 @@ def _pax_records(body: bytes) -> dict[str, bytes]:
     at = 0
     while at < len(body):
         length, _, _ = body[at:].partition(b" ")
-        if not length.isdigit() or int(length) <= len(length) + 1:
+        count = _whole_number(length)
+        if count <= len(length) + 1:
             raise IntegrityError("a pax header is damaged")
-        key, _, value = body[at + len(length) + 1 : at + int(length) - 1].partition(b"=")
+        key, _, value = body[at + len(length) + 1 : at + count - 1].partition(b"=")
         records[key.decode("ascii", "replace")] = value
-        at += int(length)
+        at += count
     return records
+
+
+def _whole_number(digits: bytes) -> int:
+    if not digits.isdigit() or len(digits) > _OFFSET_DIGITS:
+        raise IntegrityError("a pax header is damaged: a size in it is no number")
+    return int(digits)
+
+
+def _sound_size(size: int) -> int:
+    if size < 0:
+        raise IntegrityError(f"a tar header tells of {size} bytes")
+    return size
 
 
 def _read_padded(read: Callable[[int], bytes], size: int) -> bytes:
@@ -405,7 +415,7 @@ def _trailer(read: Callable[[int], bytes], bundle: Bundle) -> str:
         trailer = json.loads(_read_padded(read, member[1]))
         right = trailer[_KIND] == _FORMAT and trailer["bundle"] == bundle.bundle and trailer["bytes"] == bundle.trailer
         sha256 = str(trailer["sha256"])
-    except (ValueError, TypeError, KeyError) as problem:
+    except (ValueError, TypeError, KeyError, RecursionError) as problem:
         raise IntegrityError("its trailer is damaged") from problem
     if not right:
         raise IntegrityError("its trailer is of another bundle")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import uuid
 import zlib
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from tomovault.core.errors import IntegrityError, Transient
+from tomovault.core.wire import from_plain
 from tomovault.tiers.blocks import BLOCK, drop_cache, sync_folder, translating, write_all
 from tomovault.tiers.faults import Faults
 
@@ -34,6 +36,9 @@ _FILEMARK_TYPE = 2
 #: The early warning comes this share of the capacity, and at least this many records, before the end.
 _EARLY_SHARE = 0.01
 _EARLY_RECORDS = 2
+_UUID = re.compile(r"[0-9a-f]{32}")
+#: No file is larger.
+_LARGEST = (1 << 63) - 1
 
 
 class EndOfMedium(Exception):
@@ -197,8 +202,8 @@ class Cartridge:
         offset = start = end = HEADER
         while True:
             frame = self.frame_at(offset)
-            if frame is None or frame.file < len(spans):
-                found = self._resync(offset + 1, size, len(spans))
+            if frame is None or not _follows(frame, offset - start, len(spans)):
+                found = self._resync(offset + 1, size, start, len(spans))
                 if found is None:
                     return spans, end
                 offset = found
@@ -213,15 +218,15 @@ class Cartridge:
             if offset > size:
                 return spans, end
 
-    def _resync(self, offset: int, size: int, file: int) -> int | None:
-        """Offset of the next undamaged frame that belongs to tape file `file` or a later one."""
+    def _resync(self, offset: int, size: int, start: int, file: int) -> int | None:
+        """Offset of the next undamaged frame of tape file `file`, which begins at `start`, or of a later one."""
         marker = self.header.marker
         while offset < size:
             window = os.pread(self._fd, BLOCK, offset)
             at = window.find(marker)
             while at >= 0:
                 frame = self.frame_at(offset + at)
-                if frame is not None and frame.file >= file:
+                if frame is not None and _follows(frame, offset + at - start, file):
                     return offset + at
                 at = window.find(marker, at + 1)
             if len(window) < BLOCK:
@@ -230,13 +235,28 @@ class Cartridge:
         return None
 
 
+def _follows(frame: _Frame, passed: int, file: int) -> bool:
+    """Whether a frame can stand so many bytes behind the beginning of tape file `file`.
+
+    It belongs to that one, or to a later one if there was room for those between: each has a record and a filemark.
+    """
+    return 0 <= frame.file - file <= 1 + passed // (FRAME + RECORD)
+
+
 def _read_header(fd: int, barcode: str) -> CartridgeHeader:
     head = os.pread(fd, HEADER, 0)
     if len(head) < HEADER or not head.startswith(MAGIC) or struct.unpack("<I", head[-4:])[0] != zlib.crc32(head[:-4]):
         raise IntegrityError(
             f"cartridge {barcode}: its header is damaged", hint="it must be looked at; use other copies"
         )
-    header = CartridgeHeader(**json.loads(head[len(MAGIC) : -4].rstrip(b"\0")))
+    try:
+        header = from_plain(CartridgeHeader, json.loads(head[len(MAGIC) : -4].rstrip(b"\0")))
+        if not _UUID.fullmatch(header.uuid) or not 0 < header.capacity <= _LARGEST:
+            raise ValueError(f"a uuid {header.uuid!r} and a capacity of {header.capacity} bytes cannot be")
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise IntegrityError(
+            f"cartridge {barcode}: its header cannot be understood: {problem}", hint="see which tomovault wrote it"
+        ) from problem
     if header.barcode != barcode:
         raise IntegrityError(
             f"cartridge {barcode} says that it is {header.barcode}",
@@ -338,9 +358,9 @@ class TapeReader:
         return b"".join(parts)
 
     def skip_to(self, position: int) -> None:
-        """Go forward. Raises BadRecord where the tape file is shorter, ValueError for a way back."""
+        """Go forward. Raises BadRecord where the tape file is shorter, and for a way back."""
         if position < self.position:
-            raise ValueError("a tape is read forward")
+            raise BadRecord(f"{self._name} is read forward from {self.position}, wanted is {position}")
         if position > self.size:
             raise BadRecord(f"{self._name} ends at {self.size}, wanted is {position}", hint="use another copy")
         self.position = position

@@ -87,7 +87,7 @@ def read_label(source: Source) -> dict[str, Any]:
         with tarfile.open(fileobj=io.BytesIO(source.read(_LARGEST_LABEL)), mode="r:") as tar:
             stream = tar.extractfile(LABEL)
             label = json.loads(stream.read()) if stream else {}
-    except (tarfile.TarError, KeyError, ValueError) as problem:
+    except (tarfile.TarError, KeyError, ValueError, RecursionError) as problem:
         raise IntegrityError(f"the cartridge's label is damaged: {problem}") from problem
     if not isinstance(label, dict) or label.get(_KIND) != 1:
         raise IntegrityError("tape file 0 is not a label of tomovault")

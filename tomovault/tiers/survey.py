@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -31,7 +32,7 @@ Mount = Callable[[str], AbstractContextManager[Drive]]
 def survey_library(folder: str, stock: Stock, tier: str, mount: Mount, progress: Progress) -> Iterator[Surveyed]:
     """What is on each cartridge in `folder`, by barcode; of those that `stock` knows also what is lacking."""
     with translating(f"tier {tier}"):
-        sizes = {name: os.stat(os.path.join(folder, name)).st_size for name in _barcodes(folder)}
+        sizes = {name: _size_of(os.path.join(folder, name)) for name in _barcodes(folder)}
     total, before = sum(sizes.values()), 0
     progress(0, total)
     for barcode in sorted(sizes.keys() | {c.barcode for c in stock.cartridges if c.bundles}):
@@ -53,6 +54,13 @@ def survey_library(folder: str, stock: Stock, tier: str, mount: Mount, progress:
 
 def _barcodes(folder: str) -> list[str]:
     return [name for name in os.listdir(folder) if name.isalnum() and name.isascii()]
+
+
+def _size_of(path: str) -> int:
+    """Bytes of a cartridge; none where that cannot be told, which its mount will say."""
+    with contextlib.suppress(OSError):
+        return os.lstat(path).st_size
+    return 0
 
 
 def _survey_file(drive: Drive, place: Place, tier: str, known: Shelved) -> Iterator[Surveyed]:
