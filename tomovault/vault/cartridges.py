@@ -22,12 +22,14 @@ class Library(Protocol):
 
 def list_cartridges(vault: Vault) -> list[dict[str, Any]]:
     """Every cartridge with the packages on it, by tape file."""
+    tiers = {name: open_tier(vault.site, name) for name in vault.site.tiers}
+    libraries = {name: tier for name, tier in tiers.items() if isinstance(tier, Library)}
     bundles: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     with vault.catalogue.reading() as tx:
         for scan in vault.catalogue.walk_scans(tx):
             for replica in scan.replicas:
                 barcode, sign, file = replica.location.partition("#")
-                if not sign or replica.state is ReplicaState.GONE or replica.tier not in vault.site.tiers:
+                if not sign or replica.state is ReplicaState.GONE or replica.tier not in libraries:
                     continue
                 bundles[replica.tier, barcode].append(
                     {
@@ -41,9 +43,8 @@ def list_cartridges(vault: Vault) -> list[dict[str, Any]]:
                     }
                 )
     rows = []
-    for name in vault.site.tiers:
-        tier = open_tier(vault.site, name)
-        for cartridge in tier.cartridges() if isinstance(tier, Library) else ():
+    for name, library in libraries.items():
+        for cartridge in library.cartridges():
             held = sorted(bundles[name, cartridge["barcode"]], key=lambda b: int(b["file"]))
             rows.append({**cartridge, "tier": name, "bundles": held, "bytes": sum(int(b["bytes"]) for b in held)})
     return rows
