@@ -1,6 +1,7 @@
 """What is damaged or forged on a cartridge is named, and hides nothing else."""
 
 import dataclasses
+import json
 import os
 
 import pytest
@@ -44,3 +45,19 @@ def test_a_link_to_nothing_among_the_cartridges_hides_none(library, put, parcel,
     first, second = survey(tier)
     assert (first.location, bool(first.problem)) == ("A00000L9", True)
     assert second.placed == placed
+
+
+def test_a_damaged_list_of_a_package_names_its_scan(library, put, parcel, shelf):
+    tier = library()
+    sent = [
+        dataclasses.replace(parcel(s, s.encode()), manifest=json.dumps({"files": s * 300_000})) for s in ("one", "two")
+    ]
+    _, good = put(tier, *sent)
+    path = shelf.cartridge("A00001L9")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"oneone") + 450_000] ^= 1
+    path.write_bytes(content)
+    bad, fine = survey(tier)
+    assert bad.location == "A00001L9#1/manifests/0001.json"
+    assert "one" in bad.problem.split(": ")[0]
+    assert (fine.placed, fine.problem) == (good, "")

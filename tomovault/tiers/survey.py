@@ -106,7 +106,8 @@ def _survey_package(
         with drive.read_file(place.file) as reader:
             text = read_text(reader, package.manifest)
     except (IntegrityError, Transient) as damage:
-        return Surveyed(f"{place}/{package.manifest.member}", problem=damage.message)
+        where = f"{place}/{package.manifest.member}"
+        return Surveyed(where, problem=f"the list of the files of {package.scan_name} cannot be read: {damage.message}")
     placed = placed_at(place, tier, bundle.pool, package)
     parcel = parcel_of(package, placed, text)
     for member in package.files if check else ():
