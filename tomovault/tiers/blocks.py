@@ -132,12 +132,13 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def replace_file(path: str, data: bytes, *, sync: bool = True) -> None:
+def replace_file(path: str, data: bytes, *, sync: bool = True, alone: bool = True) -> None:
     """`path` holds `data`, or after a crash what it held before. Raises OSError with no temporary left.
 
-    The caller sees to it that nobody else writes `path` now; so a temporary left by a crash is written over.
+    The caller sees to it that nobody else writes `path` now; so a temporary left by a crash is written over. Where
+    others may write it, not `alone`, each has a temporary of its own, which a crash leaves.
     """
-    temporary = f"{path}.tmp"
+    temporary = f"{path}.tmp" if alone else f"{path}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         try:

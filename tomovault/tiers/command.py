@@ -188,7 +188,8 @@ class CommandTier:
         if "stage" in self._programs and there:
             wanted = os.path.join(self._spool.folder(_TICKETS), f"{ticket}.uris")
             with translating(f"tier {self.name}"):
-                replace_file(wanted, "".join(f"{uri}\n" for uri in there).encode("utf-8", "surrogateescape"))
+                text = "".join(f"{uri}\n" for uri in there)
+                replace_file(wanted, text.encode("utf-8", "surrogateescape"), alone=False)
             self._programs["stage"].run({"list": wanted})
         return ticket
 

@@ -25,7 +25,7 @@ class Tickets:
         ticket = hashlib.sha256("\n".join(map(str, places)).encode()).hexdigest()[:32]
         plain = {"locations": [str(place) for place in order], "at": at.isoformat()}
         with translating("the stage list"):
-            replace_file(self._path(ticket), json.dumps(plain).encode("ascii"))
+            replace_file(self._path(ticket), json.dumps(plain).encode("ascii"), alone=False)
         return ticket
 
     def read(self, ticket: str) -> list[str]:
