@@ -66,33 +66,12 @@ def test_everything_is_served_once_by_one_drive_at_a_time_from_one_of_its_copies
 @settings(max_examples=60, deadline=None)
 @given(crowds(), DRIVES)
 def test_nobody_is_starved(requests, drives):
-    """Past all patience a request waits only for those that came before it, a visit each, and for one that goes on;
-    what keeps the archive also for restores that have waited for more fair visits than it for patiences.
-    """
+    """Past all patience a request waits only for those that came before it, a visit each, and for one that goes on."""
     served = serve(requests, drives, CARTRIDGES, LIMITS, 0.0)
     for one in requests:
-        waited = served[one.id].start - one.arrival
-        last = one.arrival
-        if one.kind is not Kind.RESTORE:
-            last = served[one.id].start - waited * LIMITS.fair_s / LIMITS.patience_s
-        before = sum(
-            (other.arrival, other.id) < (one.arrival, one.id) or (other.kind is Kind.RESTORE and other.arrival < last)
-            for other in requests
-        )
+        before = sum((other.arrival, other.id) < (one.arrival, one.id) for other in requests)
         limit = LIMITS.patience_s + (before + 1) * (LIMITS.fair_s + LONGEST_S)
         assert served[one.id].start - one.arrival <= limit + 900.0  # a drive may be busy at first
-
-
-def test_no_restore_waits_behind_a_backlog_of_the_archive():
-    """Sixty long archive jobs are past all patience; who asks for data waits for what is done now, and little more."""
-    backlog = [request(f"a{n}", NAMES[n % 6], kind=Kind.ARCHIVE, start=n / 100, size=10 * LARGEST) for n in range(60)]
-    for hours in (0.5, 5.0, 9.0):
-        asked = request("r", "A2", arrival=3600.0 * hours)
-        served = serve([*backlog, asked], [DriveNow(0), DriveNow(1)], CARTRIDGES, LIMITS, 0.0)
-        longest = LONGEST_S + 9 * LARGEST / TIMING.stream_rate
-        urgent_after = asked.arrival / (LIMITS.patience_s / LIMITS.fair_s - 1)
-        assert served["r"].start - asked.arrival <= longest + urgent_after
-    assert max(one.end for one in served.values()) > 3600.0 * 15, "there was a backlog"
 
 
 @settings(max_examples=30, deadline=None)

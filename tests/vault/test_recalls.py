@@ -3,9 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
 
-from tomovault.catalog import tables
 from tomovault.core.errors import Transient
 from tomovault.core.ports import DriveState, Stretch
 from tomovault.recall.timing import Timing
@@ -276,14 +274,11 @@ def test_what_nothing_could_begin_of_says_nothing_of_other_places(town, foreman,
     assert foreman.claim(now, actions=frozenset({"restore", "verify"})).id == near
 
 
-def test_an_archive_past_all_patience_goes_before_a_new_restore_but_not_before_each(town, foreman, queue):
+def test_a_restore_from_one_library_goes_before_an_archive_to_another_but_not_for_ever(town, foreman, queue):
     foreman._recalls.libraries = {"far": Library("far", _Far(None), Timing()), **foreman._recalls.libraries}
     early, late = queue("archive", town.scan("new", copies=0)), queue("restore", town.scan("old"))
-    with town.vault.catalogue.writing() as tx:
-        old = datetime.now(UTC) - timedelta(hours=5)
-        tx.run(update(tables.job).where(tables.job.c.id == early).values(queued_at=old))
-    for minutes, first in ((1, early), (30, late)):
-        now = datetime.now(UTC) + timedelta(minutes=minutes)
+    for hours, first in ((0, late), (5, early)):
+        now = datetime.now(UTC) + timedelta(hours=hours)
         with town.vault.catalogue.reading() as tx:
             line = foreman._recalls.look(tx, now, actions=HEAVY, skip_places=(), unbound=True)
         assert line.turn.job == first

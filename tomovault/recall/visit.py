@@ -1,10 +1,9 @@
 """Which cartridge is visited next, in which drive, and in which order it serves what waits for it.
 
 A visit that has begun goes on until nothing waits for its cartridge, what comes meanwhile included; but no longer than
-the fairness limit where others wait. Of those, who has waited past all patience goes first: what only keeps the archive
-only where it has waited for more of its patiences than a restore has for fair visits. Else restores go before what only
-keeps the archive, and the cartridge that serves most of them for the drive's time: one that is in a drive already, or
-one with a long queue. So a request with several copies is served from the one that is mounted or asked for most.
+the fairness limit where others wait. Of those, who has waited past all patience goes first; else restores before what
+only keeps the archive, and the cartridge that serves most of them for the drive's time: one that is in a drive already,
+or one with a long queue. So a request with several copies is served from the one that is mounted or asked for most.
 """
 
 from __future__ import annotations
@@ -114,11 +113,6 @@ def reading_order(choice: Choice, timing: Timing) -> tuple[str, ...]:
     return tuple(order)
 
 
-def urgency(kind: Kind, waited_s: float, limits: Limits) -> float:
-    """How pressing something is that has waited so long: in fair visits for a restore, in patiences for the rest."""
-    return waited_s / max(limits.fair_s if kind is Kind.RESTORE else limits.patience_s, 1.0)
-
-
 def is_open(drive: DriveNow, limits: Limits, now: float) -> bool:
     """Whether the visit to the cartridge in a drive may take on more while others wait."""
     return drive.since is not None and now - drive.since < limits.fair_s
@@ -165,33 +159,15 @@ def _going_on(queues: Queues, free: Sequence[DriveNow], limits: Limits, now: flo
 
 
 def _waited(queues: Queues, free: Sequence[DriveNow], limits: Limits, now: float) -> Choice | None:
-    """The visit that serves first what is past all patience."""
-    oldest = _past_patience(queues, limits, now)
-    if oldest is None:
+    """The visit that serves first who has waited longest, if that is past all patience."""
+    oldest = min((queue[0] for queue in queues.values()), key=lambda request: (request.arrival, request.id))
+    if not _is_overdue(oldest, limits, now):
         return None
     mounted = {drive.cartridge for drive in free}
-    names = [name for name, queue in queues.items() if oldest in queue]
+    names = [name for name, queue in queues.items() if queue[0] is oldest]
     name = min(names, key=lambda name: (name not in mounted, -len(queues[name]), name))
     drive = _drive_for(name, queues, free)
     return Choice(drive, name, tuple(queues[name]), Why.WAITED, oldest)
-
-
-def _past_patience(queues: Queues, limits: Limits, now: float) -> Request | None:
-    """Of the oldest restore and the oldest of the rest the more urgent one, if it has waited past all patience; None
-    where neither has. The rest gives way to a restore that is the more urgent, or all of an old backlog would go before
-    each restore that comes.
-    """
-
-    def oldest(*, restores: bool) -> list[Request]:
-        found = (r for queue in queues.values() for r in queue if (r.kind is Kind.RESTORE) is restores)
-        first = min(found, key=lambda request: (request.arrival, request.id), default=None)
-        return [] if first is None else [first]
-
-    most = max(
-        [*oldest(restores=True), *oldest(restores=False)],
-        key=lambda request: urgency(request.kind, now - request.arrival, limits),
-    )
-    return most if _is_overdue(most, limits, now) else None
 
 
 def _best(

@@ -99,14 +99,13 @@ def _entry(one: Leaving) -> dict[str, Any]:
         "path": going.location,
         "form": _what(going),
         "bytes": going.bytes,
-        "copies": ", ".join(dict.fromkeys(f"{r.form} on {r.tier}" for r in stay)) or "none",
+        "copies": ", ".join(sorted({f"{r.form} on {r.tier}" for r in stay})) or "none",
         "back": back if stay else f"only if it is made again, from the original: {_originals(one.scan)}",
     }
 
 
 def _originals(scan: KnownScan) -> str:
-    good = (r for r in scan.replicas_of(ProductKind.ORIGINAL) if r.good)
-    return ", ".join(dict.fromkeys(f"{r.form} on {r.tier}" for r in good))
+    return ", ".join(sorted({f"{r.form} on {r.tier}" for r in scan.replicas_of(ProductKind.ORIGINAL) if r.good}))
 
 
 def _what(replica: Replica) -> str:

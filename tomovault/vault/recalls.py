@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.recalls import Errand, list_errands
 from tomovault.core.ports import DriveState
-from tomovault.recall.request import DriveNow, Kind, Limits
-from tomovault.recall.visit import Visit, Why, choose_visit, urgency
+from tomovault.recall.request import DriveNow, Kind
+from tomovault.recall.visit import Visit, Why, choose_visit
 from tomovault.vault.libraries import Library, Placing, open_libraries
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Recalls:
             drives = self._drives(library, now)
             needing |= placings.keys() if drives else set()
             turns += self._turns(library, placings, drives, now)
-        turn = _most_urgent(turns, errands, self._vault.site.recall, now)
+        turn = _most_urgent(turns, errands)
         without = next((errand.job for errand in errands if errand.job not in needing), None)
         if turn is None and without is None:
             self._rest_until[_asked(actions, skip_places, unbound)] = now + _REST
@@ -166,15 +166,12 @@ def _asked(actions: Collection[str], skip_places: Collection[str], unbound: bool
     return frozenset(actions), frozenset(skip_places), unbound
 
 
-def _most_urgent(turns: Sequence[Turn], errands: Sequence[Errand], limits: Limits, now: datetime) -> Turn | None:
+def _most_urgent(turns: Sequence[Turn], errands: Sequence[Errand]) -> Turn | None:
     """Of the turns at several libraries the one that goes first: the same rule as within one of them."""
     known = {errand.job: errand for errand in errands}
 
-    def pressing(turn: Turn) -> float:
+    def rank(turn: Turn) -> tuple[bool, bool, datetime]:
         errand = known[turn.job]
-        return urgency(Kind(errand.action), (now - errand.queued_at).total_seconds(), limits)
+        return turn.visit.why is not Why.WAITED, errand.action != Kind.RESTORE, errand.queued_at
 
-    most = max(turns, key=pressing, default=None)
-    if most is None or most.visit.why is Why.WAITED:
-        return most
-    return min(turns, key=lambda turn: (known[turn.job].action != Kind.RESTORE, known[turn.job].queued_at))
+    return min(turns, key=rank, default=None)
