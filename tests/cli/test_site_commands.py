@@ -87,6 +87,7 @@ def test_an_init_that_a_marker_forbids_leaves_nothing(tmp_path, say, ask):
 
 def test_a_second_daemon_exits_75_and_names_the_leader(town, ask):
     if town.vault.shared:
+        # There it is no error to run two: tests/stories/test_two_machines.py has them.
         pytest.skip("on PostgreSQL a second daemon follows the leader")
     with town.vault.catalogue.writing() as tx:
         town.vault.catalogue.take_lease(tx, "leader", "host-1-abc", 600.0)
@@ -128,6 +129,7 @@ def test_an_area_of_another_machine_is_told_to_be_unwatched(town, ask, say):
 @pytest.mark.parametrize("closed", [".", "run", "catalogue.db"])
 def test_an_account_that_may_not_write_the_site_is_told_so(town, ask, monkeypatch, closed):
     if closed == "catalogue.db" and town.vault.shared:
+        # The other two places are files of the site there as well, and are asked about.
         pytest.skip("the catalogue is no file of the site: PostgreSQL's own rights say who may write it")
     place = town.folder / closed
     (town.folder / "run").mkdir(exist_ok=True)
