@@ -5,13 +5,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
+from tomovault.catalog import tables
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Inspected, Outcome, Result
 from tomovault.core.scan import Candidate, Certificate, FileRole, FileState, ScanFile, ScanReport, Verdict
 from tomovault.daemon import lookout as lookout_module
 from tomovault.daemon.lookout import Lookout
-from tomovault.watch.sweep import Seen, Sweep
+from tomovault.watch.sweep import FolderLinks, Seen, Sweep
 
 
 class Watched:
@@ -169,3 +171,29 @@ def test_an_area_that_stands_still_is_looked_up_without_writing(town, monkeypatc
     monkeypatch.setattr(town.vault.catalogue, "writing", None)
     lookout.take("inhouse", Sweep((), (look,), (), 1, 1, 0.1, stopped="1 of 1 scans are missing"), town.now)
     assert lookout.to_forget == []
+
+
+def test_links_are_noted_and_forgotten_when_a_whole_sweep_did_not_see_them(town):
+    area = str(town.area)
+
+    def sweep(*links, stopped="", unreadable=()):
+        return Sweep((), (), unreadable, 1, 1, 0.1, stopped, links=links)
+
+    def known():
+        with town.vault.catalogue.reading() as tx:
+            return sorted(row.path for row in tx.rows(select(tables.link)))
+
+    paper, other = (
+        FolderLinks(f"{area}/paper", {"figure": "../one"}),
+        FolderLinks(f"{area}/other", {"a": "/x", "b": "."}),
+    )
+    Lookout(town.vault).take("inhouse", sweep(paper, other), town.now)
+    assert known() == [f"{area}/other/a", f"{area}/other/b", f"{area}/paper/figure"]
+    after = Lookout(town.vault)
+    after.take("inhouse", sweep(paper, stopped="EIO"), town.now)
+    after.take("inhouse", sweep(unreadable=((f"{area}/other", "no"),)), town.now)
+    assert len(known()) == 3, "what could not be read may be there"
+    after.take("inhouse", sweep(), town.now)
+    assert known() == [f"{area}/paper/figure"]
+    after.take("inhouse", sweep(FolderLinks(f"{area}/paper")), town.now)
+    assert known() == []

@@ -15,6 +15,10 @@ def pruned(new_site, digests):
     site = new_site("edf", "bliss")
     roots = {"bone_": site.write("edf", "bone_"), "foam_0001": site.write("bliss", "foam")}
     (roots["bone_"] / "link to a flat").symlink_to("ref0000_0000.edf")
+    (site.areas["bliss"] / "paper").mkdir()
+    (site.areas["bliss"] / "paper" / "figure").symlink_to(roots["bone_"] / "bone_0003.edf")
+    (site.areas["bliss"] / "paper" / "nothing").symlink_to("nowhere")
+    (site.areas["edf"] / "the best").symlink_to("bone_")
     site.live()
     site.written = {name: digests(root) for name, root in roots.items()}
     (roots["bone_"] / "notes.txt").write_text("written after it was packed")
@@ -42,6 +46,20 @@ def test_originals_are_gone_with_permit_and_readme(pruned, replicas, digests):
     assert not list((site.areas["edf"] / ".tomovault" / "quarantine").glob("*/*")), "the hold is 0 s"
     assert replicas(site.show("foam_0001"), form="package", tier="bliss", state="verified")
     assert replicas(site.show("bone_"), product="original", form="package", tier="edf", state="gone")
+
+
+def test_links_into_a_removed_scan_are_listed(pruned):
+    site, roots = pruned
+    links = [str(site.areas["bliss"] / "paper" / "figure"), str(site.areas["edf"] / "the best")]
+    page = json.loads(site.say("explain", "bone_", "--json").out)
+    assert sorted(link["path"] for link in page["links"]) == sorted(links)
+    text = site.say("explain", "bone_").out
+    assert "2 links lead to the files of bone_" in text
+    assert f"  {links[1]} -> {roots['bone_']}\n" in text
+    note = (roots["bone_"] / _README).read_text()
+    assert all(f"  {link}\n" in note for link in links)
+    assert "paper/nothing" not in note
+    assert "link" not in site.say("explain", "foam_0001").out
 
 
 def test_new_files_stay(pruned):

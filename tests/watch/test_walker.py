@@ -304,3 +304,28 @@ def test_a_date_far_away_hides_nothing(area, watch, clock, write_scan, year):
     again = watch.sweep(full=True)
     assert names(again.seen) == ["s", "t"]
     assert all(s.settled for s in again.seen)
+
+
+# --- symbolic links ---
+
+
+def linked(sweep):
+    return {os.path.basename(found.folder): dict(found.links) for found in sweep.links}
+
+
+def test_links_are_told_once_and_again_where_they_change(area, watch, clock, write_scan):
+    write_scan(area / "one")
+    (area / "paper").mkdir()
+    (area / "paper" / "figure").symlink_to("../one/s0001.edf")
+    (area / "one" / "best").symlink_to("s0002.edf")
+    assert linked(watch.sweep()) == {"paper": {"figure": "../one/s0001.edf"}, "one": {"best": "s0002.edf"}}
+    assert settle(watch, clock).links == ()
+    (area / "paper" / "figure").unlink()
+    (area / "paper" / "figure").symlink_to("../one/s0000.edf")
+    next_tick()
+    assert linked(watch.sweep()) == {"paper": {"figure": "../one/s0000.edf"}}
+    (area / "one" / "best").unlink()
+    shutil.rmtree(area / "paper")
+    next_tick()
+    assert linked(watch.sweep()) == {"paper": {}, "one": {}}
+    assert watch.sweep().links == ()

@@ -69,6 +69,19 @@ candidate = Table(
     Column("problem", SafeText, nullable=False),
 )
 
+#: Symbolic links in areas; `leads_to` is an absolute path, by the words in the link.
+link = Table(
+    "link",
+    metadata,
+    Column("key_hash", KEY, primary_key=True),
+    Column("area", SafeText, ForeignKey("area.name"), nullable=False),
+    Column("folder_hash", KEY, nullable=False),
+    Column("path", PathBytes, nullable=False),
+    Column("leads_to", PathBytes, nullable=False),
+    Column("seen_at", Time, nullable=False),
+    Index("ix_link_area", "area", "folder_hash"),
+)
+
 scan_set = Table(
     "scan_set",
     metadata,

@@ -14,7 +14,12 @@ from tomovault.cli import common_options, label, open_vault, say, say_json
 @click.argument("scan")
 @common_options
 def command(scan: str, as_json: bool) -> None:
-    """Say for each stage of SCAN whether it is done, due, waiting, held or off, why, and which rule decides."""
+    """Say for each stage of SCAN whether it is done, due, waiting, held or off, why, and which rule decides.
+
+    Below it, the symbolic links from elsewhere in the areas that lead to its files.
+    """
+    from tomovault.catalog.links import links_to_scan
+    from tomovault.cli._links import say_links
     from tomovault.cli._table import table
     from tomovault.vault.asking import find_scan
     from tomovault.vault.scan_pages import explain_page
@@ -22,7 +27,8 @@ def command(scan: str, as_json: bool) -> None:
     vault = open_vault()
     with vault.catalogue.reading() as tx:
         known = find_scan(vault, tx, scan)
-        page = explain_page(vault.view(known, vault.area_facts(tx, known.area, datetime.now(UTC)), datetime.now(UTC)))
+        view = vault.view(known, vault.area_facts(tx, known.area, datetime.now(UTC)), datetime.now(UTC))
+        page = explain_page(view, links_to_scan(tx, known))
     if as_json:
         say_json(page)
         return
@@ -33,6 +39,7 @@ def command(scan: str, as_json: bool) -> None:
         say(label(text))
     for text in page["limits"]:
         say(f"over its limit: {label(text)}")
+    say_links(page["links"], label(page["name"]))
 
 
 def _why(stage: Mapping[str, str]) -> str:

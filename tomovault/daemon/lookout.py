@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from tomovault.catalog.links import drop_other_links, note_links
 from tomovault.catalog.unclaimed import drop_vanished, list_without_scan
 from tomovault.catalog.work import confirmed_missing, record_vanished
 from tomovault.core.errors import Transient
@@ -69,6 +70,8 @@ class Lookout:
         self.swept_at: dict[str, float] = {}
         self.more = False
         self._left: tuple[Sweep, list[Seen]] | None = None
+        #: Folders in which links were seen, until one whole sweep of the area has seen each.
+        self._linked: dict[str, set[str] | None] = {}
 
     def take(self, area: str, sweep: Sweep, now: datetime) -> int:
         """The sweep is noted, or a part of it: then `more` is True and the same sweep is to be given again. Returns
@@ -76,6 +79,8 @@ class Lookout:
         """
         self.more = False
         self._begun_at = self._begun_at or now
+        if self._left is None or self._left[0] is not sweep:
+            self._note_links(area, sweep, now)
         self.unsettled[area] = len(sweep.unsettled)
         if sweep.stopped:
             self.trouble[area] = sweep.stopped
@@ -120,6 +125,21 @@ class Lookout:
             self.swept[area] = self.swept.get(area, 0) + 1
             self.swept_at[area] = time.monotonic()
         return queued
+
+    def _note_links(self, area: str, sweep: Sweep, now: datetime) -> None:
+        """Links are known as they were seen last; one that the first whole sweep of the area did not see is none."""
+        for start in range(0, len(sweep.links), _AT_ONCE):
+            with self._vault.catalogue.writing() as tx:
+                for found in sweep.links[start : start + _AT_ONCE]:
+                    note_links(tx, area, found.folder, found.links, now)
+        linked = self._linked.setdefault(area, set())
+        if linked is None:
+            return
+        linked.update(found.folder for found in sweep.links)
+        if not sweep.stopped and not sweep.unreadable:
+            with self._vault.catalogue.writing() as tx:
+                drop_other_links(tx, area, linked)
+            self._linked[area] = None
 
     def _changed(self, sweep: Sweep) -> list[Seen]:
         """What the sweep saw and was not noted yet; of one that was noted in part, what was left then."""

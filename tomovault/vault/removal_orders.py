@@ -9,17 +9,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tomovault.catalog.links import links_to_copy
 from tomovault.catalog.removals import list_removed_from
+from tomovault.catalog.transaction import Tx
 from tomovault.catalog.work import shared_paths
 from tomovault.core.errors import Refused, Transient
 from tomovault.core.known import JobStatus, KnownScan, Permit, RemovalPhase
 from tomovault.core.ports import Placed
 from tomovault.core.replica import Form, ProductKind, Replica
 from tomovault.core.wire import to_plain
+from tomovault.tiers.blocks import shown
 from tomovault.tiers.note import OPENING
 from tomovault.vault.places import place_of
 from tomovault.vault.removals import area_of_removal, regrant
 from tomovault.vault.requests import Moot, Request, stored_files
+
+#: So many links are named in the text that is left in a folder.
+_LINKS = 20
 
 
 def order_prune(request: Request) -> dict[str, Any]:
@@ -40,7 +46,7 @@ def order_prune(request: Request) -> dict[str, Any]:
         "as_it_is": _goes_as_it_is(permit, replica),
         "keep": sorted(shared_paths(request.tx, scan.id)) if of_files else [],
         "within": _within(request, replica) if of_files else "",
-        "readme": note_about([*pruned_beside(request, replica.location), (scan, replica)], request.now)
+        "readme": note_about(request.tx, [*pruned_beside(request, replica.location), (scan, replica)], request.now)
         if of_files
         else "",
     }
@@ -172,7 +178,7 @@ def order_undo_prune(request: Request) -> dict[str, Any]:
         "permit": permit.id,
         **_removal(request, permit, replica),
         "note": of_files,
-        "readme": note_about(pruned_beside(request, replica.location), request.now) if of_files else "",
+        "readme": note_about(request.tx, pruned_beside(request, replica.location), request.now) if of_files else "",
         "moved": list(permit.moved) if permit.phase is RemovalPhase.LEAVING else [],
         "moved_bytes": permit.bytes,
     }
@@ -185,9 +191,19 @@ def pruned_beside(request: Request, location: str) -> list[tuple[KnownScan, Repl
     return [(o, r) for o in others for r in o.replicas if (o.id, r.id) in found and not o.superseded_by]
 
 
-def note_about(pruned: Sequence[tuple[KnownScan, Replica]], now: datetime) -> str:
-    """The text left in the folder of pruned scans; '' for none."""
-    return "\n----\n\n".join(_note(scan, replica, now) for scan, replica in pruned)
+def note_about(tx: Tx, pruned: Sequence[tuple[KnownScan, Replica]], now: datetime) -> str:
+    """The text left in the folder of pruned scans, with the links that led to their files; '' for none."""
+    return "\n----\n\n".join(_note(scan, copy, now) + _links_to(tx, scan, copy) for scan, copy in pruned)
+
+
+def _links_to(tx: Tx, scan: KnownScan, copy: Replica) -> str:
+    links = links_to_copy(tx, copy)
+    if not links:
+        return ""
+    lines = [f"  {shown(link.path)}" for link in links[:_LINKS]]
+    if len(links) > _LINKS:
+        lines.append(f"  and {len(links) - _LINKS} more: tomovault explain {scan.id} --json")
+    return "\nThese links lead to files that are not here any more:\n\n" + "\n".join(lines) + "\n"
 
 
 def _note(scan: KnownScan, replica: Replica, now: datetime) -> str:

@@ -7,15 +7,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from tomovault.catalog.links import Link, links_to_copy
 from tomovault.catalog.removals import OPEN_PHASES, list_under_removal
 from tomovault.core.errors import UserError
 from tomovault.core.life import Stage, Status
+from tomovault.core.replica import Form, Replica
 from tomovault.policy.area_facts import AreaFacts, bytes_to_free
 from tomovault.policy.document import STAGE_OF, Policy
 from tomovault.policy.room import Going, Waiting
 from tomovault.vault.deeds import was_told
 from tomovault.vault.page_text import name_of, time_text
-from tomovault.vault.scan_pages import views_over
+from tomovault.vault.scan_pages import link_line, views_over
 from tomovault.vault.tier_facts import marked_tiers, may_be_pruned, tier_facts, why_no_rule_reaches
 from tomovault.vault.vault import Vault
 
@@ -24,7 +26,7 @@ _DUE_BY_A_RULE = STAGE_OF.keys() - {"prune"}
 
 
 def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
-    """Removals that are under way, newest first."""
+    """Removals that are under way, newest first, each with the links from elsewhere that lead to its files."""
     rows = []
     for scan in vault.catalogue.known_many(tx, list_under_removal(tx)):
         replicas = {r.id: r for r in scan.replicas}
@@ -49,9 +51,15 @@ def quarantine_page(vault: Vault, tx: Any, now: datetime) -> dict[str, Any]:
                     "granted_at": time_text(permit.granted_at),
                     "hold_until": time_text(permit.hold_until),
                     "left": [name_of(text) for text in permit.left],
+                    "links": [link_line(link) for link in _links(tx, replicas[permit.replica])],
                 }
             )
     return {"at": time_text(now), "quarantine": sorted(rows, key=lambda r: str(r["granted_at"]), reverse=True)}
+
+
+def _links(tx: Any, copy: Replica) -> list[Link]:
+    """The links that lead to files of ours in quarantine."""
+    return links_to_copy(tx, copy) if copy.form is Form.FILES else []
 
 
 def preview_page(vault: Vault, tx: Any, now: datetime, *, rule: str | None = None) -> dict[str, Any]:

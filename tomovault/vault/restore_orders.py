@@ -195,7 +195,7 @@ def _home(request: Request, product: Product) -> dict[str, Any] | None:
     return {
         "bytes": product.bytes,
         "pinned_until": to_plain(request.now + timedelta(seconds=vault.site.restore.pin_s)),
-        "readme": note_about(pruned_beside(request, scan.root), request.now),
+        "readme": note_about(request.tx, pruned_beside(request, scan.root), request.now),
     }
 
 

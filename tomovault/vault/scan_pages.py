@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from tomovault.catalog.links import Link
 from tomovault.core.known import Job, JobStatus, KnownScan, Product, RemovalPhase, export_standing, let_go
 from tomovault.core.life import Stage, Standing, Status, step_of
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass, good_domains
@@ -191,8 +192,8 @@ def job_line(job: Job) -> dict[str, Any]:
     }
 
 
-def explain_page(view: View) -> dict[str, Any]:
-    """Each stage of one scan: where it stands, why, and which rule decides."""
+def explain_page(view: View, links: Sequence[Link] = ()) -> dict[str, Any]:
+    """Each stage of one scan: where it stands, why, and which rule decides; and the links that lead to its files."""
     return {
         "id": view.scan.id,
         "name": name_of(view.scan.name),
@@ -207,7 +208,13 @@ def explain_page(view: View) -> dict[str, Any]:
         ],
         "limits": list(view.limits),
         "made": list(view.fates),
+        "links": [link_line(link) for link in links],
     }
+
+
+def link_line(link: Link) -> dict[str, str]:
+    """A symbolic link from elsewhere, and the path it leads to."""
+    return {"path": name_of(link.path), "leads_to": name_of(link.leads_to)}
 
 
 def _with_its_job(view: View, stage: Stage) -> Standing:

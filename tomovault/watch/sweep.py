@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tomovault.core.scan import Candidate
 
@@ -30,6 +31,14 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class FolderLinks:
+    """Every symbolic link in a folder: what it points to, as it is written there, by its name."""
+
+    folder: str
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Sweep:
     """One pass over an area.
 
@@ -39,7 +48,8 @@ class Sweep:
     with the number of sweeps that found its place readable and it not there; until `Walker.forget`.
     What is in none of these is unknown, for a reason in `unreadable` (path, reason) or because the sweep
     was `stopped` (why; '' if it ended by itself). `listed` of `folders` visited were listed; `stats` counts
-    lstat and fstat calls.
+    lstat and fstat calls. `links`: of each folder with links that was read anew, and of each that had some before
+    and has none now.
     """
 
     seen: tuple[Seen, ...]
@@ -52,6 +62,7 @@ class Sweep:
     changed: tuple[Seen, ...] = ()
     absent: tuple[tuple[Candidate, int], ...] = ()
     listed: int = 0
+    links: tuple[FolderLinks, ...] = ()
 
     @property
     def unsettled(self) -> tuple[Seen, ...]:

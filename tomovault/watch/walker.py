@@ -17,7 +17,7 @@ from tomovault.watch.mounts import mounted_below, read_mounts
 from tomovault.watch.readahead import ReadAhead, Reading
 from tomovault.watch.settling import Settling
 from tomovault.watch.snapshot import Members, digest_of, snapshot_of
-from tomovault.watch.sweep import Seen, Sweep, missing_brake
+from tomovault.watch.sweep import FolderLinks, Seen, Sweep, missing_brake
 
 #: A listing may be older than the folder's time by the time that an NFS client caches folder attributes
 #: (acdirmax, 60 s by default, nfs(5)) and by the grain of the server's clock; so long a folder is listed
@@ -43,6 +43,8 @@ class _Folder:
     digest: bytes
     #: Of how many files `found` speaks: candidates of several formats may speak of one.
     places: int
+    #: Whether there are symbolic links in it.
+    linked: bool
 
 
 @dataclass
@@ -54,6 +56,7 @@ class _Tally:
     seen: list[Seen] = field(default_factory=list)
     changed: list[Seen] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    links: list[FolderLinks] = field(default_factory=list)
     folders: int = 0
     listed: int = 0
     stats: int = 0
@@ -175,7 +178,7 @@ class Walker:
         else:
             if listen is not None:
                 listen()
-            self._account()
+            self._account(tally)
             vanished = self._missing.untold()
             gone = len(_places(candidate for candidate in vanished if candidate not in self._no_scans))
             if missing_brake(tally.known, gone):
@@ -195,6 +198,7 @@ class Walker:
             changed=tuple(tally.changed),
             absent=self._missing.all(),
             listed=tally.listed,
+            links=tuple(tally.links),
         )
 
     # --- walking ---
@@ -273,7 +277,9 @@ class Walker:
         if state is not None and state.digest == reading.digest:
             return self._look_again(state, reading, tally)
         troubles = len(tally.unreadable)
-        self._note_links(listing, state, tally)
+        self._note_replaced(listing, state, tally)
+        if listing.links or (state is not None and state.linked):
+            tally.links.append(FolderLinks(listing.folder, listing.links))
         members = Members(listing, stats, descriptor, descent)
         found = dict(self._look(listing, members, state, began, tally))
         keys = members.keys()
@@ -290,6 +296,7 @@ class Walker:
             sweep=self._number,
             digest=reading.digest if whole and not keys and None not in found.values() else b"",
             places=_count_places(found),
+            linked=bool(listing.links),
         )
         state.closed = whole and self._may_close(state, began)
         tally.listed += 1
@@ -305,7 +312,7 @@ class Walker:
     def _is_at_rest(self, seen: Seen) -> bool:
         return seen.settled and seen.quiet_for_s >= self.recent_s
 
-    def _note_links(self, listing: FolderListing, state: _Folder | None, tally: _Tally) -> None:
+    def _note_replaced(self, listing: FolderListing, state: _Folder | None, tally: _Tally) -> None:
         for name in state.children if state is not None else ():
             if name in listing.files:
                 kind = "link, which is not followed" if listing.files[name].link_target is not None else "file"
@@ -392,10 +399,13 @@ class Walker:
 
     # --- what is not there ---
 
-    def _account(self) -> None:
+    def _account(self, tally: _Tally) -> None:
         """After a whole walk: drop folders that are gone, and count what is missing in places that were read."""
         for relative in [r for r, s in self._folders.items() if s.sweep != self._number and self._is_gone(r)]:
-            for candidate in self._folders.pop(relative).found:
+            state = self._folders.pop(relative)
+            if state.linked:
+                tally.links.append(FolderLinks(self._path(relative)))
+            for candidate in state.found:
                 self._lose(candidate, relative)
         for candidate, relative in list(self._primed.items()):
             if self._is_gone(relative, candidate):

@@ -13,6 +13,7 @@ from tomovault.cli import common_options, open_vault, printable, say, say_json
 @common_options
 def command(as_json: bool) -> None:
     """List removals that can still be taken back, and those that wait for a second look after their hold."""
+    from tomovault.cli._links import say_links
     from tomovault.cli._table import table
     from tomovault.vault.removal_pages import quarantine_page
     from tomovault.vault.sizes import show_bytes
@@ -41,4 +42,6 @@ def command(as_json: bool) -> None:
         for q in page["quarantine"]
     ]
     say(table(["id", "scan", "product", "form", "on", "size", "phase", "held until", "rule"], rows, right=[5]))
+    for row in page["quarantine"]:
+        say_links(row["links"], row["scan"])
     say("\ntomovault prune undo SCAN puts it back.")
