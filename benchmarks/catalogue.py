@@ -138,7 +138,8 @@ def _own(table: str, row: dict[str, Any], number: int) -> Iterator[Any]:
         if value is None:
             yield None
         elif name in IDS:
-            yield f"{value[0]}{number:06x}{value[7:]}"
+            # Counted from its own, so that no copy has the number of a row that is there.
+            yield f"{value[0]}{(int(value[1:7], 16) + number) % 2**24:06x}{value[7:]}"
         elif name in HASHES and table != "product":
             yield f"{number:08x}{value[8:]}"
         elif name in PATHS:
