@@ -60,6 +60,18 @@ def test_an_area_over_its_mark_is_emptied_down_to_its_low_one(life):
         assert asked[law] > 0, law
 
 
+def test_files_that_vanish_before_their_removal_are_no_room_that_was_made(life):
+    """Their removal is refused, and they are not called gone: nobody knows what became of them."""
+    happens = [*[("live", 0, 0)] * 10, ("arrive", 0, 3), ("live", 0, 0), ("live", 0, 0), ("established", 0, 6)]
+    laws = life(*happens, ("vanish", 1, 0))
+    (vanished,) = (r for r in laws.replicas.values() if r.form == "files" and r.bytes == 700)
+    tried = {j.order["permit"]: j for j in laws.rows["job"] if j.action == "prune"}
+    (permit,) = (p for p in laws.permits.values() if p.replica_id == vanished.id)
+    assert "law 3" in tried[permit.id].error
+    assert (permit.phase, vanished.state) == ("undone", "verified")
+    assert laws.count["watermark"] > 0
+
+
 def test_a_tier_over_its_mark_is_emptied(life):
     laws = life(("mark", 2, 3), ("policy", 2, 0), *[("established", 3, 7)] * 3, *_REMOVED, *_REMOVED)
     went = {r.tier for r in laws.replicas.values() if r.state == "gone"}

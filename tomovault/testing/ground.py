@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tomovault.core.errors import IntegrityError, Transient
+from tomovault.core.errors import IntegrityError, Refused, Transient
 from tomovault.core.record import (
     Checked,
     GivenBack,
@@ -192,18 +192,19 @@ class Ground:
             raise Transient("absent")
 
     def prune(self, order: Order) -> Iterator[Record]:
-        """What is as it was packed is in quarantine."""
+        """What is as it was packed is in quarantine. Refused where nothing of it is: then nothing was moved."""
         permit = order["permit"]
         at = order["place"]["root"] if order["form"] == "files" else order["files"][0]["location"]
-        copy = self.copies.get(at)
-        if permit not in self.quarantine and copy is not None and not copy.bad and self._is_as_packed(order, copy):
+        if permit not in self.quarantine:
+            copy = self.copies.get(at)
+            if copy is None:
+                told = f"1 of 1 files are missing or shorter than packed, first {at}"
+                raise Refused(told, by="law 3: absence is never an order")
+            if not order["as_it_is"] and (copy.bad or not self._is_as_packed(order, copy)):
+                told = f"nothing of {at} may be moved, first a.edf: has other content"
+                raise Refused(told, by="law 5: only what was packed goes")
             self.quarantine[permit] = (at, self.copies.pop(at))
-        if permit in self.quarantine:
-            yield Quarantined(permit, ("a.edf",), self.quarantine[permit][1].size)
-        elif copy is not None:
-            yield Quarantined(permit, (), 0, left=("a.edf: has other content",))
-        else:
-            yield Quarantined(permit, (), 0, missing=("a.edf",))
+        yield Quarantined(permit, ("a.edf",), self.quarantine[permit][1].size)
 
     @staticmethod
     def _is_as_packed(order: Order, copy: Copy) -> bool:

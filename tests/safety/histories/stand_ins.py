@@ -15,7 +15,7 @@ from tomovault.core.scan import Candidate
 from tomovault.daemon.areas import Look
 from tomovault.testing.ground import VOLUME_CPU_S, Ground
 from tomovault.vault import job_folder
-from tomovault.vault.job import result_to_plain
+from tomovault.vault.job import result_of_failure, result_to_plain
 from tomovault.watch.sweep import Seen, Sweep
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class Process:
                         result = Result(Outcome.TRANSIENT, error="planted, half way")
                         break
         except TomovaultError as problem:
-            outcome = Outcome.TRANSIENT if isinstance(problem, Transient) else Outcome.DAMAGED
-            result = Result(outcome, error=str(problem))
+            result = result_of_failure(problem)
         stage.point("job.acted")
         if fault != "lost":
             brought = result_to_plain(replace(result, records=tuple(records)))
