@@ -219,3 +219,31 @@ def test_a_site_without_an_archive_is_told_of_rules_that_archive():
     ((at, text, is_error),) = told(rule, places=replace(SITE, archives=False))
     assert (at, is_error) == ("4:archive", False)
     assert "no tier that is an archive" in text
+
+
+MIRROR = "{name: a, do: prune, when: %s, with: {tiers: [mirror]}}"
+
+
+def test_a_prune_from_tiers_that_does_not_ask_for_usage_is_told_that_it_waits_for_a_mark():
+    (found,) = told(MIRROR % "archived and age > 6 months")
+    assert (found[0], found[2]) == ("4:[mirror", False)
+    assert "nothing goes by it below the high mark of a tier" in found[1]
+    assert "write `and usage > high` in its `when`, and `high`, `low` and `prune: on` for the tier" in found[1]
+    assert told(MIRROR % "archived and usage > high") == []
+    site = replace(SITE, tiers=("tape", "mirror"))
+    ((at, text, is_error),) = told(MIRROR % "archived", places=site)
+    assert (at, is_error) == ("4:[mirror", False)
+    assert text.endswith("write `and usage > high` in its `when`")
+    assert told(MIRROR % "archived and usage > high", places=site) == []
+
+
+@pytest.mark.parametrize("when", ["archived", "archived and usage > high"])
+def test_a_tier_that_nothing_ever_goes_from_is_told_at_its_name(when):
+    site = replace(SITE, tiers=("tape", "mirror"), unpruned={"mirror": "it has no mark; write one"})
+    (found,) = told(MIRROR % when, places=site)
+    assert found == ("4:mirror", "nothing ever goes from mirror by this rule: it has no mark; write one", False)
+
+
+def test_of_a_tier_that_the_site_does_not_have_nothing_more_is_told():
+    (found,) = told(MIRROR % "archived", places=SITE)
+    assert found[1:] == ("the site has no tier 'mirror'; known here: tape", True)

@@ -77,6 +77,31 @@ def test_a_place_that_the_site_does_not_have_is_an_error(check):
     )
 
 
+@pytest.mark.parametrize(
+    ("marks", "when", "told"),
+    [
+        ({}, "archived", "nothing ever goes from mirror by this rule: it has no mark; write `high`, `low` and"),
+        ({}, "archived and usage > high", "nothing ever goes from mirror by this rule: it has no mark"),
+        ({"high": "80%", "prune": "on"}, "archived", "nothing goes by it below the high mark of a tier"),
+        ({"high": "80%", "prune": "on"}, "archived and usage > high", ""),
+    ],
+)
+def test_a_prune_from_a_tier_that_can_never_act_is_told_with_what_to_write(town, check, marks, when, told):
+    mirror = {"kind": "posix", "path": str(town.base / "mirror"), "class": "server", **marks}
+    town.change(tiers={"mirror": mirror})
+    row = check(f"{{name: a, do: prune, when: {when}, with: {{tiers: [mirror]}}}}")
+    assert row["ok"]
+    assert len(row["warnings"]) == bool(told)
+    for warning in row["warnings"]:
+        assert "mine.yaml:4:" in warning
+        assert told in warning
+
+
+def test_nothing_goes_from_an_archive_by_a_rule(check):
+    (warning,) = check("{name: a, do: prune, when: archived, with: {tiers: [tape]}}")["warnings"]
+    assert "nothing ever goes from tape by this rule: no mark removes anything from a tier of class archive" in warning
+
+
 VOLUMES = "{name: v, do: prune, when: archived and cheaper to recompute, with: {product: volume}}"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tomovault.core.replica import TierClass
@@ -20,7 +20,7 @@ from tomovault.policy.calendar import show_moment
 from tomovault.policy.document import STAGE_OF, Policy, Rule
 from tomovault.policy.expression import CHEAPER, Always, And, Compare, Expression, Flag, Leaf, Listed, Not, Or, Replicas
 from tomovault.policy.possible import covers, find_clash, implies
-from tomovault.policy.reading import leaves
+from tomovault.policy.reading import asks_usage, leaves
 from tomovault.policy.yaml_text import Fault, nearest
 
 #: Of rules with these actions the first that holds decides alone.
@@ -49,6 +49,8 @@ class Places:
     unpriced: Collection[str] = ()
     #: Whether any of the tiers is an archive.
     archives: bool = True
+    #: Tiers that nothing ever goes from by a rule, each with why and what to write.
+    unpruned: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def review(policy: Policy, now: datetime, places: Places | None = None) -> list[
         clash = list(_impossible(at, rule, places))
         found += [*clash, *_of_dates(at, rule, now), *_of_units(at, rule)]
         if not any(one.is_error for one in clash):
-            found += [*_of_room(at, rule), *_of_others(at, rule, policy)]
+            found += [*_of_room(at, rule), *_of_tiers(at, rule, places), *_of_others(at, rule, policy)]
         if places is not None:
             found += [*_unknown_names(at, rule, places), *_unknown_places(at, rule, places)]
             found += _unheard(at, rule, places)
@@ -103,6 +105,24 @@ def _of_room(at: int, rule: Rule) -> Iterator[Finding]:
         return
     told = "since it asks for usage, nothing goes by this rule below the high mark, although it holds there, too"
     yield Finding(Fault(f"{told}: what is to go from any area needs a rule of its own", ("rules", at, "name")))
+
+
+def _of_tiers(at: int, rule: Rule, places: Places | None) -> Iterator[Finding]:
+    """A removal from tiers is for room alone: from one without marks nothing goes, and from no other by a sentence
+    alone.
+    """
+    tiers, unpruned = rule.settings.tiers if rule.do == "prune" else (), places.unpruned if places is not None else {}
+    asks = asks_usage(rule.condition)
+    for n, tier in enumerate(tiers):
+        if tier in unpruned:
+            told = f"nothing ever goes from {tier} by this rule: {unpruned[tier]}"
+            yield Finding(Fault(told, ("rules", at, "with", "tiers", n)))
+    if not asks and any(places is None or tier in {*places.tiers} - {*unpruned} for tier in tiers):
+        told = "a rule that names tiers only makes room: nothing goes by it below the high mark of a tier, whatever its"
+        told += " sentence says; write `and usage > high` in its `when`"
+        if places is None:
+            told += ", and `high`, `low` and `prune: on` for the tier in tomovault.yaml"
+        yield Finding(Fault(told, ("rules", at, "with", "tiers")))
 
 
 def _when_empty(tree: Expression) -> Expression:

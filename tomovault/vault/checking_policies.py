@@ -22,6 +22,8 @@ from tomovault.policy.yaml_text import Fault, nearest, point_out
 from tomovault.vault.deeds import listeners
 from tomovault.vault.policy_files import read_path, read_policy_file, reused, reused_text
 from tomovault.vault.site import POLICIES, SITE_FILE, Site, find_policy, load_site, shipped_policies
+from tomovault.vault.site_settings import TierSettings
+from tomovault.vault.tier_marks import ON_DISK
 from tomovault.vault.vault import open_catalogue
 
 #: The errors and the warnings about one file, and what its rules will do that a person may not expect.
@@ -68,7 +70,20 @@ def places_of(site: Site, policy: str) -> Places:
         costs=site.costs is not None,
         unpriced=tuple(name for name in site.areas if site.costs is not None and site.costs.of(name) is None),
         archives=any(tier.tier_class is TierClass.ARCHIVE for tier in site.tiers.values()),
+        unpruned={name: why for name, tier in site.tiers.items() if (why := _why_unpruned(tier))},
     )
+
+
+def _why_unpruned(tier: TierSettings) -> str:
+    """Why no rule ever removes anything from a tier, and what to write; '' where one may."""
+    if tier.tier_class not in ON_DISK:
+        return f"no mark removes anything from a tier of class {tier.tier_class}; an operator may: tomovault destroy"
+    if tier.marks is None:
+        return (
+            f"it has no mark; write `high`, `low` and `prune: on` for the tier {tier.name} in tomovault.yaml, and"
+            " `usage > high` in the rule's `when`"
+        )
+    return ""
 
 
 def _check_site(folder: Path) -> _Told:
