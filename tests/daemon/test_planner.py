@@ -5,8 +5,8 @@ import pytest
 from tomovault.catalog import tables
 from tomovault.catalog.work import shared_paths
 from tomovault.core.known import JobStatus
-from tomovault.core.record import Outcome, PutBack, Removed, Result
-from tomovault.core.replica import Form
+from tomovault.core.record import Outcome, PutBack, Removed, Result, Stored
+from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.daemon.planner import Planner
 from tomovault.daemon.room_maker import RoomMaker
 from tomovault.vault.scan_pages import explain_page, scan_line
@@ -220,6 +220,47 @@ def test_a_removal_goes_on_as_soon_as_its_area_is_seen(town, full):
     planner.brake("", frozenset())
     assert planner.plan_scans(later) == 1
     assert len(town.jobs(scan, "empty_quarantine")) == 1
+
+
+_MIRROR = """
+  - {name: mirror, when: packed, do: replicate, with: {tiers: [mirror]}}
+  - {name: prune-mirror, when: archived and usage > high, do: prune, with: {tiers: [mirror]}}
+"""
+
+
+@pytest.fixture
+def mirrored(town):
+    """A scan with a copy on a tier that is over its mark, and a planner."""
+    (town.folder / "mirror").mkdir()
+    policy = town.folder / "policies" / "standard.yaml"
+    policy.write_text(policy.read_text("utf-8") + _MIRROR, "utf-8")
+    mirror = {"kind": "posix", "path": "mirror", "quota": "300B", "high": "50%", "low": "20%", "prune": "on"}
+    town.change(tiers={"mirror": mirror}, quarantine={"hold": "1d", "limit": "1GB"})
+    scan = town.scan("one")
+    digest, at = town.known(scan).products[0].digest, str(town.folder / "mirror" / "one")
+    files = (StoredFile(f"{at}/p.tomo.h5", 200, digest),)
+    stored = Stored(
+        ProductKind.ORIGINAL, digest, Form.PACKAGE, "mirror", "disk:2", at, files, 200, digest, town.now, town.now
+    )
+    with town.vault.catalogue.writing() as tx:
+        town.vault.record_tiers(tx)
+        town.vault.catalogue.apply_records(tx, [stored], town.now, scan_id=scan)
+    return scan, Plans(town)
+
+
+def test_a_removal_from_another_place_waits_while_that_one_rests(town, mirrored):
+    scan, planner = mirrored
+    assert planner.plan_room(town.now) == 1
+    permit = town.quarantine(scan)
+    later = town.now + timedelta(days=2)
+    planner.brake("", frozenset({"mirror"}))
+    planner.plan_scans(later)
+    assert town.jobs(scan, "empty_quarantine") == []
+    assert planner.alarms[f"permit {permit}"].text.endswith("nothing is removed on tier mirror now")
+    planner.brake("", frozenset())
+    _plan(town, planner, later + timedelta(hours=7))
+    (job,) = town.jobs(scan, "empty_quarantine")
+    assert job.order["permit"] == permit
 
 
 def _spoil(town, scan):

@@ -148,7 +148,7 @@ class Planner:
         # What was queued may need what would go. After a step the scan is planned again when that is over, after an
         # export at once, with that known.
         if not (begun or sent.queued):
-            dates.append(self._evidence.let_go(tx, scan, area, self._why_braked(scan), now))
+            dates.append(self._evidence.let_go(tx, scan, area, self._why_braked(scan, scan.area), now))
         self._vault.catalogue.set_next_due(tx, scan.id, min((d for d in dates if d is not None), default=None))
         self._tell_of_exports()
 
@@ -160,9 +160,14 @@ class Planner:
             else:
                 self.alarms.pop(f"export {area}", None)
 
-    def _why_braked(self, scan: KnownScan) -> str:
-        resting = f"nothing is removed in area {scan.area} now" if scan.area in self._resting else ""
-        return self._braked or resting
+    def _why_braked(self, scan: KnownScan, place: str) -> str:
+        """Why nothing of the scan is removed from a place now, which may be another area than its own, or a tier.
+
+        While its own area rests nothing is: what is known of the scan is as old as the last sweep there.
+        """
+        rests = next((name for name in (place, scan.area) if name in self._resting), "")
+        where = "in area" if rests in self._vault.site.areas else "on tier"
+        return self._braked or (f"nothing is removed {where} {rests} now" if rests else "")
 
     def _queue_step(self, tx: Any, view: View, step: Step, now: datetime) -> bool:
         """Whether a job was queued, which would else be a repetition."""
@@ -180,7 +185,8 @@ class Planner:
         return job is not None
 
     def _second_look(self, tx: Any, scan: KnownScan, permit: Permit, now: datetime) -> None:
-        if why := self._why_braked(scan):
+        replica = next(r for r in scan.replicas if r.id == permit.replica)
+        if why := self._why_braked(scan, replica.tier):
             self.alarms[f"permit {permit.id}"] = Alarm(scan.area, f"{scan.name} stays in quarantine: {why}")
             return
         try:
@@ -194,7 +200,6 @@ class Planner:
             )
             return
         self.alarms.pop(f"permit {permit.id}", None)
-        replica = next(r for r in scan.replicas if r.id == permit.replica)
         in_place = permit.ordered_by and replica.tier not in self._vault.site.areas
         action = "destroy" if in_place else "empty_quarantine"
         self._vault.queue_in(
