@@ -6,9 +6,10 @@ from sqlalchemy import update
 from tomovault.catalog import tables, usage_history
 from tomovault.catalog import usage as roll_up
 from tomovault.core.errors import TomovaultError, Transient
-from tomovault.core.record import Outcome, Result
-from tomovault.core.replica import TierClass
+from tomovault.core.record import Checked, Outcome, Result
+from tomovault.core.replica import Form, ReplicaState, TierClass
 from tomovault.daemon import upkeep
+from tomovault.daemon.room_maker import RoomMaker
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.vault import vault
 
@@ -89,6 +90,62 @@ def test_what_met_a_busy_catalogue_is_due_still(town, care, monkeypatch):
         with pytest.raises(Transient):
             care.take()
     assert care.take() == (3, True)
+
+
+@pytest.fixture
+def strict(town):
+    """Two scans of a full area, of which something goes once their copies on tape were re-read within 5 days: they were
+    not.
+    """
+    for form in ("files", "package"):
+        town.policy((f"with: {{forms: [{form}]}}", f"with: {{forms: [{form}], verified_within: 5d}}"))
+    scans = [town.scan(name) for name in ("one", "two")]
+    town.room()
+    town.change(quarantine={"hold": "1d", "limit": "1GB"})
+    with town.vault.catalogue.writing() as tx:
+        tx.run(update(tables.replica).values(verified_at=town.now - timedelta(days=6)))
+    return scans
+
+
+def _make_room(town):
+    room = RoomMaker(town.vault)
+    room.ask()
+    while room.turn(town.now):
+        pass
+    return room
+
+
+def _reread(town, replicas):
+    """Every re-read that waits is over, and all is right."""
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.apply_records(tx, [Checked(one, True, town.now) for one in replicas], town.now)
+    for _ in replicas:
+        town.finish("verify", Result(Outcome.SUCCEEDED))
+
+
+def test_what_a_rule_would_remove_but_for_its_own_recency_is_read_again_and_goes(town, strict):
+    room = _make_room(town)
+    assert "without enough verified copies" in room.alarms["inhouse"].text
+    care = Upkeep(town.vault, room.is_draining)
+    assert care.queue_overdue(["inhouse"]) == 4
+    assert care.queue_overdue(["inhouse"]) == 0
+    tapes = {r.id for scan in strict for r in town.known(scan).replicas if r.tier == "tape"}
+    assert {one for scan in strict for job in town.jobs(scan, "verify") for one in job.order["replicas"]} == tapes
+    _reread(town, tapes)
+    _make_room(town)
+    assert all(town.replica(scan, Form.FILES).state is ReplicaState.LEAVING for scan in strict)
+    assert care.queue_overdue(["inhouse"]) == 0
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["all of its copies", "its copies by name"])
+def test_no_copy_is_queued_for_a_re_read_while_another_is_open_whoever_asked(town, strict, care, named):
+    scan, other = strict
+    tapes = [r.id for r in town.known(scan).replicas if r.tier == "tape"]
+    order = {"replicas": tapes} if named else {}
+    with town.vault.catalogue.writing() as tx:
+        town.vault.queue_in(tx, "inhouse", "verify", scan, order, dedup_key="v", rule="asked by anna", now=town.now)
+    assert care.queue_overdue(["inhouse"]) == 2
+    assert (len(town.jobs(scan, "verify")), len(town.jobs(other, "verify"))) == (1, 2)
 
 
 def test_a_long_look_for_old_copies_goes_on_in_the_next_turn(town, monkeypatch):

@@ -42,6 +42,22 @@ def test_a_verify_rule_asks_sooner_of_the_scans_that_it_is_for(town):
     assert chosen == {large: tuple(r for _, r in found)}
 
 
+def test_a_rule_that_removes_asks_sooner_where_it_would_remove_something(town):
+    town.policy(("with: {forms: [files]}", "with: {forms: [files], verified_within: 5d}"))
+    first, second = town.scan("one"), town.scan("two")
+    assert _overdue(town, 6) == [], "prune is off"
+    town.room(quota="1MB")
+    assert _overdue(town, 6) == [], "there is room enough"
+    town.room()
+    assert _overdue(town, 4) == []
+    found = _overdue(town, 6)
+    assert sorted(s for s, _ in found) == sorted([first, second] * 2)
+    tapes = {r.id for scan in (first, second) for r in town.known(scan).replicas if r.tier == "tape"}
+    assert {r for _, r in found} == tapes
+    chosen = choose_replicas(town.vault, [], everything=False, due=True, now=town.now + timedelta(days=6))
+    assert {r for replicas in chosen.values() for r in replicas} == tapes
+
+
 def test_a_look_that_is_long_goes_on_where_it_ended(town, monkeypatch):
     """Scans for which the rule does not hold use up the look, too."""
     monkeypatch.setattr(vault, "_LOOKED_AT", 2)

@@ -32,6 +32,9 @@ _THERE = (ReplicaState.ARRIVING, ReplicaState.PRESENT, ReplicaState.VERIFIED, Re
 #: Files of these roles belong to one scan alone; all others of a folder may be shared with its neighbours.
 _OWN_ROLES = frozenset({FileRole.PROJECTION.value, FileRole.CAMERA.value})
 
+#: Scans that one question names.
+_AT_ONCE = 500
+
 
 class Late(NamedTuple):
     """A copy that was re-read too long ago."""
@@ -389,13 +392,21 @@ def list_overdue(
 
 
 def asked_since(tx: Tx, action: str, rule: str, since: datetime) -> frozenset[str]:
-    """Replicas that jobs of an action and a rule name which were queued since then or are not over yet."""
-    job = tables.job
-    unfinished = job.c.status.in_([JobStatus.TODO.value, JobStatus.DOING.value])
-    query = select(job.c.order).where(
-        job.c.action == action, job.c.rule == rule, or_(job.c.queued_at >= since, unfinished)
+    """Replicas that jobs of an action name which are not over yet, whoever asked, or which that rule queued since then;
+    a job that names none is about all of its scan.
+    """
+    job, replica = tables.job, tables.replica
+    of_rule = select(job.c.scan_id, job.c.order).where(
+        job.c.action == action, job.c.rule == rule, job.c.queued_at >= since
     )
-    return frozenset(replica for row in tx.rows(query) for replica in row.order.get("replicas", ()))
+    unfinished = select(job.c.scan_id, job.c.order).where(job.c.action == action, tables.IS_UNFINISHED)
+    rows = [*tx.rows(of_rule), *tx.rows(unfinished)]
+    whole = sorted({row.scan_id for row in rows if row.scan_id is not None and not row.order.get("replicas")})
+    found = {name for row in rows for name in row.order.get("replicas", ())}
+    for start in range(0, len(whole), _AT_ONCE):
+        of_scans = select(replica.c.id).where(replica.c.scan_id.in_(whole[start : start + _AT_ONCE]))
+        found.update(row.id for row in tx.rows(of_scans))
+    return frozenset(found)
 
 
 def unfinished_by_place(tx: Tx, action: str, rule: str) -> Counter[str]:

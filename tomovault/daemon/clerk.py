@@ -75,7 +75,7 @@ class Clerk:
         self._gauges = Gauges()
         self.room_maker = RoomMaker(vault, self._gauges.is_fresh)
         self.lookout = Lookout(vault)
-        self.upkeep = Upkeep(vault)
+        self.upkeep = Upkeep(vault, self.room_maker.is_draining)
         self._policies = PolicyWatch(vault)
         self._teller = Teller(vault)
         self._courier = Courier(vault)

@@ -86,6 +86,10 @@ class RoomMaker:
         self._rests_until.clear()
         self.ask()
 
+    def is_draining(self, place: str) -> bool:
+        """Whether an area or a tier was over its high mark, and is on its way to its low one."""
+        return place in self._draining
+
     @property
     def over(self) -> bool:
         """Whether nothing was asked for that was not done."""

@@ -5,7 +5,7 @@ exported.
 from __future__ import annotations
 
 import queue
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -18,6 +18,7 @@ from tomovault.core.known import SCRUB
 from tomovault.daemon.nightly import Nightly
 from tomovault.vault.limits import note_exceeded
 from tomovault.vault.notices import post_digest
+from tomovault.vault.tier_facts import places_to_prune
 from tomovault.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -33,8 +34,10 @@ _NOTICES_KEPT = timedelta(days=90)
 class Upkeep:
     """Timers put names into a queue; what they stand for is done when the owner of the catalogue asks."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, is_draining: Callable[[str], bool] = lambda _place: False) -> None:
+        """`is_draining` says whether an area or a tier is on its way to its low mark."""
         self._vault = vault
+        self._is_draining = is_draining
         self._due: queue.Queue[str] = queue.Queue()
         self._counting: Generator[None, None, list[str]] | None = None
         self._thinning: Generator[None, None, None] | None = None
@@ -141,6 +144,7 @@ class Upkeep:
         overdue: list[tuple[str, str, str]] = []
         with catalogue.reading() as tx:
             asked = asked_since(tx, "verify", SCRUB, midnight)
+            places = places_to_prune(self._vault, tx, now, self._is_draining)
             waiting = unfinished_by_place(tx, "verify", SCRUB)
             looked_at, behind = dict(self._looked_at), set(self._behind)
             for area in areas:
@@ -149,7 +153,9 @@ class Upkeep:
                 if free == 0:
                     continue
                 try:
-                    found, after = self._vault.overdue(tx, area, now, limit=free, skip=asked, after=begun)
+                    found, after = self._vault.overdue(
+                        tx, area, now, limit=free, skip=asked, after=begun, places=places
+                    )
                 except Transient:
                     raise
                 except Exception:  # what is wrong with one area must not end the daemon

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from tomovault.core.known import KnownScan
 from tomovault.core.replica import Form, Replica, TierClass
 from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.awaited import awaited
 from tomovault.policy.calendar import Months, later_by, turning_points
 from tomovault.policy.document import Policy, Rule
 from tomovault.policy.expression import Compare, Replicas, Value
@@ -38,10 +39,17 @@ def next_look(scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime) -
 
 
 def overdue(
-    scan: KnownScan, policy: Policy, area: AreaFacts, now: datetime, matches: Sequence[Match] | None = None
+    scan: KnownScan,
+    policy: Policy,
+    area: AreaFacts,
+    now: datetime,
+    matches: Sequence[Match] | None = None,
+    *,
+    places: Sequence[AreaFacts] = (),
 ) -> tuple[Replica, ...]:
     """Good packages that were re-read too long ago (or in the future) to be counted on when something is removed,
-    or longer ago than a `verify` rule that holds for the scan asks. A fast area relies on files in other areas, too.
+    or longer ago than a `verify` rule that holds for the scan asks, or a `prune` rule that else would let something of
+    it go from one of the `places`, by default its area. A fast area relies on files in other areas, too.
 
     `matches`: as `matches_of` says, where the caller has asked already.
     """
@@ -49,11 +57,20 @@ def overdue(
     if matches is None:
         matches = matches_of(scan, policy, area, now) if asks_more else ()
     rules = [m.rule for m in matches if m.rule.do == "verify" and m.verdict.value]
+    waited_for = awaited(scan, policy, places or (area,), now)
     return tuple(
         r
         for r in scan.replicas
-        if r.good and _is_relied_on(r, area) and not r.read_within(_scrub_period(r, policy, rules), now)
+        if r.good
+        and _is_relied_on(r, area)
+        and (r.id in waited_for or not r.read_within(_scrub_period(r, policy, rules), now))
     )
+
+
+def asked_by_rules(policy: Policy) -> tuple[timedelta, ...]:
+    """How lately `verify` rules want copies re-read, where they hold."""
+    asked = (rule.settings.verified_within for rule in policy.rules if rule.do == "verify")
+    return tuple(period for period in asked if period is not None)
 
 
 def _is_relied_on(replica: Replica, area: AreaFacts) -> bool:

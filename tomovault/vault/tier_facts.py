@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,6 +50,19 @@ def tier_facts(vault: Vault, tx: Any, name: str) -> AreaFacts:
         warn=timedelta(seconds=vault.site.notify.warn_s if vault.site.notify is not None else 0.0),
         of_tier=True,
     )
+
+
+def places_to_prune(
+    vault: Vault, tx: Any, now: datetime, is_draining: Callable[[str], bool] = lambda _place: False
+) -> tuple[AreaFacts, ...]:
+    """The areas and the tiers with marks as they stand, for `Vault.overdue`; none where no rule asks for copies that
+    were re-read more lately than for others before something goes.
+    """
+    rules = (rule for area in vault.site.areas for rule in vault.policy_of(area).rules)
+    if not any(rule.do == "prune" and rule.settings.verified_within is not None for rule in rules):
+        return ()
+    names = (*vault.site.areas, *marked_tiers(vault.site))
+    return tuple(place_facts(vault, tx, name, now, draining=is_draining(name), limits=False) for name in names)
 
 
 def has_file_system(tier: TierSettings) -> bool:

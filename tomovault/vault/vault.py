@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -20,8 +20,9 @@ from tomovault.core.life import Facts, Stage, Standing, Status, Wants, standings
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
 from tomovault.core.scan import ScanReport
 from tomovault.policy.area_facts import AreaFacts
+from tomovault.policy.awaited import asked_before_removal
 from tomovault.policy.decide import wants_of
-from tomovault.policy.due import overdue
+from tomovault.policy.due import asked_by_rules, overdue
 from tomovault.policy.limits import Exceeded
 from tomovault.policy.matching import Asks, asks_of, matches_of
 from tomovault.policy.removing import fates_of_made
@@ -376,27 +377,31 @@ class Vault:
         limit: int,
         skip: Collection[str] = (),
         after: Late | None = None,
+        places: Sequence[AreaFacts] = (),
     ) -> tuple[list[Late], Late | None]:
         """Copies that were re-read too long ago, oldest first: to be counted on when something is removed, or for a
-        `verify` rule that holds for the scan. Replicas to skip are left out.
+        `verify` rule that holds for the scan, or a `prune` rule that else would let something of it go from one of the
+        `places`, as they stand, or from the area. Replicas to skip are left out.
 
         With them comes where the next look begins, if this one was not through with all that may be due.
         """
         within = self.verified_within(area)
         policy = self.policy_of(area)
-        periods = [rule.settings.verified_within for rule in policy.rules if rule.do == "verify"]
-        sooner = [period for period in periods if period is not None]
+        sooner = [r.settings.verified_within for r in policy.rules if r.settings.verified_within is not None]
+        if sooner:
+            facts = self.area_facts(tx, area, now)
+            places = places if any(one.name == area for one in places) else (*places, facts)
+            sooner = [*asked_by_rules(policy), *asked_before_removal(policy, area, places)]
         if not sooner:
             found = list_overdue(tx, area, within, now, limit=limit, skip=skip, after=after)
             return found, (found[-1] if len(found) == limit else None)
         tightest = {kind: min(period, *sooner) for kind, period in within.items()}
         suspects = list_overdue(tx, area, tightest, now, limit=_LOOKED_AT, skip=skip, after=after)
-        facts = self.area_facts(tx, area, now)
         found = []
         for start in range(0, len(suspects), _AT_A_TIME):
             batch = suspects[start : start + _AT_A_TIME]
             scans = self.catalogue.known_many(tx, list(dict.fromkeys(one.scan for one in batch)))
-            late = {r.id for scan in scans for r in overdue(scan, policy, facts, now)}
+            late = {r.id for scan in scans for r in overdue(scan, policy, facts, now, places=places)}
             found += [one for one in batch if one.replica in late]
             if len(found) >= limit:
                 return found[:limit], found[limit - 1]

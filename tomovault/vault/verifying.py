@@ -12,6 +12,7 @@ from tomovault.core.known import KnownScan, replaced
 from tomovault.core.replica import Replica, ReplicaState
 from tomovault.vault.asking import ask, find_scan, raise_if_failed
 from tomovault.vault.page_text import name_of
+from tomovault.vault.tier_facts import places_to_prune
 from tomovault.vault.vault import Vault
 
 _AT_A_TIME = 1000
@@ -36,10 +37,11 @@ def choose_replicas(
 
 def list_overdue(vault: Vault, tx: Any, now: datetime) -> Iterator[Late]:
     """Copies whose last re-read is older than their area's policy allows."""
+    places = places_to_prune(vault, tx, now)
     for area in vault.site.areas:
         after: Late | None = None
         while True:
-            found, after = vault.overdue(tx, area, now, limit=_AT_A_TIME, after=after)
+            found, after = vault.overdue(tx, area, now, limit=_AT_A_TIME, after=after, places=places)
             yield from found
             if after is None:
                 break
