@@ -37,7 +37,7 @@ def command(area: str, last: bool, as_json: bool) -> None:
     from tomovault.cli._progress import open_progress
     from tomovault.core.errors import UserError
     from tomovault.daemon.census import take_census
-    from tomovault.vault.census import census_page, find_remainder, keep_census, last_census
+    from tomovault.vault.census import census_page, find_remainder, forget_walk, keep_census, last_census
     from tomovault.vault.logs import start_log
 
     vault = open_vault()
@@ -66,6 +66,7 @@ def command(area: str, last: bool, as_json: bool) -> None:
     with vault.catalogue.reading() as tx:
         page = census_page(vault, tx, area, found, over, datetime.now(UTC))
     keep_census(vault, page)
+    forget_walk(vault, area)
     if as_json:
         say_json(page)
     else:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -26,6 +28,10 @@ LEVELS = 3
 
 #: After so long somebody should have said what unexplained data is; nothing happens to it by itself.
 EXPLAIN_WITHIN = timedelta(days=90)
+
+#: How far a walk is is kept this often, and what was kept is believed for so long: later other things stand there.
+_KEPT_EVERY_S = 5.0
+_GONE_ON_WITHIN = timedelta(days=1)
 
 #: So many suspect, moved and copied scans are told.
 _MOST = 1000
@@ -69,14 +75,52 @@ class Explained:
 
 
 def find_remainder(vault: Vault, area: str, progress: Callable[[int, int], None]) -> tuple[list[Remainder], Walked]:
-    """What no scan explains in the area, that of most bytes first, and what was walked over.
+    """What no scan explains in the area, that of most bytes first, and what was walked over. A walk that was ended, by
+    what `progress` raised or with its process, is gone on with where it was kept, unless that is long ago.
 
     `progress` is called with the files seen, and those that the file system has altogether, 0 where it does not say.
     Raises OSError where the area cannot be read.
     """
-    walk = Walk(area)
-    go_on(vault, walk, progress)
+    walk = _kept_walk(vault, area)
+    kept_at = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal kept_at
+        is_over = True
+        try:
+            progress(done, total)
+            is_over = False
+        finally:
+            if is_over or time.monotonic() - kept_at > _KEPT_EVERY_S:
+                _keep_walk(vault, walk)
+                kept_at = time.monotonic()
+
+    go_on(vault, walk, told)
     return walk.rows(), walk.walked
+
+
+def _kept_walk(vault: Vault, area: str) -> Walk:
+    """The walk over the area that is under way, or one that begins."""
+    with suppress(OSError, KeyError, TypeError, ValueError):
+        kept = json.loads(_walk_file(vault, area).read_text("utf-8"))
+        if timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(kept["at"]) <= _GONE_ON_WITHIN:
+            return Walk.from_plain(area, kept["walk"])
+    return Walk(area)
+
+
+def _keep_walk(vault: Vault, walk: Walk) -> None:
+    place = _walk_file(vault, walk.area)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place, {"at": _time(datetime.now(UTC)), "walk": walk.to_plain()}, durable=False)
+
+
+def forget_walk(vault: Vault, area: str) -> None:
+    """The next walk over the area begins anew."""
+    _walk_file(vault, area).unlink(missing_ok=True)
+
+
+def _walk_file(vault: Vault, area: str) -> Path:
+    return vault.run_folder / "census" / "under_way" / f"{area}.json"
 
 
 @dataclass
