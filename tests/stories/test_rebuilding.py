@@ -62,8 +62,8 @@ def rebuilt(lived):
         if done * 2 > total:
             raise KeyboardInterrupt
 
-    with contextlib.closing(Vault.open(site.folder)) as vault, pytest.raises(KeyboardInterrupt):
-        rebuild(vault, "tape", stop)
+    with contextlib.closing(Vault.open(site.folder)) as vault:
+        assert rebuild(vault, "tape", stop).stopped
     first = len(site.scans())
     assert first
     return site, first, site.ask("catalogue", "rebuild", "--from", "tape")
@@ -91,7 +91,7 @@ def test_everything_is_back(rebuilt, lived):
 def test_once_more_adds_nothing(rebuilt):
     site, _, _ = rebuilt
     page = site.ask("catalogue", "rebuild", "--from", "tape")
-    assert page == {"tier": "tape", "scans": 0, "products": 0, "replicas": 0, "damaged": []}
+    assert [page[key] for key in ("scans", "products", "replicas", "suspect", "damaged")] == [0, 0, 0, 0, []]
 
 
 def test_nothing_may_go_before_it_was_read_again(rebuilt, lived, digests):

@@ -222,6 +222,18 @@ def test_a_folder_of_ours_that_was_lost_costs_no_data(tier, parcel, store, tmp_p
     assert objects(store) == ["foreign.tar"]
 
 
+def test_what_another_tier_put_is_told_and_what_cannot_be_got_now_is_not_damaged(tier, parcel, store, tmp_path):
+    (placed,) = put(tier(), parcel())
+    listing = f'cd "{store}"; ls *.tar | sed s/^/hsm:/'
+    other = tier(list=listing)
+    other.name = "other"
+    (found,) = other.survey(lambda _done, _total: None)
+    assert (found.location, found.parcel, found.harm) == (placed.location, None, Harm.COPY)
+    assert "'far'" in found.problem
+    (away,) = tier(list=listing, get="exit 75").survey(lambda _done, _total: None)
+    assert (away.parcel, away.harm) == (None, Harm.UNREACHED)
+
+
 def test_without_a_command_for_it_what_is_removed_stays_there_and_is_given_out_no_more(tier, parcel, store, tmp_path):
     made = tier()
     (placed,) = put(made, parcel())

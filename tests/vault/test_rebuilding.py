@@ -13,9 +13,9 @@ from sqlalchemy.exc import OperationalError
 from tomovault.core.errors import Transient
 from tomovault.core.known import CODED_FRAMES
 from tomovault.core.layout import Layout
-from tomovault.core.ports import Parcel
+from tomovault.core.ports import Harm, Parcel, Placed, Surveyed
 from tomovault.core.record import Inspected, Made, Stored
-from tomovault.core.replica import Form, ProductKind
+from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.core.scan import (
     Candidate,
     Certificate,
@@ -33,10 +33,12 @@ from tomovault.package.writer import write_package
 from tomovault.tiers import posix, survey
 from tomovault.tiers.delivery import deliver
 from tomovault.tiers.free import FREE
+from tomovault.vault.rebuilding import rebuild
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
 
 _SCANS = 30
+_SOUND = {"suspect": 0, "damaged": [], "unreached": [], "notices": [], "stopped": ""}
 _TIERS = {"tape": {"kind": "emulated_library", "path": "tape"}, "disk": {"kind": "posix", "path": "disk"}}
 
 
@@ -168,7 +170,7 @@ class TestRebuilding:
         before = [town.known(scan) for scan in ids]
         _lose(town)
         page = ask("catalogue", "rebuild", "--from", "tape")
-        assert page == {"tier": "tape", "scans": 30, "products": 30, "replicas": 60, "damaged": []}
+        assert page == {"tier": "tape", "scans": 30, "products": 30, "replicas": 60, **_SOUND}
         for old in before:
             new = town.known(old.id)
             assert _facts(new) == _facts(old)
@@ -255,6 +257,150 @@ class TestRebuilding:
         assert states.pop(scan) == "suspect"
         assert list(states.values()) == ["verified"]
 
+    @pytest.mark.parametrize("left", ["{}", None])
+    def test_a_known_copy_without_a_readable_manifest_is_verified_no_more(self, town, ask, say, left):
+        scan = _one_archived(town)["id"]
+        other = _archive(town, 1)
+        sidecar = next(p for p in (town.folder / "disk").rglob("tomovault-manifest.json") if "bone00" in str(p))
+        sidecar.unlink()
+        if left is not None:
+            sidecar.write_text(left)
+        page = ask("catalogue", "rebuild", "--from", "disk", code=4)
+        assert (page["suspect"], len(page["damaged"])) == (1, 1)
+        assert _states(town, scan, "disk") == ["suspect"]
+        assert _states(town, other, "disk") == ["verified"]
+        assert ask("catalogue", "rebuild", "--from", "disk", code=4)["suspect"] == 0
+        assert "suspect now" not in say("catalogue", "rebuild", "--from", "disk").out
+
+    def test_a_known_copy_in_a_bundle_without_a_readable_manifest_is_verified_no_more(self, town, ask):
+        first, second = _one_archived(town)["id"], _archive(town, 1)
+        cartridge = next((town.folder / "tape" / "cartridges").glob("A*"))
+        content = bytearray(cartridge.read_bytes())
+        content[content.index(b"tomovault-bundle")] ^= 1
+        cartridge.write_bytes(content)
+        page = ask("catalogue", "rebuild", "--from", "tape", code=4)
+        assert [one["location"] for one in page["damaged"]] == [f"{cartridge.name}#1"]
+        assert _states(town, first, "tape") == ["suspect", "verified"]
+        assert _states(town, second, "tape") == ["verified", "verified"]
+
+    @pytest.mark.parametrize("away", [True, False])
+    def test_what_is_known_on_a_cartridge_that_cannot_be_read_is_verified_no_more(self, town, ask, away):
+        first, second = _one_archived(town)["id"], _archive(town, 1)
+        cartridge = next((town.folder / "tape" / "cartridges").glob("A*"))
+        if away:
+            cartridge.unlink()
+        else:
+            cartridge.write_bytes(bytes(512) + cartridge.read_bytes()[512:])
+        page = ask("catalogue", "rebuild", "--from", "tape", code=4)
+        assert (page["suspect"], [one["location"] for one in page["damaged"]]) == (2, [cartridge.name])
+        for scan in (first, second):
+            assert _states(town, scan, "tape") == ["suspect", "verified"]
+
+    @pytest.mark.parametrize(
+        ("harm", "state", "key", "code"),
+        [
+            (Harm.COPY, "suspect", "damaged", 4),
+            (Harm.ALL, "verified", "damaged", 4),  # nothing is known within it
+            (Harm.NONE, "verified", "damaged", 4),
+            (Harm.UNREACHED, "verified", "unreached", 75),
+            (Harm.NOTICE, "verified", "notices", 0),
+        ],
+    )
+    def test_only_damage_makes_a_known_copy_suspect(self, town, ask, say, monkeypatch, harm, state, key, code):
+        scan = _one_archived(town)["id"]
+        (copy,) = [r for r in town.known(scan).replicas if r.tier == "disk"]
+        found = [Surveyed(copy.location, problem="odd", harm=harm)]
+        monkeypatch.setattr(posix.PLUGIN, "survey", lambda _tier, _progress: iter(found))
+        page = ask("catalogue", "rebuild", "--from", "disk", code=code)
+        assert [one["reason"] for one in page[key]] == ["odd"]
+        assert _states(town, scan, "disk") == [state]
+        assert "odd" in say("catalogue", "rebuild", "--from", "disk").out
+
+    @pytest.mark.parametrize(("its_own", "state"), [(True, "suspect"), (False, "verified")])
+    def test_of_several_copies_at_a_place_the_named_one_is_suspect(self, town, ask, monkeypatch, its_own, state):
+        scan = _one_archived(town)["id"]
+        (copy,) = [r for r in town.known(scan).replicas if r.tier == "disk"]
+        with town.vault.catalogue.reading() as tx:
+            (file,) = town.vault.catalogue.replica_parts(tx, copy.id)
+        placed = Placed(copy.location, copy.domain, (file if its_own else StoredFile("/other", 1, "0" * 64),))
+        found = [Surveyed(f"{copy.location}/list", placed=placed, problem="odd")]
+        monkeypatch.setattr(posix.PLUGIN, "survey", lambda _tier, _progress: iter(found))
+        ask("catalogue", "rebuild", "--from", "disk", code=4)
+        assert _states(town, scan, "disk") == [state]
+
+    def test_a_folder_with_the_marker_of_another_tier_is_refused(self, town, ask):
+        _one_archived(town)
+        ask("catalogue", "rebuild", "--from", "disk")
+        (town.folder / "disk").rename(town.folder / "moved")
+        (town.folder / "disk").mkdir()
+        _lose(town)
+        town.change(tiers={"other": {"kind": "posix", "path": "moved"}})
+        page = ask("catalogue", "rebuild", "--from", "other", code=3)
+        assert "tier disk" in page["error"]
+        assert ask("scan", "list")["scans"] == []
+
+    def test_cartridges_of_another_tier_are_told_and_not_recorded(self, town, ask):
+        _one_archived(town)
+        _lose(town)
+        (town.folder / "tape").rename(town.folder / "moved")
+        shutil.rmtree(town.folder / "moved" / ".tomovault", ignore_errors=True)
+        town.change(tiers={"other": {"kind": "emulated_library", "path": "moved"}})
+        page = ask("catalogue", "rebuild", "--from", "other", code=4)
+        assert (page["scans"], len(page["damaged"])) == (0, 2)
+        assert all("'tape'" in one["reason"] for one in page["damaged"])
+
+    def test_a_lost_state_of_a_library_is_told(self, town, ask, say):
+        _one_archived(town)
+        _lose(town)
+        (town.folder / "tape" / "library.json").unlink()
+        (notice,) = ask("catalogue", "rebuild", "--from", "tape")["notices"]
+        assert notice["location"] == str(town.folder / "tape" / "library.json")
+        assert "lost" in notice["reason"]
+        assert "library.json: note: " in say("catalogue", "rebuild", "--from", "tape").out
+
+    def test_what_lies_in_quarantine_on_the_medium_is_told(self, town, ask):
+        _one_archived(town)
+        _lose(town)
+        quarantine = town.folder / "disk" / ".tomovault" / "quarantine"
+        for name, file in (("m1", "files/deep/a.h5"), ("m2", "journal")):
+            (quarantine / name / file).parent.mkdir(parents=True)
+            (quarantine / name / file).write_bytes(b"12345")
+        page = ask("catalogue", "rebuild", "--from", "disk")
+        (notice,) = page["notices"]
+        assert notice["location"] == str(quarantine / "m1")
+        assert "1 file(s) of 5 bytes" in notice["reason"]
+
+    def test_what_is_found_is_told_at_once(self, town, monkeypatch):
+        _one_archived(town)
+        told = []
+
+        def survey(_tier, _progress):
+            yield Surveyed("/a", problem="odd")
+            assert [noted.location for noted in told] == ["/a"]
+
+        monkeypatch.setattr(posix.PLUGIN, "survey", survey)
+        assert rebuild(town.vault, "disk", lambda _done, _total: None, told.append).exit_code == 4
+
+    @pytest.mark.parametrize(("end", "code"), [(Transient("away"), 75), (KeyboardInterrupt(), 130)])
+    def test_what_ends_it_hides_no_damage(self, town, ask, say, monkeypatch, end, code):
+        _one_archived(town)
+        _lose(town)
+        found = [Surveyed("/a", problem="odd")]
+
+        def cut(_tier, _progress):
+            yield from found
+            raise end
+
+        monkeypatch.setattr(posix.PLUGIN, "survey", cut)
+        said = say("catalogue", "rebuild", "--from", "disk")
+        assert said.code == 4
+        assert "/a: odd" in said.out
+        assert "stopped" in said.out
+        page = ask("catalogue", "rebuild", "--from", "disk", code=4)
+        assert page["stopped"]
+        found.clear()
+        ask("catalogue", "rebuild", "--from", "disk", code=code)
+
     def test_a_catalogue_with_other_scans_is_refused(self, filled, ask):
         town, _ = filled
         assert ask("catalogue", "rebuild", "--from", "tape")["replicas"] == 0
@@ -264,8 +410,6 @@ class TestRebuilding:
         ask("catalogue", "rebuild", "--from", "nowhere", code=2)
 
     def test_an_interrupted_run_goes_on(self, filled, ask):
-        from tomovault.vault.rebuilding import rebuild
-
         town, _ = filled
         _lose(town)
 
@@ -273,8 +417,7 @@ class TestRebuilding:
             if done * 2 > total:
                 raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            rebuild(town.vault, "disk", stop)
+        assert rebuild(town.vault, "disk", stop).exit_code == 130
         page = ask("catalogue", "rebuild", "--from", "disk")
         assert 0 < page["scans"] < _SCANS
         assert page["scans"] == page["replicas"]
@@ -415,8 +558,6 @@ class TestRebuilding:
         assert page["hint"] == f"tomovault verify {scan}"
 
     def test_it_waits_while_a_daemon_runs(self, town, monkeypatch):
-        from tomovault.vault.rebuilding import rebuild
-
         monkeypatch.setattr(town.vault.catalogue, "list_leases", lambda _tx: {"leader": "somebody"}, raising=False)
         with pytest.raises(Transient, match="somebody"):
             rebuild(town.vault, "tape", lambda _done, _total: None)
@@ -448,6 +589,12 @@ def _one_archived(town):
     with town.vault.catalogue.writing() as tx:
         town.vault.record_tiers(tx)
     return tell(town.known(_archive(town, 0)))
+
+
+def _states(town, scan, tier):
+    """Of the scan's copies on a tier, in the order of their domains."""
+    copies = sorted((r for r in town.known(scan).replicas if r.tier == tier), key=lambda r: r.domain)
+    return [r.state.value for r in copies]
 
 
 def sqlite3_error(code):

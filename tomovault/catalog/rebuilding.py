@@ -16,16 +16,19 @@ from tomovault.catalog.candidates import CONFIRMED, candidate_hash
 from tomovault.catalog.homecoming import expect_files
 from tomovault.catalog.inspections import bounded, set_id_of, write_conditions
 from tomovault.catalog.records import ACTOR, record_checked, record_made, record_stored
+from tomovault.catalog.taped import list_copies_at, list_readings
 from tomovault.catalog.transaction import Tx, place_hash
 from tomovault.catalog.usage import accounted
 from tomovault.core.errors import IntegrityError, Refused, TomovaultError
 from tomovault.core.record import Checked, Made, Stored
-from tomovault.core.replica import Form
+from tomovault.core.replica import Form, ReplicaState
 from tomovault.core.scan import Verdict
 from tomovault.core.told import ScanTold
 
 _REBUILT = "scan rebuilt"
 _OVER = (Verdict.COMPLETE, Verdict.ABORTED)
+#: A copy that is suspect already stays so without another word in the audit log.
+_STANDING = (ReplicaState.ARRIVING, ReplicaState.PRESENT, ReplicaState.VERIFIED, ReplicaState.LEAVING)
 #: So many scans are named where a catalogue is refused.
 _MOST_NAMED = 3
 #: So much is shown of what the database says, or of an id that is none.
@@ -55,6 +58,19 @@ class Added:
     scans: int = 0
     products: int = 0
     replicas: int = 0
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """A place of a tier that is read as bad: one location, or with `within` all that lies in it; `files` are locations
+    of the files of the one copy there that is meant, none where every copy is.
+    """
+
+    tier: str
+    location: str
+    problem: str
+    within: bool = False
+    files: frozenset[str] = frozenset()
 
 
 def list_strangers(tx: Tx) -> dict[str, str]:
@@ -94,6 +110,25 @@ def record_found(tx: Tx, found: Found, now: datetime) -> Added:
             raise
         why = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0][:_MOST_SHOWN]}"
         raise IntegrityError(f"what it tells of its scan cannot be recorded: {why}") from problem
+
+
+def record_spoilt(tx: Tx, spoilt: Spoilt, now: datetime) -> int:
+    """Every copy that the catalogue has at a place that is read as bad is suspect; returns how many became so. One that
+    is leaving keeps that state.
+    """
+    locations = _known_within(tx, spoilt) if spoilt.within else [spoilt.location]
+    bad = [copy for copy in list_copies_at(tx, spoilt.tier, locations) if copy.state in _STANDING]
+    if spoilt.files:
+        bad = [copy for copy in bad if not spoilt.files.isdisjoint(file.location for file in copy.files)]
+    for copy in bad:
+        record_checked(tx, Checked(copy.replica, ok=False, at=now, reason=spoilt.problem), now)
+    return len(bad)
+
+
+def _known_within(tx: Tx, spoilt: Spoilt) -> list[str]:
+    """Locations of a tier inside of a cartridge or a folder."""
+    inside = tuple(spoilt.location + mark for mark in "#/")
+    return [one.location for one in list_readings(tx, spoilt.tier) if one.location.startswith(inside)]
 
 
 def _record(tx: Tx, found: Found, now: datetime) -> Added:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from tomovault.core.layout import FrameKind, Layout
@@ -210,12 +211,22 @@ class FolderTier(Tier, Protocol):
         """
 
 
+class Harm(StrEnum):
+    """What a problem at a location of a medium says of the copies there."""
+
+    COPY = "the copies at the location, or the one that is named, are not right"
+    ALL = "nothing that lies within the location is right"
+    NONE = "something is damaged, and no copy with it"
+    UNREACHED = "it cannot be read now, which says nothing bad of it"
+    NOTICE = "nothing is damaged, and a person should know"
+
+
 @dataclass(frozen=True)
 class Surveyed:
     """What a medium holds at a location: a package every byte of which was read, or what is wrong there.
 
-    With both, the package's own bytes are not as its manifest says, but the manifest can be read. `written_at` is the
-    time that the medium gives.
+    With both, the package's own bytes are not as its manifest says, but the manifest can be read; `placed` without a
+    parcel names the package whose manifest cannot. `written_at` is the time that the medium gives.
     """
 
     location: str
@@ -223,6 +234,7 @@ class Surveyed:
     placed: Placed | None = None
     written_at: datetime | None = None
     problem: str = ""
+    harm: Harm = Harm.COPY
 
 
 @runtime_checkable
@@ -419,6 +431,7 @@ __all__ = [
     "Format",
     "FormatFamily",
     "FrameSource",
+    "Harm",
     "Health",
     "Listing",
     "Parcel",

@@ -22,7 +22,7 @@ from tomovault.core.errors import (
     Transient,
     UserError,
 )
-from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
+from tomovault.core.ports import Checkpoint, Harm, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import package_of
 from tomovault.tiers.blocks import (
@@ -47,6 +47,7 @@ from tomovault.tiers.options import folder_option, number_option, text_option
 from tomovault.tiers.program import NotThere, lines_of, program_option
 from tomovault.tiers.recovery import parcel_of
 from tomovault.tiers.spool import OpenedBundle, Spool
+from tomovault.tiers.surveying import of_another_tier
 from tomovault.tiers.tickets import Tickets
 
 #: What each verb may ask for, and what it has to.
@@ -303,7 +304,11 @@ class CommandTier:
         except UserError:
             raise
         except TomovaultError as problem:
-            yield Surveyed(uri, problem=problem.message)
+            harm = Harm.UNREACHED if isinstance(problem, Transient) else Harm.COPY
+            yield Surveyed(uri, problem=problem.message, harm=harm)
+            return
+        if foreign := of_another_tier("a bundle", bundle.tier, self.name):
+            yield Surveyed(uri, problem=foreign)
             return
         for package, text in zip(bundle.packages, texts, strict=True):
             given = _given(uri, bundle.bundle, package)

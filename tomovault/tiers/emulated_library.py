@@ -53,7 +53,16 @@ from tomovault.tiers.drive import Drive, Robot
 from tomovault.tiers.faults import Faults
 from tomovault.tiers.folders import free_on
 from tomovault.tiers.label import write_label
-from tomovault.tiers.library import CartridgeState, Shelf, Shelved, Stock, cartridge_line, mark_suspect
+from tomovault.tiers.library import (
+    CartridgeState,
+    Shelf,
+    Shelved,
+    Stock,
+    cartridge_line,
+    health_of,
+    mark_removed,
+    mark_suspect,
+)
 from tomovault.tiers.lying import end_of_pool, lay_out
 from tomovault.tiers.options import (
     TIMING_OPTIONS,
@@ -397,15 +406,7 @@ class EmulatedLibrary:
                 by="law 5",
                 hint="nothing was removed; look at `tomovault tape list`",
             )
-
-        def mark(cartridge: Shelved) -> Shelved:
-            bundles = tuple(
-                replace(b, removed=tuple(sorted({*b.removed, *numbers}))) if b.file == place.file else b
-                for b in cartridge.bundles
-            )
-            return replace(cartridge, bundles=bundles)
-
-        self._shelf.edit(place.barcode, mark)
+        self._shelf.edit(place.barcode, lambda cartridge: mark_removed(cartridge, place.file, numbers))
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
         """Every package of every finished bundle, by what the cartridges say; not yet verified.
@@ -423,8 +424,12 @@ class EmulatedLibrary:
         """See `SurveyedTier`; packages that library.json says were removed are left out."""
         self._usable()
         folder = os.path.join(self._path, "cartridges")
-        yield from survey_library(folder, self._shelf.read() or Stock(), self.name, self._mounted, progress)
-        self._usable()  # what was unmounted meanwhile is not damaged
+        for one in survey_library(folder, self._shelf, self.name, self._mounted, progress):
+            if one.problem:  # what was unmounted meanwhile is not damaged
+                self._present()
+                self._usable()
+            yield one
+        self._usable()
 
     def free_bytes(self) -> int | None:
         """Not known: cartridges can be added."""
@@ -434,18 +439,9 @@ class EmulatedLibrary:
         """Whether the folder is there and can be written, and how many cartridges are in which state."""
         try:
             self._usable()
-            stock = self._shelf.read() or Stock()
-            present = set(self._shelf.present())
+            return health_of(self._shelf, self._pools)
         except TomovaultError as problem:
             return Health(False, problem.message, problem.hint)
-        lost = [c.barcode for c in stock.cartridges if c.files and c.barcode not in present]
-        suspect = [c.barcode for c in stock.cartridges if c.state is CartridgeState.SUSPECT]
-        counts = ", ".join(
-            f"{sum(c.pool == pool for c in stock.cartridges)} cartridges in pool {pool}" for pool in self._pools
-        )
-        if lost:
-            return Health(False, f"missing: {', '.join(lost)}", "put the cartridges back; nothing is read as lost")
-        return Health(True, counts + (f"; suspect: {', '.join(suspect)}" if suspect else ""))
 
     def _usable(self) -> None:
         """The folder is there, is the one that was marked, and has its subfolders. Raises Transient."""

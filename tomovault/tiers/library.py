@@ -10,11 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tomovault.core.errors import NoRoomYet, Transient
+from tomovault.core.ports import Health
 from tomovault.core.wire import from_plain, to_plain
 from tomovault.tiers.blocks import holding, replace_file, translating
 
 _KIND = "tomovault-library"
 _NUMBERS = 100_000
+
+#: What it means that the state is not there, though cartridges are.
+LOST = (
+    "it is lost or damaged: packages that were removed from the library count again, bundles that a cartridge lacks are"
+    " not missed, and whoever uses the library next waits until every cartridge was read once more"
+)
 
 
 class CartridgeState(enum.StrEnum):
@@ -101,7 +108,7 @@ class Shelf:
     def read(self) -> Stock | None:
         """What the file says; None where it is lost, empty or damaged."""
         try:
-            with open(self._file, "rb") as stream:
+            with open(self.path, "rb") as stream:
                 plain = json.loads(stream.read())
             if plain.pop(_KIND) != 1 or "cartridges" not in plain:
                 return None
@@ -131,7 +138,7 @@ class Shelf:
     def _write(self, stock: Stock) -> None:
         text = json.dumps({_KIND: 1, **to_plain(stock)}, indent=1)
         with translating("library.json"):
-            replace_file(self._file, text.encode("ascii"))
+            replace_file(self.path, text.encode("ascii"))
 
     def edit(self, barcode: str, change: Callable[[Shelved], Shelved]) -> None:
         """One cartridge's entry is changed, if there is one."""
@@ -166,14 +173,40 @@ class Shelf:
             names = os.listdir(os.path.join(self._path, "cartridges"))
         return sorted(n for n in names if n.isalnum() and n.isascii())
 
+    def is_lost(self) -> bool:
+        """Whether there are cartridges of which no state is known. Raises Transient."""
+        return self.read() is None and bool(self.present())
+
     @property
-    def _file(self) -> str:
+    def path(self) -> str:
+        """Of the state file."""
         return os.path.join(self._path, "library.json")
+
+
+def mark_removed(cartridge: Shelved, file: int, numbers: set[int]) -> Shelved:
+    """The entry of a cartridge that gives these packages of a tape file out no more."""
+    bundles = tuple(
+        replace(b, removed=tuple(sorted({*b.removed, *numbers}))) if b.file == file else b for b in cartridge.bundles
+    )
+    return replace(cartridge, bundles=bundles)
 
 
 def mark_suspect(cartridge: Shelved, reason: str) -> Shelved:
     """The entry of a cartridge that nothing more is written to."""
     return replace(cartridge, state=CartridgeState.SUSPECT, reason=reason)
+
+
+def health_of(shelf: Shelf, pools: str) -> Health:
+    """How many cartridges are in which state. Raises Transient."""
+    stock, present = shelf.read() or Stock(), set(shelf.present())
+    if shelf.is_lost():
+        return Health(True, f"{shelf.path}: {LOST}")
+    lost = [c.barcode for c in stock.cartridges if c.files and c.barcode not in present]
+    if lost:
+        return Health(False, f"missing: {', '.join(lost)}", "put the cartridges back; nothing is read as lost")
+    suspect = [c.barcode for c in stock.cartridges if c.state is CartridgeState.SUSPECT]
+    counts = ", ".join(f"{sum(c.pool == pool for c in stock.cartridges)} cartridges in pool {pool}" for pool in pools)
+    return Health(True, counts + (f"; suspect: {', '.join(suspect)}" if suspect else ""))
 
 
 def cartridge_line(cartridge: Shelved, path: str) -> dict[str, Any]:

@@ -83,6 +83,16 @@ def check_place(place: Place, root: int | None = None) -> None:
         raise PlaceAbsent(f"{place.name} is absent: {place.folder}: {told}", hint=hint)
 
 
+def name_told(place: Place) -> str:
+    """Of which place the marker in the folder says to be; '' where there is none, or it cannot be read."""
+    try:
+        with _opened(place.folder, None) as folder:
+            told = json.loads(_text_in(MARKER, folder)).get("place", "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return str(told)
+
+
 def mark_place(place: Place, now: datetime) -> None:
     """The folder, which is there, has a marker, and the record is a copy of it. A marker that is there is kept.
 
@@ -136,13 +146,16 @@ def _opened(folder: str, root: int | None) -> Iterator[int]:
 
 def _uuid_in(name: str, folder: int | None) -> str:
     """Raises OSError, or ValueError for what is no marker."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    with os.fdopen(fd, "rb") as file:
-        text = file.read(_CAP)
     try:
-        return str(uuid.UUID(json.loads(text)["uuid"]))
+        return str(uuid.UUID(json.loads(_text_in(name, folder))["uuid"]))
     except (KeyError, TypeError, AttributeError) as problem:
         raise ValueError("it has no uuid") from problem
+
+
+def _text_in(name: str, folder: int | None) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(fd, "rb") as file:
+        return file.read(_CAP)
 
 
 def _publish(path: str, text: bytes, *, keep: bool) -> None:

@@ -13,17 +13,17 @@ from typing import Any, ClassVar
 
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError, waits_for_room
 from tomovault.core.manifest import path_bytes
-from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
+from tomovault.core.ports import Checkpoint, Harm, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.blocks import deliver, open_regular, read_blocks, shown, source_blocks, translating
 from tomovault.tiers.bundle import checked_names
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.tiers.folders import exists_in, folder_below, free_on, problem_of, size_in, write_new
-from tomovault.tiers.free import FREE
 from tomovault.tiers.options import folder_option, place_option, size_option, text_option
 from tomovault.tiers.package_folder import clear_folder, remove_files
 from tomovault.tiers.place import check_place
 from tomovault.tiers.sidecar import SIDECAR, identity, read_sidecar, sidecar_text
+from tomovault.tiers.surveying import Told, survey_quarantines
 
 _PART = ".tomovault-part."
 #: How names of folders begin that hold nothing of a package: markers, parts and quarantines.
@@ -293,16 +293,20 @@ class PosixTier:
         """See `SurveyedTier`. A folder with files and no manifest beside them is told as damaged."""
         (domain,) = self.domains()
         with self._root() as root:
+            yield from survey_quarantines(self._path)
             unreadable: list[OSError] = []
             folders = self._folders_with_files(unreadable.append)
             for problem in unreadable:
-                yield Surveyed(str(problem.filename), problem=f"cannot be listed: {problem.strerror}")
-            total, done = sum(folders.values()), 0
+                why = f"cannot be listed: {problem.strerror}"
+                yield Surveyed(str(problem.filename), problem=why, harm=Harm.ALL)
+            told = Told(progress, sum(folders.values()))
             for folder, size in folders.items():
-                progress(done, total)
-                yield self._survey_folder(root, folder, domain)
-                done += size
-            progress(done, total)
+                one = self._survey_folder(root, folder, domain, told)
+                if one.problem:
+                    with self._root():  # what was unmounted meanwhile is not damaged
+                        pass
+                yield one
+                told.passed(size)
         with self._root():  # what was unmounted meanwhile is not damaged
             pass
 
@@ -315,14 +319,14 @@ class PosixTier:
                 found[folder] = sum(max(0, size_in(inside, name)) for name in names)
         return found
 
-    def _survey_folder(self, root: int, folder: str, domain: str) -> Surveyed:
+    def _survey_folder(self, root: int, folder: str, domain: str, told: Throttle) -> Surveyed:
         try:
             with folder_below(root, self._parts(folder)) as inside:
                 kept = read_sidecar(inside)
                 placed = self._placed(kept, folder, domain)
                 parcel = Parcel(**{**kept.__dict__, "files": placed.files})
                 written = datetime.fromtimestamp(os.stat(SIDECAR, dir_fd=inside).st_mtime, UTC)
-                problems = (problem_of(inside, os.path.basename(f.location), f, FREE) for f in placed.files)
+                problems = (problem_of(inside, os.path.basename(f.location), f, told) for f in placed.files)
                 return Surveyed(folder, parcel, placed, written, next(filter(None, problems), ""))
         except TomovaultError as problem:
             return Surveyed(folder, problem=problem.message)

@@ -74,7 +74,7 @@ def look_at(drive: Drive, blank: Shelved) -> Shelved:
 def read_out(drive: Drive, tier: str) -> list[tuple[Parcel, Placed]]:
     """The packages of every finished bundle of a cartridge by manifests and trailers, their bytes not read.
 
-    A bundle whose manifests or trailer cannot be read is left out.
+    A bundle whose manifests or trailer cannot be read is left out, and one of another tier.
     """
     found: list[tuple[Parcel, Placed]] = []
     for number in range(1, drive.cartridge.files):
@@ -102,7 +102,7 @@ def _read_out_file(drive: Drive, place: Place, tier: str) -> list[tuple[Parcel, 
     found = []
     with drive.read_file(place.file) as reader:
         bundle = read_manifest(reader)
-        for package in bundle.packages:
+        for package in bundle.packages if bundle.tier == tier else ():
             text = read_text(reader, package.manifest)
             placed = placed_at(place, tier, bundle.pool, package)
             found.append((parcel_of(package, placed, text), placed))

@@ -6,9 +6,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from tomovault.core.errors import IntegrityError, Transient
-from tomovault.core.ports import Progress, Surveyed
+from tomovault.core.ports import Harm, Progress, Surveyed
 from tomovault.tiers.address import Place, placed_at
 from tomovault.tiers.blocks import translating
 from tomovault.tiers.bundle import (
@@ -22,34 +23,36 @@ from tomovault.tiers.bundle import (
 )
 from tomovault.tiers.drive import Drive
 from tomovault.tiers.free import FREE
-from tomovault.tiers.library import Shelved, Stock
+from tomovault.tiers.label import read_label
+from tomovault.tiers.library import LOST, Shelf, Shelved, Stock
 from tomovault.tiers.recovery import parcel_of
+from tomovault.tiers.surveying import Told, of_another_tier
 
 #: Mounts the cartridge of a barcode.
 Mount = Callable[[str], AbstractContextManager[Drive]]
 
 
-def survey_library(folder: str, stock: Stock, tier: str, mount: Mount, progress: Progress) -> Iterator[Surveyed]:
-    """What is on each cartridge in `folder`, by barcode; of those that `stock` knows also what is lacking."""
+def survey_library(folder: str, shelf: Shelf, tier: str, mount: Mount, progress: Progress) -> Iterator[Surveyed]:
+    """What is on each cartridge in `folder`, by barcode; of those that the shelf knows also what is lacking."""
+    if shelf.is_lost():
+        yield Surveyed(shelf.path, problem=LOST, harm=Harm.NOTICE)
+    stock = shelf.read() or Stock()
     with translating(f"tier {tier}"):
         sizes = {name: _size_of(os.path.join(folder, name)) for name in _barcodes(folder)}
-    total, before = sum(sizes.values()), 0
-    progress(0, total)
+    told = Told(progress, sum(sizes.values()))
     for barcode in sorted(sizes.keys() | {c.barcode for c in stock.cartridges if c.bundles}):
         known = stock.cartridge(barcode) or Shelved(barcode, "", "")
         if barcode not in sizes:
-            yield Surveyed(barcode, problem="the cartridge is not in the library")
+            yield Surveyed(barcode, problem="the cartridge is not in the library", harm=Harm.ALL)
             continue
         try:
             with mount(barcode) as drive:
-                for number in range(1, drive.cartridge.files):
-                    progress(before + drive.cartridge.spans[number][0], total)
-                    yield from _survey_file(drive, Place(barcode, number), tier, known)
-                yield from _lacking(drive, known)
-        except (IntegrityError, Transient) as damage:
-            yield Surveyed(barcode, problem=damage.message)
-        before += sizes[barcode]
-        progress(before, total)
+                yield from _survey_cartridge(drive, barcode, tier, known, told)
+        except IntegrityError as damage:
+            yield Surveyed(barcode, problem=damage.message, harm=Harm.ALL)
+        except Transient as away:
+            yield Surveyed(barcode, problem=away.message, harm=Harm.UNREACHED)
+        told.passed(sizes[barcode])
 
 
 def _barcodes(folder: str) -> list[str]:
@@ -63,33 +66,63 @@ def _size_of(path: str) -> int:
     return 0
 
 
-def _survey_file(drive: Drive, place: Place, tier: str, known: Shelved) -> Iterator[Surveyed]:
+def _survey_cartridge(drive: Drive, barcode: str, tier: str, known: Shelved, told: Told) -> Iterator[Surveyed]:
+    """Its bundles in order; nothing of one whose label is of another tier."""
+    owner, damage = _label_of(drive, tier)
+    if foreign := of_another_tier("a cartridge", owner, tier):
+        yield Surveyed(barcode, problem=foreign, harm=Harm.ALL)
+        return
+    if damage:
+        yield Surveyed(barcode, problem=f"label: {damage}", harm=Harm.NONE)
+    for number in range(1, drive.cartridge.files):
+        told.at(drive.cartridge.spans[number][0])
+        yield from _survey_file(drive, Place(barcode, number), tier, known, told)
+    yield from _lacking(drive, known)
+
+
+def _label_of(drive: Drive, tier: str) -> tuple[str, str]:
+    """Of which tier the label is, and what is wrong with it; `tier` where it does not tell."""
+    if not drive.cartridge.files:
+        return tier, ""
+    try:
+        with drive.read_file(0) as reader:
+            return str(read_label(reader).get("tier", tier)), ""
+    except (IntegrityError, Transient) as damage:
+        return tier, damage.message
+
+
+def _survey_file(drive: Drive, place: Place, tier: str, known: Shelved, told: Told) -> Iterator[Surveyed]:
     held = known.bundle_at(place.file)
     removed = held.removed if held is not None else ()
     try:
-        bundle, damage = _read_bundle(drive, place)
+        bundle, damage = _read_bundle(drive, place, told)
     except (IntegrityError, Transient) as problem:
         yield Surveyed(str(place), problem=problem.message)
+        return
+    if foreign := of_another_tier("a bundle", bundle.tier, tier):
+        yield Surveyed(str(place), problem=foreign)
         return
     own_damage = False
     for number, package in enumerate(bundle.packages, start=1):
         if number in removed:
             continue
         one = _survey_package(drive, place, tier, bundle, package, check=bool(damage))
+        if len(bundle.packages) == 1 and not one.problem:
+            one = replace(one, problem=damage)  # what is damaged belongs to nobody else, as a verify has it
         own_damage = own_damage or bool(one.problem)
         yield one
     if damage and not own_damage:
-        yield Surveyed(str(place), problem=damage)
+        yield Surveyed(str(place), problem=damage, harm=Harm.NONE)
 
 
-def _read_bundle(drive: Drive, place: Place) -> tuple[Bundle, str]:
+def _read_bundle(drive: Drive, place: Place, told: Told) -> tuple[Bundle, str]:
     """The bundle, every byte of it read, and what is damaged in it, '' if nothing is.
 
     Raises IntegrityError or Transient where its manifest or its trailer cannot be read: it does not exist then.
     """
     try:
         with drive.read_file(place.file) as reader:
-            return check_bundle(reader, FREE), ""
+            return check_bundle(reader, told), ""
     except (IntegrityError, Transient) as problem:
         damage = problem.message
     with drive.read_file(place.file) as reader:
@@ -102,13 +135,13 @@ def _survey_package(
     drive: Drive, place: Place, tier: str, bundle: Bundle, package: BundlePackage, *, check: bool
 ) -> Surveyed:
     """A package of a bundle; its own files are read again only if `check` says so."""
+    placed = placed_at(place, tier, bundle.pool, package)
     try:
         with drive.read_file(place.file) as reader:
             text = read_text(reader, package.manifest)
     except (IntegrityError, Transient) as damage:
-        where = f"{place}/{package.manifest.member}"
-        return Surveyed(where, problem=f"the list of the files of {package.scan_name} cannot be read: {damage.message}")
-    placed = placed_at(place, tier, bundle.pool, package)
+        problem = f"the list of the files of {package.scan_name} cannot be read: {damage.message}"
+        return Surveyed(f"{place}/{package.manifest.member}", placed=placed, problem=problem)
     parcel = parcel_of(package, placed, text)
     for member in package.files if check else ():
         try:

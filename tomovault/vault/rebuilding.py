@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from tomovault.catalog.elsewhere import latest_ns
-from tomovault.catalog.rebuilding import Found, list_strangers, record_found, refuse_strangers
+from tomovault.catalog.rebuilding import (
+    Found,
+    Spoilt,
+    list_strangers,
+    record_found,
+    record_spoilt,
+    refuse_strangers,
+)
 from tomovault.core.errors import AreaAbsent, IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import CODED_FRAMES
-from tomovault.core.ports import Parcel, Placed, Surveyed, SurveyedTier
+from tomovault.core.ports import Harm, Parcel, Placed, Surveyed, SurveyedTier
 from tomovault.core.record import Made, Stored
 from tomovault.core.replica import Form, ProductKind
 from tomovault.core.scan import FileRole
 from tomovault.core.told import ScanTold, read_told
 from tomovault.package.manifest import PackageManifest, read_text
+from tomovault.tiers.place import name_told
 from tomovault.vault.page_text import name_of
-from tomovault.vault.places import require_place
+from tomovault.vault.places import place_of, require_place
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
 from tomovault.watch.area import AreaIdentity, check_marker, read_identity
@@ -26,19 +34,56 @@ from tomovault.watch.area import AreaIdentity, check_marker, read_identity
 #: Called with bytes of the media that were read, and all of them, 0 where that is not known.
 Told = Callable[[int, int], None]
 
+_INTERRUPTED = 130
+
 #: An area that is not there: a daemon does nothing in it before `tomovault area add` has marked it again.
 _NOT_SEEN = AreaIdentity(None, False, "", "")
 
 
+@dataclass(frozen=True)
+class Noted:
+    """A place of the medium that a person should know of, the name of its scan if that is known, and why."""
+
+    location: str
+    name: str
+    reason: str
+    harm: Harm
+
+
 @dataclass
 class Rebuilt:
-    """What a run added to the catalogue, and what on the media is damaged or could not be taken in."""
+    """What a run added to the catalogue, and what of the media is damaged or could not be taken in, what could not be
+    read now, and what else a person should know. `suspect` copies were known, and are read as bad. `ended` is what
+    ended the run before it had read everything.
+    """
 
     tier: str
     scans: int = 0
     products: int = 0
     replicas: int = 0
-    damaged: list[dict[str, str]] = field(default_factory=list)
+    suspect: int = 0
+    noted: list[Noted] = field(default_factory=list)
+    ended: TomovaultError | KeyboardInterrupt | None = None
+
+    @property
+    def damaged(self) -> list[Noted]:
+        """What is damaged or could not be taken in."""
+        return [one for one in self.noted if one.harm not in (Harm.UNREACHED, Harm.NOTICE)]
+
+    @property
+    def stopped(self) -> str:
+        """Why the media were not read to their end, '' if they were."""
+        return self.ended.message if isinstance(self.ended, TomovaultError) else "interrupted" if self.ended else ""
+
+    @property
+    def exit_code(self) -> int:
+        """That of what a person must not miss: damage before all, then what ended the run or was not read."""
+        if self.damaged:
+            return IntegrityError.exit_code
+        if self.ended is not None:
+            return self.ended.exit_code if isinstance(self.ended, TomovaultError) else _INTERRUPTED
+        away = any(one.harm is Harm.UNREACHED for one in self.noted)
+        return Transient.exit_code if away else 0
 
     def page(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -47,20 +92,31 @@ class Rebuilt:
             "scans": self.scans,
             "products": self.products,
             "replicas": self.replicas,
-            "damaged": self.damaged,
+            "suspect": self.suspect,
+            "damaged": _rows(self.damaged),
+            "unreached": _rows(one for one in self.noted if one.harm is Harm.UNREACHED),
+            "notices": _rows(one for one in self.noted if one.harm is Harm.NOTICE),
+            "stopped": self.stopped,
         }
 
 
-def rebuild(vault: Vault, name: str, progress: Told) -> Rebuilt:
-    """Every package on the media of a tier is in the catalogue with its product and its scan, unverified; what was
-    there before stays as it is. Each package is committed on its own, so that the same call goes on where one ended.
+def _rows(noted: Iterable[Noted]) -> list[dict[str, str]]:
+    return [{"location": one.location, "name": one.name, "reason": one.reason} for one in noted]
+
+
+def rebuild(vault: Vault, name: str, progress: Told, tell: Callable[[Noted], None] = lambda _noted: None) -> Rebuilt:
+    """Every package on the media of a tier is in the catalogue with its product and its scan, unverified. What was
+    there before stays as it is, but for copies at a place that is read as bad: those are suspect. Each package is
+    committed on its own, so that the same call goes on where one ended. `tell` is called with what a person should know
+    as soon as it is found. Interrupted, or ended after damage was found, it is told what was found until then.
 
     Raises UserError for a tier that cannot tell what it holds, Refused where the catalogue has scans that the tier
-    does not, Transient where a daemon runs or the tier is not there.
+    does not, or where the tier's folder is that of another one, Transient where a daemon runs or the tier is not there.
     """
     tier = open_tier(vault.site, name)
     if not isinstance(tier, SurveyedTier):
         raise UserError(f"tier {name} is of a kind that cannot tell what it holds", hint="name another tier")
+    _require_own(vault, name)
     with vault.catalogue.reading() as tx:
         _require_rest(vault, tx)
         strangers = list_strangers(tx)
@@ -69,14 +125,56 @@ def rebuild(vault: Vault, name: str, progress: Told) -> Rebuilt:
         refuse_strangers(strangers, {parcel.scan for parcel, _ in tier.inventory()})
     _record_areas(vault, datetime.now(UTC))
     rebuilt = Rebuilt(name)
-    for one in tier.survey(progress):
-        problem = one.problem
-        if one.parcel is not None and one.placed is not None:
-            problem = _take_in(vault, rebuilt, one, one.parcel, one.placed) or problem
-        if problem:
-            name = "" if one.parcel is None else name_of(one.parcel.scan_name)
-            rebuilt.damaged.append({"location": name_of(one.location), "name": name, "reason": name_of(problem)})
+    try:
+        for one in tier.survey(progress):
+            if (noted := _note(vault, rebuilt, one)) is not None:
+                rebuilt.noted.append(noted)
+                tell(noted)
+    except KeyboardInterrupt as end:
+        rebuilt.ended = end
+    except TomovaultError as end:
+        if not rebuilt.damaged:
+            raise
+        rebuilt.ended = end
     return rebuilt
+
+
+def _require_own(vault: Vault, name: str) -> None:
+    """Raises Refused where the folder of a tier has the marker of another place: what is there is not this tier's."""
+    place = place_of(vault, name)
+    told = "" if place is None else name_told(place)
+    if place is not None and told not in ("", place.name):
+        raise Refused(
+            f"{place.folder} is the folder of {told}, by its marker, and not of {place.name}",
+            by="law 3",
+            hint="correct the path in tomovault.yaml, or give the tier the name that its marker has",
+        )
+
+
+def _note(vault: Vault, rebuilt: Rebuilt, one: Surveyed) -> Noted | None:
+    """What is at a place of the medium is taken in; or what a person should know of it, with the copies that the
+    catalogue has there suspect if they are bad.
+    """
+    own = ""
+    if one.parcel is not None and one.placed is not None:
+        own = _take_in(vault, rebuilt, one, one.parcel, one.placed)
+    if one.problem and (own or one.parcel is None) and one.harm in (Harm.COPY, Harm.ALL):
+        _suspect(vault, rebuilt, one)
+    if not (own or one.problem):
+        return None
+    name = "" if one.parcel is None else name_of(one.parcel.scan_name)
+    return Noted(name_of(one.location), name, name_of(own or one.problem), one.harm)
+
+
+def _suspect(vault: Vault, rebuilt: Rebuilt, one: Surveyed) -> None:
+    """What the catalogue has at a bad place is suspect."""
+    location, files = one.location, frozenset[str]()
+    if one.placed is not None:
+        location, files = one.placed.location, frozenset(file.location for file in one.placed.files)
+    spoilt = Spoilt(rebuilt.tier, location, name_of(one.problem), within=one.harm is Harm.ALL, files=files)
+    with vault.catalogue.writing() as tx:
+        _require_rest(vault, tx)
+        rebuilt.suspect += record_spoilt(tx, spoilt, datetime.now(UTC))
 
 
 def _require_rest(vault: Vault, tx: Any) -> None:
