@@ -238,6 +238,29 @@ def test_interrupted_it_says_how_far_it_came(shelves, say, ask, town, monkeypatc
     assert len(ask("tape", "scrub", code=4)["bad"]) == 1, "the drive is free again"
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_interrupt_does_not_hide_damage_that_was_found(shelves, say, ask, town, monkeypatch, as_json):
+    (one,) = shelves.write("one")
+    shelves.flip("one", "A00001L9")
+    real = emulated_library.read_whole
+
+    def interrupted(drive, *more):
+        if drive.cartridge.header.barcode == "B00001L9":
+            raise KeyboardInterrupt
+        return real(drive, *more)
+
+    monkeypatch.setattr(emulated_library, "read_whole", interrupted)
+    if as_json:
+        page = ask("tape", "scrub", code=4)
+        assert (page["stopped"], [bad["scan"] for bad in page["bad"]]) == ("B00001L9", [one])
+    else:
+        said = say("tape", "scrub")
+        assert said.code == 4
+        assert "A00001L9#1: one: " in said.out
+        assert "stopped: 1 of 2 cartridges" in said.out
+    assert shelves.copy(one).state is ReplicaState.SUSPECT
+
+
 def test_a_restore_that_waits_goes_between_two_cartridges(shelves, ask, town, monkeypatch, tmp_path):
     """The only drive is given back after each cartridge."""
     town.change(tiers={"tape": {"drives": 1, "copies": 3}})

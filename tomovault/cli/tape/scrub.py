@@ -22,7 +22,7 @@ def command(barcodes: tuple[str, ...], due: bool, as_json: bool) -> int:
     Every byte is read in the order in which it lies and held against its digests; nothing is decoded. What is right
     counts as re-read, and a copy that is not is suspect from then on, as with `tomovault verify`. Exit code 4 if
     anything is bad, 75 if a cartridge or a drive cannot be had now. Interrupted, the cartridge that is being read
-    counts as not read.
+    counts as not read; the exit code is 130 then, and 4 all the same if anything was found to be bad before.
     """
     from tomovault.cli._progress import open_progress
     from tomovault.vault.scrubbing import choose_cartridges, scrub_cartridges
@@ -35,10 +35,10 @@ def command(barcodes: tuple[str, ...], due: bool, as_json: bool) -> int:
         say_json(page)
     else:
         _tell(page)
-    if page["stopped"]:
-        return _INTERRUPTED
     if page["bad"]:
         return 4
+    if page["stopped"]:
+        return _INTERRUPTED
     return int(page["unreached"][0]["exit_code"]) if page["unreached"] else 0
 
 
