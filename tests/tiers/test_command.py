@@ -97,6 +97,21 @@ def test_an_answer_that_is_no_place_is_told_and_nothing_is_kept_of_it(tier, parc
     assert list(tier().inventory()) == []
 
 
+def test_no_program_is_run_for_a_job_whose_claim_is_lost(tier, parcel, store):
+    """Making the bundle may take long, too."""
+    made = tier(remove='rm "$STORE/${1#hsm:}"')
+    (placed,) = put(made, parcel())
+    made.hold_to(lambda: False)
+    for call in (
+        lambda: put(made, parcel("two")),
+        lambda: made.verify([placed], throttle=FREE),
+        lambda: made.remove(placed),
+    ):
+        with pytest.raises(Transient, match="claim"):
+            call()
+    assert len(objects(store)) == 1
+
+
 def test_one_place_for_two_objects_is_told(tier, parcel):
     same = tier(put='cp "$1" "$STORE/same"; echo hsm:same')
     put(same, parcel("one"))

@@ -1,6 +1,9 @@
 import json
+import threading
 
 import pytest
+
+from tomovault.core.errors import Transient
 
 
 def test_every_move_is_charged_and_none_is_slept(library, put, parcel, shelf, bucket, tmp_path):
@@ -28,3 +31,59 @@ def test_a_lost_drive_state_costs_a_mount_only(library, put, parcel, shelf, buck
     for path in (shelf.path / "drives").iterdir():
         path.write_text("")
     assert list(tier.verify([placed], throttle=bucket)) == [""]
+
+
+def _events(shelf, name):
+    return [line for line in shelf.log.read_text().splitlines() if f'"{name}"' in line] if shelf.log.exists() else []
+
+
+@pytest.mark.parametrize("asked", [1, 2, 3])
+def test_nothing_moves_for_a_job_whose_claim_is_lost(library, put, parcel, shelf, asked):
+    """Behind the wait for the pool, for the cartridge with its drive, and for the arm (law 7)."""
+    tier, left = library(), [True] * (asked - 1)
+    tier.hold_to(lambda: bool(left and left.pop()))
+    with pytest.raises(Transient, match="claim"):
+        put(tier, parcel("s", b"s"))
+    assert not left
+    assert _events(shelf, "mount") == []
+
+
+def test_a_claim_that_is_lost_while_a_cartridge_is_waited_for_is_noticed(library, put, parcel, shelf, bucket):
+    holder, waiter, claimed = library(), library(), [True]
+    (placed,) = put(holder, parcel("s", b"s"))
+    waiter.hold_to(lambda: claimed[0])
+    ended = []
+
+    def verify():
+        try:
+            ended.append(waiter.verify([placed], throttle=bucket))
+        except Transient as lost:
+            ended.append(lost.message)
+
+    thread = threading.Thread(target=verify)
+    with holder._robot.mount("A00001L9", holder.faults):
+        thread.start()
+        claimed[0] = False
+        before = len(shelf.log.read_text())
+    thread.join(10)
+    assert "claim" in ended[0]
+    assert len(shelf.log.read_text()) == before
+
+
+def test_a_copy_that_cannot_be_looked_at_for_a_lost_claim_is_not_written_anew(library, put, parcel, shelf):
+    put(library(), parcel("s", b"s"))
+    before = {name: shelf.cartridge(name).stat().st_size for name in shelf.barcodes()}
+    tier, left = library(), [True, True]
+    tier.hold_to(lambda: bool(left and left.pop()))
+    with pytest.raises(Transient, match="claim"):
+        put(tier, parcel("s", b"s"))
+    assert {name: shelf.cartridge(name).stat().st_size for name in shelf.barcodes()} == before
+
+
+def test_nothing_is_removed_for_a_job_whose_claim_is_lost(library, put, parcel):
+    tier = library()
+    (placed,) = put(tier, parcel("s", b"s"))
+    tier.hold_to(lambda: False)
+    with pytest.raises(Transient, match="claim"):
+        tier.remove(placed)
+    assert tier.poll(tier.stage([placed.location])) == {placed.location: "ready"}

@@ -248,6 +248,16 @@ class SurveyedTier(Tier, Protocol):
         """
 
 
+@runtime_checkable
+class ClaimedTier(Tier, Protocol):
+    """A tier that may wait long for what others use, while a job's claim may be lost."""
+
+    def hold_to(self, may_continue: Callable[[], bool]) -> None:
+        """From now on it is asked behind every such wait, immediately before a cartridge moves, a program is run for it
+        or a copy is removed (law 7); where it says no, Transient is raised and that is not done.
+        """
+
+
 @dataclass(frozen=True)
 class Stretch:
     """Where on a cartridge something lies: shares (0 to 1) of its capacity at which it begins and ends."""
@@ -424,6 +434,7 @@ __all__ = [
     "Bench",
     "CartridgeRead",
     "Checkpoint",
+    "ClaimedTier",
     "DriveState",
     "DriveTier",
     "Engine",

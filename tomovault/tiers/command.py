@@ -41,6 +41,7 @@ from tomovault.tiers.bundle import (
     read_manifest,
     read_text,
 )
+from tomovault.tiers.claim import require_claim
 from tomovault.tiers.free import FREE
 from tomovault.tiers.objects import Given, Objects
 from tomovault.tiers.options import folder_option, number_option, text_option
@@ -93,6 +94,11 @@ class CommandTier:
         self._spool = Spool(self._path, name)
         self._tickets = Tickets(os.path.join(self._path, _TICKETS), name)
         self._now = now
+        self._may_continue: Callable[[], bool] = lambda: True
+
+    def hold_to(self, may_continue: Callable[[], bool]) -> None:
+        """As `ClaimedTier.hold_to`."""
+        self._may_continue = may_continue
 
     def domains(self) -> Sequence[str]:
         """One: all that the commands reach is lost together, as far as anybody here knows."""
@@ -138,7 +144,7 @@ class CommandTier:
 
     def _send(self, spooled: str, name: str, lock: int) -> str:
         """Where the archive says that it put the object. Raises Transient for an answer that is no place."""
-        said = list(lines_of(self._programs["put"].run({"file": spooled, "name": name}, keeps=[lock])))
+        said = list(lines_of(self._run("put", {"file": spooled, "name": name}, keeps=[lock])))
         uri = said[-1] if said else name
         if len(uri) > _LONGEST_URI or not uri.isprintable():
             raise Transient(
@@ -157,6 +163,11 @@ class CommandTier:
         files = tuple(replace(file, location=f"{given.uri}/{file.location}") for file in given.files)
         return Placed(given.uri, self._domain, files)
 
+    def _run(self, verb: str, about: Mapping[str, str], *, keeps: Sequence[int] = ()) -> str:
+        """As `Program.run`, of a program that the site names, for as long as the claim on the job stands."""
+        require_claim(self._may_continue, "asked of the archive")
+        return self._programs[verb].run(about, keeps=keeps)
+
     # --- reading ---------------------------------------------------------------------------------
 
     def verify(self, placed: Sequence[Placed], *, throttle: Throttle) -> Sequence[str]:
@@ -172,7 +183,7 @@ class CommandTier:
         try:
             self._require_there(item.location)
             if "purge" in self._programs:
-                self._programs["purge"].run({"uri": item.location})
+                self._run("purge", {"uri": item.location})
             with self._got(item.location, sum(f.size for f in item.files)) as source:
                 bundle = check_bundle(source, throttle)
             package_of(bundle, item)
@@ -191,7 +202,7 @@ class CommandTier:
             with translating(f"tier {self.name}"):
                 text = "".join(f"{uri}\n" for uri in there)
                 replace_file(wanted, text.encode("utf-8", "surrogateescape"), alone=False)
-            self._programs["stage"].run({"list": wanted})
+            self._run("stage", {"list": wanted})
         return ticket
 
     def poll(self, ticket: str) -> Mapping[str, str]:
@@ -203,7 +214,7 @@ class CommandTier:
         try:
             self._require_there(location)
             if "query" in self._programs:
-                self._programs["query"].run({"uri": location})
+                self._run("query", {"uri": location})
         except IntegrityError as problem:
             return f"failed: {problem.message}"
         except NotYet:
@@ -238,7 +249,7 @@ class CommandTier:
         """An object of about so many bytes. Raises NotThere, NoSpace, Transient."""
 
         def get(file: str, lock: int) -> None:
-            self._programs["get"].run({"uri": uri, "file": file}, keeps=[lock])
+            self._run("get", {"uri": uri, "file": file}, keeps=[lock])
 
         with self._spool.receiving(get, size) as source:
             yield source
@@ -272,7 +283,7 @@ class CommandTier:
             return
         if "remove" in self._programs:
             with contextlib.suppress(NotThere):
-                self._programs["remove"].run({"uri": given.uri})
+                self._run("remove", {"uri": given.uri})
         self._objects.mark_removed(given)
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
@@ -287,7 +298,7 @@ class CommandTier:
         """
         self._spool.require()
         if "list" in self._programs:
-            uris = list(dict.fromkeys(lines_of(self._programs["list"].run({}))))
+            uris = list(dict.fromkeys(lines_of(self._run("list", {}))))
         else:
             uris = [given.uri for given in self._objects.all()]
         wanted = [uri for uri in uris if not self._is_removed(uri)]

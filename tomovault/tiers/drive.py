@@ -19,6 +19,7 @@ from tomovault.core.ports import DriveState
 from tomovault.recall.timing import Timing
 from tomovault.tiers.blocks import holding, replace_file, translating, try_lock, waiting, write_all
 from tomovault.tiers.cartridge import HEADER, Cartridge, TapeReader, TapeWriter
+from tomovault.tiers.claim import require_claim
 from tomovault.tiers.faults import Faults
 
 
@@ -132,6 +133,8 @@ class Robot:
         self._wait_s = wait_s
         self._now = now
         self.timing = timing
+        #: Asked before each move, since the wait for a drive or the arm may be long (law 7).
+        self.may_move: Callable[[], bool] = lambda: True
 
     def cartridge_path(self, barcode: str) -> str:
         """Where a cartridge lies. Raises IntegrityError for what cannot be a barcode."""
@@ -158,12 +161,13 @@ class Robot:
         """The cartridge is in a drive of ours inside; nobody else has it or that drive.
 
         With `fresh` it was unmounted before and the cache dropped. Raises Transient where drive or cartridge stay
-        busy, and Transient or IntegrityError where the cartridge cannot be opened.
+        busy or the claim was lost meanwhile, and Transient or IntegrityError where the cartridge cannot be opened.
         """
         with holding(self._lock_path(f"cartridge-{barcode}"), f"cartridge {barcode}", self._wait_s):
             lock, drive = self._seize(barcode)
             try:
                 try:
+                    require_claim(self.may_move, "mounted")
                     drive.load(barcode, write=write, fresh=fresh, faults=faults)
                     yield drive
                 finally:
@@ -185,8 +189,9 @@ class Robot:
 
     @contextlib.contextmanager
     def arm(self) -> Iterator[None]:
-        """The arm is ours inside."""
+        """The arm is ours inside. Raises Transient where it stays busy, or the claim was lost meanwhile."""
         with holding(self._lock_path("arm"), "the robot's arm", self._wait_s):
+            require_claim(self.may_move, "moved")
             yield
 
     def note(self, drive: int, barcode: str | None, event: str, seconds: float, **more: Any) -> None:

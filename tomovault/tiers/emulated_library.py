@@ -49,6 +49,7 @@ from tomovault.tiers.bundle import (
     write_bundle,
 )
 from tomovault.tiers.cartridge import RECORD, EndOfMedium, create_cartridge, medium_bytes
+from tomovault.tiers.claim import require_claim
 from tomovault.tiers.drive import Drive, Robot
 from tomovault.tiers.faults import Faults
 from tomovault.tiers.folders import free_on
@@ -128,6 +129,10 @@ class EmulatedLibrary:
         stock = self._shelf.read() or Stock()
         return [cartridge_line(c, os.path.join(self._path, "cartridges", c.barcode)) for c in stock.cartridges]
 
+    def hold_to(self, may_continue: Callable[[], bool]) -> None:
+        """As `ClaimedTier.hold_to`."""
+        self._robot.may_move = may_continue
+
     def drives(self) -> Sequence[DriveState]:
         """Every drive as it was last left."""
         self._usable()
@@ -157,6 +162,7 @@ class EmulatedLibrary:
         self._stock()
         self._present()
         with holding(os.path.join(self._path, "locks", f"pool-{pool}"), f"pool {domain}", self._wait_s):
+            require_claim(self._robot.may_move, "written")
             self._recover(pool)
             found = self._found(pool, keys, throttle)
             missing = list({key: p for p, key in zip(parcels, keys, strict=True) if key not in found}.values())
@@ -183,19 +189,9 @@ class EmulatedLibrary:
             except IntegrityError as damage:
                 known = mark_suspect(shelved, damage.message)
             if known != shelved:
-                self._keep(known)
+                self._shelf.keep(known)
             if known.state in (CartridgeState.FILLING, CartridgeState.LABELLED, CartridgeState.BLANK):
                 return
-
-    def _keep(self, entry: Shelved) -> None:
-        """The entry is as given, but for removals that were marked meanwhile."""
-
-        def keep(present: Shelved) -> Shelved:
-            removed = {b.file: b.removed for b in present.bundles}
-            bundles = tuple(replace(b, removed=removed.get(b.file, b.removed)) for b in entry.bundles)
-            return replace(entry, bundles=bundles)
-
-        self._shelf.edit(entry.barcode, keep)
 
     def _found(self, pool: str, keys: Sequence[str], throttle: Throttle) -> dict[str, Placed]:
         """Packages that the pool has already, every byte of their bundles re-read."""
@@ -206,6 +202,7 @@ class EmulatedLibrary:
                     with self._robot.mount(barcode, self.faults) as drive, drive.read_file(file) as reader:
                         bundle = check_bundle(reader, throttle)
                 except (IntegrityError, Transient):
+                    require_claim(self._robot.may_move, "written")
                     continue  # not a copy to count on, so a new one is written
                 place = Place(barcode, file)
                 found.update({package_key(p): placed_at(place, self.name, bundle.pool, p) for p in bundle.packages})
@@ -406,7 +403,12 @@ class EmulatedLibrary:
                 by="law 5",
                 hint="nothing was removed; look at `tomovault tape list`",
             )
-        self._shelf.edit(place.barcode, lambda cartridge: mark_removed(cartridge, place.file, numbers))
+
+        def mark(cartridge: Shelved) -> Shelved:
+            require_claim(self._robot.may_move, "removed")
+            return mark_removed(cartridge, place.file, numbers)
+
+        self._shelf.edit(place.barcode, mark)
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
         """Every package of every finished bundle, by what the cartridges say; not yet verified.

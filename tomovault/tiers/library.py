@@ -149,6 +149,16 @@ class Shelf:
 
         self.change(apply)
 
+    def keep(self, entry: Shelved) -> None:
+        """The entry of its cartridge is as given, but for removals that were marked meanwhile."""
+
+        def kept(present: Shelved) -> Shelved:
+            removed = {b.file: b.removed for b in present.bundles}
+            bundles = tuple(replace(b, removed=removed.get(b.file, b.removed)) for b in entry.bundles)
+            return replace(entry, bundles=bundles)
+
+        self.edit(entry.barcode, kept)
+
     def allot(self, pool: str, generation: str) -> Shelved:
         """A new entry of a pool with a barcode that no cartridge has. Raises NoRoomYet when all slots are taken."""
         chosen: list[Shelved] = []

@@ -1,0 +1,35 @@
+"""What a job process has at hand."""
+
+from datetime import timedelta
+
+import pytest
+
+from tomovault.core.errors import Transient
+from tomovault.tiers.free import FREE
+from tomovault.vault.workbench import Workbench
+
+
+@pytest.fixture
+def bench(town):
+    """Called for that of a job, of the claim that stands or of one that was lost."""
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        catalogue.queue_job(tx, "archive", town.scan("one"), {}, dedup_key="k", rule="r", now=town.now, place="inhouse")
+        job = catalogue.claim_job(tx, "somebody", now=town.now + timedelta(days=1), actions=["archive"])
+
+    def make(*, stands, **more):
+        order = {"site": str(town.folder), "job": job.id, "token": job.token + (not stands), **more}
+        return Workbench(order, town.base / "job")
+
+    return make
+
+
+def test_a_tier_is_held_to_the_claim_of_the_job(town, bench):
+    (town.folder / "tape").mkdir(exist_ok=True)
+
+    def put(stands):
+        return bench(stands=stands).tier("tape").put([], "tape:A", job="j", throttle=FREE, checkpoint=lambda _n: None)
+
+    assert list(put(True)) == []
+    with pytest.raises(Transient, match="claim"):
+        put(False)
