@@ -87,3 +87,32 @@ def test_nothing_is_removed_for_a_job_whose_claim_is_lost(library, put, parcel):
     with pytest.raises(Transient, match="claim"):
         tier.remove(placed)
     assert tier.poll(tier.stage([placed.location])) == {placed.location: "ready"}
+
+
+def _drives_taken(shelf):
+    return [json.loads(line)["drive"] for line in _events(shelf, "mount")]
+
+
+def test_a_cartridge_goes_into_the_drive_that_is_preferred_once(library, put, parcel, shelf):
+    tier = library(drives=3)
+    tier.prefer(1)
+    put(tier, parcel("s", b"s"))
+    put(tier, parcel("s", b"s"), pool="B")
+    assert _drives_taken(shelf) == [1, 0]
+
+
+def test_a_preferred_drive_that_others_have_is_not_waited_for(library, put, parcel, shelf):
+    other, tier = library(drives=2), library(drives=2)
+    put(other, parcel("s", b"s"))
+    with other._robot.mount("A00001L9", other.faults):
+        tier.prefer(0)
+        put(tier, parcel("s", b"s"), pool="B")
+    assert _drives_taken(shelf) == [0, 1]
+
+
+def test_a_cartridge_that_is_in_a_drive_is_used_there(library, put, parcel, shelf):
+    tier = library(drives=2)
+    put(tier, parcel("s", b"s"))
+    tier.prefer(1)
+    put(tier, parcel("t", b"t"))
+    assert _drives_taken(shelf) == [0]

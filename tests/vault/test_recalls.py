@@ -1,5 +1,6 @@
 """Which job has a drive next, and which copy it reads."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from tomovault.recall.timing import Timing
 from tomovault.vault import foreman as foremen
 from tomovault.vault import recalls
 from tomovault.vault.foreman import Foreman
+from tomovault.vault.job_folder import ORDER
 from tomovault.vault.libraries import Library, open_libraries
 
 HEAVY = frozenset({"pack", "archive", "restore", "verify"})
@@ -109,6 +111,16 @@ def test_the_copy_on_the_cartridge_in_a_drive_is_read_first(town, foreman, tape,
     tape.inside = ["A1"]
     queue("restore", town.scan("one"))
     assert [source["location"] for source in _order(foreman, town)["sources"]] == ["A1#1", "A0#1"]
+
+
+def test_the_job_is_told_which_drive_was_chosen_for_it(town, foreman, tape, queue, monkeypatch):
+    tape.inside = ["X0", None]
+    queue("restore", town.scan("one"))
+    claimed = foreman.claim(datetime.now(UTC), actions=HEAVY)
+    orders = []
+    monkeypatch.setattr(foremen, "start_job", lambda folder: orders.append(json.loads((folder / ORDER).read_text())))
+    foreman.start(claimed)
+    assert orders[0]["drive"] == {"tier": "tape", "number": 1}
 
 
 def test_without_a_turn_the_copies_stay_as_they_were(town, foreman, queue):

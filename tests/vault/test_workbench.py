@@ -1,10 +1,13 @@
 """What a job process has at hand."""
 
+import hashlib
 from datetime import timedelta
 
 import pytest
 
 from tomovault.core.errors import Transient
+from tomovault.core.ports import Parcel
+from tomovault.core.replica import StoredFile
 from tomovault.tiers.free import FREE
 from tomovault.vault.workbench import Workbench
 
@@ -33,3 +36,15 @@ def test_a_tier_is_held_to_the_claim_of_the_job(town, bench):
     assert list(put(True)) == []
     with pytest.raises(Transient, match="claim"):
         put(False)
+
+
+@pytest.mark.parametrize(("tier", "drive"), [("tape", 1), ("other", 0)])
+def test_the_drive_that_was_chosen_is_taken(town, bench, tier, drive):
+    (town.folder / "tape").mkdir(exist_ok=True)
+    path = town.base / "one.h5"
+    path.write_bytes(b"one")
+    file = StoredFile(str(path), 3, hashlib.sha256(b"one").hexdigest())
+    parcel = Parcel("one", "one", "original", file.sha256, (file,), "{}")
+    tape = bench(stands=True, drive={"tier": tier, "number": 1}).tier("tape")
+    tape.put([parcel], "tape:A", job="j", throttle=FREE, checkpoint=lambda _name: None)
+    assert [state.cartridge is not None for state in tape.drives()].index(True) == drive

@@ -319,6 +319,9 @@ class DriveTier(Tier, Protocol):
     def drives(self) -> Sequence[DriveState]:
         """Every drive as it was last left."""
 
+    def prefer(self, drive: int) -> None:
+        """The next cartridge that has to be brought goes into this drive, unless others have that by then."""
+
     def lay(self, locations: Sequence[str]) -> Mapping[str, Stretch]:
         """Where each of these locations lies; those are left out that cannot be read now."""
 

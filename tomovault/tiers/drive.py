@@ -135,6 +135,8 @@ class Robot:
         self.timing = timing
         #: Asked before each move, since the wait for a drive or the arm may be long (law 7).
         self.may_move: Callable[[], bool] = lambda: True
+        #: Into which drive the next cartridge goes that is in none.
+        self.preferred: int | None = None
 
     def cartridge_path(self, barcode: str) -> str:
         """Where a cartridge lies. Raises IntegrityError for what cannot be a barcode."""
@@ -176,14 +178,16 @@ class Robot:
                 os.close(lock)
 
     def _seize(self, barcode: str) -> tuple[int, Drive]:
-        """A locked drive: the one that the cartridge is in, else an empty one, else any."""
+        """A locked drive: the one that the cartridge is in, else the preferred one, else an empty one, else any."""
         for _ in waiting("every drive", self._wait_s):
             slots = [self._slot(number) for number in range(self._drives)]
             inside = [n for n, slot in enumerate(slots) if slot.barcode == barcode]
-            for number in inside or sorted(range(self._drives), key=lambda n: slots[n].barcode is not None):
+            others = sorted(range(self._drives), key=lambda n: (n != self.preferred, slots[n].barcode is not None))
+            for number in inside or others:
                 with translating(f"drive {number}"):
                     lock = try_lock(self._lock_path(f"drive-{number}"))
                 if lock is not None:
+                    self.preferred = None
                     return lock, Drive(self, number, self._slot(number))
         raise Transient("every drive is in use")
 

@@ -138,6 +138,10 @@ class EmulatedLibrary:
         self._usable()
         return self._robot.drives()
 
+    def prefer(self, drive: int) -> None:
+        """As `DriveTier.prefer`."""
+        self._robot.preferred = drive
+
     def lay(self, locations: Sequence[str]) -> Mapping[str, Stretch]:
         """Where each of these lies that is in the library."""
         self._usable()

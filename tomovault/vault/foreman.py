@@ -192,6 +192,7 @@ class Foreman:
                     "job": claimed.id,
                     "attempt": claimed.attempt,
                     "token": claimed.token,
+                    "drive": self._recalls.drive(claimed.id),
                 },
             )
             checkpoint("daemon.ordered")

@@ -112,6 +112,11 @@ class Recalls:
         if turn is not None:
             self._left[turn.library, turn.visit.cartridge] = now
 
+    def drive(self, job: str) -> dict[str, Any] | None:
+        """The library and the drive that were chosen for a running job; None where it may take any."""
+        turn = self._running.get(job)
+        return None if turn is None else {"tier": turn.library, "number": turn.visit.drive}
+
     def begins(self, job: str) -> str:
         """The location or domain that a running job begins with; '' where it may choose."""
         turn = self._running.get(job)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomovault.catalog.claim import Claim
 from tomovault.core.errors import NotYet, UserError
-from tomovault.core.ports import ClaimedTier, Engine, FormatFamily, Throttle, Tier
+from tomovault.core.ports import ClaimedTier, DriveTier, Engine, FormatFamily, Throttle, Tier
 from tomovault.core.transfer import TransferService
 from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.plugins import load_plugin
@@ -57,10 +57,15 @@ class Workbench:
         return LimitedFormats()
 
     def tier(self, name: str) -> Tier:
-        """A tier of the site, held to the claim of this job. Raises UserError if the site has none of that name."""
+        """A tier of the site, held to the claim of this job, and to the drive that was chosen for it. Raises UserError if
+        the site has none of that name.
+        """
         tier = open_tier(self._site, name)
         if isinstance(tier, ClaimedTier):
             tier.hold_to(self.token_is_current)
+        drive = self._order.get("drive")
+        if drive is not None and drive["tier"] == name and isinstance(tier, DriveTier):
+            tier.prefer(int(drive["number"]))
         return tier
 
     def engine(self) -> Engine:
