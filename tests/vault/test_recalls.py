@@ -7,6 +7,8 @@ import pytest
 
 from tomovault.core.errors import Transient
 from tomovault.core.ports import DriveState, Stretch
+from tomovault.core.record import Stored
+from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.recall.timing import Timing
 from tomovault.vault import foreman as foremen
 from tomovault.vault import recalls
@@ -296,8 +298,52 @@ def test_a_restore_from_one_library_goes_before_an_archive_to_another_but_not_fo
         assert line.turn.job == first
 
 
+@pytest.mark.parametrize(
+    ("tiers", "held", "turn"),
+    [
+        (["far"], (), "far"),
+        (["tape"], (), "tape"),
+        (["tape", "far"], (), "tape"),
+        (["tape", "far"], ("tape:A", "tape:B"), "far"),
+        (["disk", "tape"], (), None),
+        (["gone", "tape"], (), "tape"),
+        (["tape"], ("tape:A", "tape:B"), None),
+    ],
+)
+def test_an_archive_has_its_turn_at_the_library_that_its_copies_go_to(town, tape, queue, tiers, held, turn):
+    for name in ("disk", "far", "tape"):
+        (town.folder / name).mkdir(exist_ok=True)
+    kinds = {"far": "emulated_library", "disk": "posix"}
+    town.change(tiers={name: {"kind": kind, "path": name, "class": "archive"} for name, kind in kinds.items()})
+    scan = town.scan("new", copies=0)
+    _stored(town, scan, held)
+    queue("archive", scan, tiers=tiers)
+    recalls_ = recalls.Recalls(town.vault)
+    recalls_.libraries = {"far": Library("far", _Far(None), Timing()), "tape": Library("tape", tape, Timing())}
+    with town.vault.catalogue.reading() as tx:
+        line = recalls_.look(tx, datetime.now(UTC), actions=HEAVY, skip_places=(), unbound=True)
+    assert (line.turn and line.turn.library) == turn
+    assert (line.without_drive is None) == (turn is not None)
+
+
+def _stored(town, scan, domains):
+    digest = town.known(scan).products[0].digest
+    with town.vault.catalogue.writing() as tx:
+        town.vault.record_tiers(tx)
+        for domain in domains:
+            at = f"{domain[-1]}9#1"
+            files = (StoredFile(f"{at}/a", 200, digest),)
+            kept = (Form.PACKAGE, "tape", domain, at, files, 200, digest, town.now, town.now)
+            town.vault.catalogue.apply_records(
+                tx, [Stored(ProductKind.ORIGINAL, digest, *kept)], town.now, scan_id=scan
+            )
+
+
 class _Far(Tape):
     """A library that archives may go to as well, and that nothing is in."""
+
+    def domains(self):
+        return ["far:A", "far:B"]
 
     def lay(self, locations):
         return {}

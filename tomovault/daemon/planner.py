@@ -136,7 +136,7 @@ class Planner:
         for stage, standing in view.standings.items():
             step = step_of(stage)
             if standing.status is Status.DUE and stage not in _NOT_BY_SCAN and step.action not in at_work:
-                begun |= self._queue_step(tx, view, step, now)
+                begun |= self._queue_step(tx, view, area, step, now)
         for permit in scan.permits:
             if _is_to_go(scan, permit, now):
                 self._second_look(tx, scan, permit, now)
@@ -169,15 +169,19 @@ class Planner:
         where = "in area" if rests in self._vault.site.areas else "on tier"
         return self._braked or (f"nothing is removed {where} {rests} now" if rests else "")
 
-    def _queue_step(self, tx: Any, view: View, step: Step, now: datetime) -> bool:
-        """Whether a job was queued, which would else be a repetition."""
-        scan = view.scan
+    def _queue_step(self, tx: Any, view: View, area: AreaFacts, step: Step, now: datetime) -> bool:
+        """Whether a job was queued, which would else be a repetition. An archive says where its copies are to go, so that
+        it has its turn at the drives there.
+        """
+        scan, order = view.scan, dict[str, Any](stage=step.stage.value)
+        if step.action == "archive":
+            order["tiers"] = self._vault.archive_tiers(self._vault.asks(scan, area, now).archive_tiers)
         job = self._vault.queue_in(
             tx,
             scan.area,
             step.action,
             scan.id,
-            {"stage": step.stage.value},
+            order,
             dedup_key=f"{step.action}:{scan.id}:{fingerprint(view, step.stage)}",
             rule=view.wants.by.get(step.stage, ""),
             now=now,

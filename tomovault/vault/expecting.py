@@ -12,8 +12,9 @@ from tomovault.catalog.recalls import Errand, list_begun, list_errands
 from tomovault.recall.request import DriveNow, Request
 from tomovault.recall.serving import serve
 from tomovault.recall.timing import Timing
-from tomovault.vault.libraries import Library, open_libraries
+from tomovault.vault.libraries import Library, open_libraries, share_out
 from tomovault.vault.page_text import name_of, time_text
+from tomovault.vault.places import tiers_there
 from tomovault.vault.vault import Vault
 
 #: Of so many jobs that wait it is worked out when their turn comes; the time of those behind is not told.
@@ -35,9 +36,10 @@ def expect(vault: Vault, tx: Any, now: datetime) -> dict[str, Expected]:
     errands, begun = list_errands(tx, now, limit=_MOST, anywhere=True), list_begun(tx)
     libraries = open_libraries(vault.site) if errands or begun else {}
     at, ends = now.timestamp(), dict[str, float]()
-    for library in libraries.values():
+    shares = share_out(errands, libraries, tiers_there(vault))
+    for name, library in libraries.items():
         drives, doing = _drives_now(library, begun, now)
-        waiting = [placing.request for job, placing in library.requests(errands, now).items() if job not in ends]
+        waiting = [placing.request for job, placing in library.requests(shares[name], now).items() if job not in ends]
         names = {copy.cartridge for request in waiting for copy in request.copies}
         names |= {drive.cartridge for drive in drives if drive.cartridge is not None}
         served = serve(waiting, drives, dict.fromkeys(names, library.timing), vault.site.recall, at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -102,15 +102,18 @@ class Library:
         request = Request(errand.job, Kind(errand.action), arrival, size, copies)
         return Placing(request, {stretch.cartridge: copy.location for copy, stretch in lying})
 
+    def lacking(self, errand: Errand) -> list[str]:
+        """The domains here without a good copy of what an archive is about."""
+        held = {copy.domain for copy in _packages(errand) if copy.state is ReplicaState.VERIFIED}
+        return [domain for domain in self._tier.domains() if domain not in held]
+
     def _archive(self, errand: Errand, arrival: float) -> Placing | None:
         """Each of the domains here that lack a copy is one that the job may begin with."""
-        packages = [c for c in errand.copies if c.product is ProductKind.ORIGINAL and c.form is Form.PACKAGE]
-        held = {copy.domain for copy in packages if copy.state is ReplicaState.VERIFIED}
-        lacking = [domain for domain in self._tier.domains() if domain not in held]
+        lacking = self.lacking(errand)
         if not lacking:
             return None
         ends = {domain: self._end_of(domain) for domain in lacking}
-        size = max((copy.bytes for copy in packages), default=0)
+        size = max((copy.bytes for copy in _packages(errand)), default=0)
         copies = tuple(_copy_of(end) for end in ends.values())
         request = Request(errand.job, Kind.ARCHIVE, arrival, size, copies)
         return Placing(request, {end.cartridge: domain for domain, end in ends.items()})
@@ -129,6 +132,41 @@ def open_libraries(site: Site) -> dict[str, Library]:
         if isinstance(tier, DriveTier):
             found[name] = Library(name, tier, timing_option(name, conf.options))
     return found
+
+
+def share_out(
+    errands: Sequence[Errand], libraries: Mapping[str, Library], there: Collection[str]
+) -> dict[str, list[Errand]]:
+    """For each library the errands that may need it. An archive needs only the one that its next copies go to; none if
+    that is a tier without drives. `there`: the tiers that are there now.
+    """
+    shares: dict[str, list[Errand]] = {name: [] for name in libraries}
+    for errand in errands:
+        goes_to = _destination(errand, libraries, there)
+        for name, share in shares.items():
+            if goes_to in (name, None):
+                share.append(errand)
+    return shares
+
+
+def _destination(errand: Errand, libraries: Mapping[str, Library], there: Collection[str]) -> str | None:
+    """Where an archive's order will send it: to the first of its tiers that is there and lacks a copy; '' if none does.
+    None where nobody knows: no other job is bound to one tier, and an older job does not tell its tiers.
+    """
+    tiers = errand.order.get("tiers") if errand.action == "archive" else None
+    if not tiers:
+        return None
+    holding = {copy.tier for copy in _packages(errand) if copy.state is ReplicaState.VERIFIED}
+
+    def lacks_one(tier: str) -> bool:
+        library = libraries.get(tier)
+        return bool(library.lacking(errand)) if library is not None else tier not in holding
+
+    return next((tier for tier in tiers if tier in there and lacks_one(tier)), "")
+
+
+def _packages(errand: Errand) -> list[Held]:
+    return [copy for copy in errand.copies if copy.product is ProductKind.ORIGINAL and copy.form is Form.PACKAGE]
 
 
 def _is_near(errand: Errand) -> bool:

@@ -93,6 +93,16 @@ def _is_there(folder: str, location: str) -> bool:
     return os.path.lexists(location if os.path.isabs(location) else os.path.join(folder, "cartridges", cartridge))
 
 
+def tiers_there(vault: Vault) -> frozenset[str]:
+    """The tiers of the site that are not seen to be absent now. Nothing is marked."""
+    places = {name: place_of(vault, name) for name in vault.site.tiers}
+    return frozenset(name for name, place in places.items() if place is None or _seems_there(place))
+
+
+def _seems_there(place: Place) -> bool:
+    return is_marked(place) or (not is_recorded(place) and os.path.isdir(place.folder))
+
+
 def find_absence(vault: Vault, tx: Any, tier: str) -> Transient | None:
     """Why the vault of an area, or the folder of a tier, is not there or cannot be used; None if it can."""
     try:

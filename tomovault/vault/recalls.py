@@ -13,7 +13,8 @@ from tomovault.catalog.recalls import Errand, list_errands
 from tomovault.core.ports import DriveState
 from tomovault.recall.request import DriveNow, Kind
 from tomovault.recall.visit import Visit, Why, choose_visit
-from tomovault.vault.libraries import Library, Placing, open_libraries
+from tomovault.vault.libraries import Library, Placing, open_libraries, share_out
+from tomovault.vault.places import tiers_there
 
 if TYPE_CHECKING:
     from tomovault.vault.vault import Vault
@@ -88,8 +89,9 @@ class Recalls:
         )
         needing: set[str] = set()
         turns: list[Turn] = []
-        for library in self.libraries.values():
-            placings = library.requests(errands, now)
+        shares = share_out(errands, self.libraries, tiers_there(self._vault))
+        for name, library in self.libraries.items():
+            placings = library.requests(shares[name], now)
             drives = self._drives(library, now)
             needing |= placings.keys() if drives else set()
             turns += self._turns(library, placings, drives, now)
