@@ -404,7 +404,11 @@ class TestRebuilding:
     def test_a_catalogue_with_other_scans_is_refused(self, filled, ask):
         town, _ = filled
         assert ask("catalogue", "rebuild", "--from", "tape")["replicas"] == 0
-        town.scan("stranger")
+        lost = town.scan("lost")
+        page = ask("catalogue", "rebuild", "--from", "tape", code=4)
+        assert [(one["name"], page["suspect"]) for one in page["damaged"]] == [("lost", 2)]
+        assert _states(town, lost, "tape") == ["suspect", "suspect"]
+        town.scan("stranger", copies=0)
         page = ask("catalogue", "rebuild", "--from", "tape", code=3)
         assert "stranger" in page["error"]
         ask("catalogue", "rebuild", "--from", "nowhere", code=2)

@@ -80,6 +80,13 @@ def list_strangers(tx: Tx) -> dict[str, str]:
     return {row.id: row.name for row in tx.rows(select(scan.c.id, scan.c.name).where(scan.c.id.not_in(rebuilt)))}
 
 
+def list_held(tx: Tx, tier: str) -> frozenset[str]:
+    """Scans of which the catalogue has a copy on a tier, whatever its bytes are now."""
+    replica = tables.replica
+    here = (replica.c.tier == tier, replica.c.form == Form.PACKAGE.value, replica.c.state != ReplicaState.GONE.value)
+    return frozenset(row.scan_id for row in tx.rows(select(replica.c.scan_id).where(*here).distinct()))
+
+
 def refuse_strangers(strangers: Mapping[str, str], on_media: Collection[str]) -> None:
     """Raises Refused where the catalogue has scans that the media do not have: they would be there twice."""
     others = sorted(name for scan, name in strangers.items() if scan not in on_media)
@@ -112,9 +119,20 @@ def record_found(tx: Tx, found: Found, now: datetime) -> Added:
         raise IntegrityError(f"what it tells of its scan cannot be recorded: {why}") from problem
 
 
-def record_spoilt(tx: Tx, spoilt: Spoilt, now: datetime) -> int:
-    """Every copy that the catalogue has at a place that is read as bad is suspect; returns how many became so. One that
-    is leaving keeps that state.
+def record_missed(tx: Tx, tier: str, scan: str, reason: str, now: datetime) -> int:
+    """The copies of a scan that the catalogue has on a tier are suspect; returns how many became so."""
+    replica = tables.replica
+    here = (replica.c.scan_id == scan, replica.c.tier == tier, replica.c.form == Form.PACKAGE.value)
+    standing = replica.c.state.in_([state.value for state in _STANDING])
+    found = tx.rows(select(replica.c.id).where(*here, standing).order_by(replica.c.id))
+    for row in found:
+        record_checked(tx, Checked(row.id, ok=False, at=now, reason=reason), now)
+    return len(found)
+
+
+def record_spoilt(tx: Tx, spoilt: Spoilt, now: datetime) -> list[str]:
+    """Every copy that the catalogue has at a place that is read as bad is suspect; returns the scan of each that became
+    so. One that is leaving keeps that state.
     """
     locations = _known_within(tx, spoilt) if spoilt.within else [spoilt.location]
     bad = [copy for copy in list_copies_at(tx, spoilt.tier, locations) if copy.state in _STANDING]
@@ -122,7 +140,7 @@ def record_spoilt(tx: Tx, spoilt: Spoilt, now: datetime) -> int:
         bad = [copy for copy in bad if not spoilt.files.isdisjoint(file.location for file in copy.files)]
     for copy in bad:
         record_checked(tx, Checked(copy.replica, ok=False, at=now, reason=spoilt.problem), now)
-    return len(bad)
+    return [copy.scan for copy in bad]
 
 
 def _known_within(tx: Tx, spoilt: Spoilt) -> list[str]:

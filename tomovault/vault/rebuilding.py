@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +11,10 @@ from tomovault.catalog.elsewhere import latest_ns
 from tomovault.catalog.rebuilding import (
     Found,
     Spoilt,
+    list_held,
     list_strangers,
     record_found,
+    record_missed,
     record_spoilt,
     refuse_strangers,
 )
@@ -53,8 +55,8 @@ class Noted:
 @dataclass
 class Rebuilt:
     """What a run added to the catalogue, and what of the media is damaged or could not be taken in, what could not be
-    read now, and what else a person should know. `suspect` copies were known, and are read as bad. `ended` is what
-    ended the run before it had read everything.
+    read now, and what else a person should know. `suspect` copies were known, and are read as bad; `doubted` are their
+    scans. `ended` is what ended the run before it had read everything.
     """
 
     tier: str
@@ -63,6 +65,7 @@ class Rebuilt:
     replicas: int = 0
     suspect: int = 0
     noted: list[Noted] = field(default_factory=list)
+    doubted: set[str] = field(default_factory=set)
     ended: TomovaultError | KeyboardInterrupt | None = None
 
     @property
@@ -119,10 +122,13 @@ def rebuild(vault: Vault, name: str, progress: Told, tell: Callable[[Noted], Non
     _require_own(vault, name)
     with vault.catalogue.reading() as tx:
         _require_rest(vault, tx)
+        held = list_held(tx, name)
         strangers = list_strangers(tx)
         require_place(vault, tx, name)
     if strangers:
-        refuse_strangers(strangers, {parcel.scan for parcel, _ in tier.inventory()})
+        on_media = {parcel.scan for parcel, _ in tier.inventory()}
+        refuse_strangers({scan: known for scan, known in strangers.items() if scan not in held}, on_media)
+        strangers = {scan: known for scan, known in strangers.items() if scan not in on_media}
     _record_areas(vault, datetime.now(UTC))
     rebuilt = Rebuilt(name)
     try:
@@ -130,6 +136,9 @@ def rebuild(vault: Vault, name: str, progress: Told, tell: Callable[[Noted], Non
             if (noted := _note(vault, rebuilt, one)) is not None:
                 rebuilt.noted.append(noted)
                 tell(noted)
+        for noted in _missed(vault, rebuilt, strangers):
+            rebuilt.noted.append(noted)
+            tell(noted)
     except KeyboardInterrupt as end:
         rebuilt.ended = end
     except TomovaultError as end:
@@ -166,6 +175,21 @@ def _note(vault: Vault, rebuilt: Rebuilt, one: Surveyed) -> Noted | None:
     return Noted(name_of(one.location), name, name_of(own or one.problem), one.harm)
 
 
+def _missed(vault: Vault, rebuilt: Rebuilt, strangers: Mapping[str, str]) -> Iterator[Noted]:
+    """Scans that the catalogue has on this tier, and of which nothing was found there, not even damage."""
+    if any(one.harm is Harm.UNREACHED for one in rebuilt.noted):
+        return  # they may be there
+    reason = "the catalogue has a copy of it on this tier, and nothing of it is there"
+    for scan, name in strangers.items():
+        if scan not in rebuilt.doubted:
+            with vault.catalogue.writing() as tx:
+                _require_rest(vault, tx)
+                missed = record_missed(tx, rebuilt.tier, scan, reason, datetime.now(UTC))
+            rebuilt.suspect += missed
+            if missed:
+                yield Noted(rebuilt.tier, name_of(name), reason, Harm.COPY)
+
+
 def _suspect(vault: Vault, rebuilt: Rebuilt, one: Surveyed) -> None:
     """What the catalogue has at a bad place is suspect."""
     location, files = one.location, frozenset[str]()
@@ -174,7 +198,9 @@ def _suspect(vault: Vault, rebuilt: Rebuilt, one: Surveyed) -> None:
     spoilt = Spoilt(rebuilt.tier, location, name_of(one.problem), within=one.harm is Harm.ALL, files=files)
     with vault.catalogue.writing() as tx:
         _require_rest(vault, tx)
-        rebuilt.suspect += record_spoilt(tx, spoilt, datetime.now(UTC))
+        scans = record_spoilt(tx, spoilt, datetime.now(UTC))
+    rebuilt.suspect += len(scans)
+    rebuilt.doubted.update(scans)
 
 
 def _require_rest(vault: Vault, tx: Any) -> None:
