@@ -15,9 +15,9 @@ from tomovault.vault.workbench import Workbench
 @pytest.fixture
 def bench(town):
     """Called for that of a job, of the claim that stands or of one that was lost."""
-    catalogue = town.vault.catalogue
+    catalogue, scan = town.vault.catalogue, town.scan("one")
     with catalogue.writing() as tx:
-        catalogue.queue_job(tx, "archive", town.scan("one"), {}, dedup_key="k", rule="r", now=town.now, place="inhouse")
+        catalogue.queue_job(tx, "archive", scan, {}, dedup_key="k", rule="r", now=town.now, place="inhouse")
         job = catalogue.claim_job(tx, "somebody", now=town.now + timedelta(days=1), actions=["archive"])
 
     def make(*, stands, **more):

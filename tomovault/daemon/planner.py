@@ -170,8 +170,8 @@ class Planner:
         return self._braked or (f"nothing is removed {where} {rests} now" if rests else "")
 
     def _queue_step(self, tx: Any, view: View, area: AreaFacts, step: Step, now: datetime) -> bool:
-        """Whether a job was queued, which would else be a repetition. An archive says where its copies are to go, so that
-        it has its turn at the drives there.
+        """Whether a job was queued, which would else be a repetition. An archive says where its copies are to go, so
+        that it has its turn at the drives there.
         """
         scan, order = view.scan, dict[str, Any](stage=step.stage.value)
         if step.action == "archive":

@@ -160,7 +160,12 @@ def _destination(errand: Errand, libraries: Mapping[str, Library], there: Collec
 
     def lacks_one(tier: str) -> bool:
         library = libraries.get(tier)
-        return bool(library.lacking(errand)) if library is not None else tier not in holding
+        if library is None:
+            return tier not in holding
+        try:
+            return bool(library.lacking(errand))
+        except (TomovaultError, OSError):
+            return True
 
     return next((tier for tier in tiers if tier in there and lacks_one(tier)), "")
 

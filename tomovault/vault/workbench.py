@@ -57,8 +57,8 @@ class Workbench:
         return LimitedFormats()
 
     def tier(self, name: str) -> Tier:
-        """A tier of the site, held to the claim of this job, and to the drive that was chosen for it. Raises UserError if
-        the site has none of that name.
+        """A tier of the site, held to the claim of this job, and to the drive that was chosen for it. Raises UserError
+        if the site has none of that name.
         """
         tier = open_tier(self._site, name)
         if isinstance(tier, ClaimedTier):
