@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tomovault.core.errors import IntegrityError, NotYet, Refused, Transient, UserError
-from tomovault.core.ports import Parcel
+from tomovault.core.ports import Harm, Parcel
 from tomovault.core.replica import StoredFile
 from tomovault.tiers.command import CommandTier
 from tomovault.tiers.free import FREE

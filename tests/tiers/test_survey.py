@@ -22,11 +22,11 @@ def survey(tier):
 def forge(monkeypatch, put):
     """Called to put parcels in a bundle whose manifest says something else."""
 
-    def run(tier, *parcels, **lies):
+    def run(library, *parcels, **lies):
         with monkeypatch.context() as lying:
             plan = lambda sent, **known: dataclasses.replace(plan_bundle(sent, **known), **lies)  # noqa: E731
             lying.setattr(emulated_library, "plan_bundle", plan)
-            return put(tier, *parcels)
+            return put(library, *parcels)
 
     return run
 

@@ -46,6 +46,7 @@ def open_screen(*, quiet: bool, in_bytes: bool = False) -> Iterator[Screen]:
     from rich.text import Text
 
     console = Console(stderr=True)
+
     # Lines for a file must not end up on the terminal; those for the same terminal stand above what is drawn.
     def say_above(text: str) -> None:
         console.print(Text(printable(text)), soft_wrap=True)

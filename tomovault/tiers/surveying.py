@@ -49,7 +49,7 @@ class Told:
 
 
 def survey_quarantines(folder: str) -> Iterator[Surveyed]:
-    """Each quarantine of a tier's folder that files are in: nothing of it is a copy any more, and nobody may know it."""
+    """Each quarantine of a tier's folder that files are in: none is a copy any more, and nobody may know of them."""
     quarantine = os.path.join(folder, _QUARANTINE)
     try:
         removals = sorted(os.listdir(quarantine))
@@ -58,13 +58,15 @@ def survey_quarantines(folder: str) -> Iterator[Surveyed]:
     for removal in removals:
         count, size = _files_in(os.path.join(quarantine, removal, _FILES))
         if count:
-            why = f"{count} file(s) of {size} bytes are in quarantine, of a removal that was under way: none is taken in"
+            why = f"{count} file(s) of {size} bytes are in quarantine, of a removal under way: none is taken in"
             yield Surveyed(os.path.join(quarantine, removal), problem=why, harm=Harm.NOTICE)
 
 
 def _files_in(folder: str) -> tuple[int, int]:
     """How many files are below a folder, and their bytes; those that cannot be seen are left out."""
     count = size = 0
+    if not os.path.isdir(folder):
+        return 0, 0
     for _, _, names, inside in os.fwalk(folder):
         for name in names:
             try:

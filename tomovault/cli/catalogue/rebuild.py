@@ -21,9 +21,9 @@ def command(tier: str, as_json: bool) -> int:
     What the catalogue has already stays as it is: the same command goes on where one was stopped, and a second tier
     adds its copies. The numbers are of what was added. No daemon may run meanwhile.
 
-    What is damaged is shown as it is found, and a copy that was known at such a place is suspect from then on. Exit code
-    4 if anything is damaged, also if it was interrupted then, else 75 if anything could not be read now, 3 where the
-    catalogue has scans that TIER does not hold.
+    What is damaged is shown as it is found, and a copy that was known at such a place is suspect from then on. Exit
+    code 4 if anything is damaged, also if it was interrupted then, else 75 if anything could not be read now, 3 where
+    the catalogue has scans that TIER does not hold.
     """
     from tomovault.cli._progress import open_screen
     from tomovault.vault.rebuilding import rebuild
