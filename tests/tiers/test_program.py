@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tomovault.core.errors import NoSpace, NotYet, Transient, UserError
-from tomovault.tiers.program import NotThere, Program, lines_of, program_option
+from tomovault.tiers.objects import NotThere
+from tomovault.tiers.program import Program, lines_of, program_option
 
 KNOWN, NEEDED = frozenset({"uri", "file"}), frozenset({"uri"})
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from tomovault.core.errors import IntegrityError, NoSpace, NotYet, Transient, UserError
+from tomovault.core.errors import NoSpace, NotYet, Transient, UserError
 from tomovault.tiers.blocks import shown
+from tomovault.tiers.objects import NotThere
 
 #: Exit codes as sysexits.h has them: there is no such object; not now. Any other failure is tried again, too.
 NO_SUCH_OBJECT = 66
@@ -27,10 +28,6 @@ _MOST_SAID = 300
 _ENDING_S = 10.0
 
 _WORD = re.compile(r"\{(\w*)\}")
-
-
-class NotThere(IntegrityError):
-    """The archive says that it has no such object."""
 
 
 @dataclass(frozen=True)
