@@ -1,7 +1,7 @@
 import pytest
 
 from tomovault.actions.verify import Verify
-from tomovault.core.errors import Transient, UserError
+from tomovault.core.errors import Recalling, Transient, UserError
 from tomovault.core.record import Outcome
 from tomovault.core.wire import to_plain
 
@@ -116,3 +116,28 @@ def test_a_missing_manifest_says_nothing_of_the_files(verify, packed):
     os.unlink(packed.manifest)
     result = verify("files")
     assert (result.outcome, result.records) == (Outcome.TRANSIENT, ())
+
+
+def test_what_has_to_be_brought_first_is_asked_for_and_nothing_is_read_meanwhile(verify, packed, bench):
+    """The other copies would be read again at each look."""
+    tape, asked, read = bench.tiers["tape"], [], []
+    reads = tape.verify
+    tape.warm = lambda placed: asked.extend(placed) or [item.location for item in placed]
+    tape.verify = lambda placed, **more: read.append(placed) or reads(placed, **more)
+    with pytest.raises(Recalling, match="cannot be read yet"):
+        verify("package", "tape")
+    assert [item.location for item in asked] == [packed.copies[0].location]
+    assert read == []
+    tape.warm = lambda _placed: []
+    assert _told(verify("package", "tape")) == {"package": (True, ""), "tape": (True, "")}
+
+
+def test_a_tier_that_cannot_be_asked_keeps_no_other_copy_from_being_read(verify, bench):
+    def fail(*_args, **_more):
+        raise Transient("no network")
+
+    bench.tiers["tape"].warm = bench.tiers["tape"].verify = fail
+    result = verify("package", "tape")
+    assert result.outcome is Outcome.TRANSIENT
+    assert _told(result) == {"package": (True, "")}
+    assert "no network" in result.error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, TomovaultError, Transient
+from tomovault.core.errors import IntegrityError, Recalling, TomovaultError, Transient
 from tomovault.core.manifest import ManifestFile, names_together
-from tomovault.core.ports import Action, Bench, Placed, Throttle
+from tomovault.core.ports import Action, Bench, ColdTier, Placed, Throttle
 from tomovault.core.record import Checked, Outcome, Result
 from tomovault.core.replica import Form, ProductKind, StoredFile
 from tomovault.core.wire import from_plain
@@ -73,8 +73,12 @@ class Verify:
     def perform(self, order: Mapping[str, Any], bench: Bench) -> Result:
         """One `Checked` a replica that could be reached. One that could not is left as it was, and if there is such
         a one the outcome is transient: absence is never an order.
+
+        Raises Recalling, with nothing read, while a tier brings what it keeps where it cannot be read: the other copies
+        are not read over and over meanwhile.
         """
         wanted = from_plain(Order, dict(order))
+        _warm(wanted.targets, bench)
         records = []
         unreached: list[TomovaultError] = []
         for done, target in enumerate(wanted.targets):
@@ -94,6 +98,23 @@ class Verify:
             told = f"{len(unreached)} of {len(wanted.targets)} copies cannot be re-read now: {first.message}"
             return Result(Outcome.TRANSIENT, tuple(records), error=told, hint=first.hint)
         return Result(Outcome.SUCCEEDED, tuple(records))
+
+
+def _warm(targets: Sequence[Target], bench: Bench) -> None:
+    """All that has to be brought first was asked for. A tier that cannot be asked says so when it is read."""
+    cold: list[str] = []
+    for name in dict.fromkeys(target.tier for target in targets if target.area is None and target.absent is None):
+        with contextlib.suppress(TomovaultError):
+            tier = bench.tier(name)
+            if isinstance(tier, ColdTier):
+                cold += tier.warm([_placed(target) for target in targets if target.tier == name])
+    if cold:
+        more = f" and {len(cold) - 1} more" if len(cold) > 1 else ""
+        raise Recalling(f"{cold[0]}{more} cannot be read yet", hint="it was asked for, and is re-read when it is there")
+
+
+def _placed(target: Target) -> Placed:
+    return Placed(target.location, target.domain, target.files)
 
 
 def _check_there(target: Target) -> None:
@@ -120,8 +141,7 @@ def _told_of(target: Target, threads: int, bench: Bench) -> str:
 
 def _problem_of(target: Target, threads: int, bench: Bench) -> str:
     if target.area is None:
-        placed = Placed(target.location, target.domain, target.files)
-        return bench.tier(target.tier).verify([placed], throttle=bench.throttle(target.tier))[0]
+        return bench.tier(target.tier).verify([_placed(target)], throttle=bench.throttle(target.tier))[0]
     throttle = bench.throttle(target.area.name)
     if target.form is Form.FILES:
         return _problem_of_files(target, target.area, throttle)

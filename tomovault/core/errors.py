@@ -66,6 +66,13 @@ class InUse(NotYet):
     """Another process has what is needed: a drive, a cartridge, a pool. It will be free again."""
 
 
+class Recalling(NotYet):
+    """What is to be read is being brought from a medium, which may take hours or days; that goes on by itself."""
+
+    #: Longer than a daemon that runs until it is idle waits for.
+    PAUSE_S: ClassVar[float] = 90.0
+
+
 class NoRoomYet(NotYet):
     """A disk or a tier is too full for what is to be written there; it is looked at again after `PAUSE_S` seconds, and
     ever more seldom.

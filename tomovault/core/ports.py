@@ -221,6 +221,14 @@ class Harm(StrEnum):
     NOTICE = "nothing is damaged, and a person should know"
 
 
+@runtime_checkable
+class ColdTier(Tier, Protocol):
+    """A tier of which nothing can be read, to verify it neither, before it was asked for and hours have passed."""
+
+    def warm(self, placed: Sequence[Placed]) -> Sequence[str]:
+        """Every item was asked for, so that `verify` can read it; returns the locations that cannot be read yet."""
+
+
 @dataclass(frozen=True)
 class Surveyed:
     """What a medium holds at a location: a package every byte of which was read, or what is wrong there.
@@ -438,6 +446,7 @@ __all__ = [
     "CartridgeRead",
     "Checkpoint",
     "ClaimedTier",
+    "ColdTier",
     "DriveState",
     "DriveTier",
     "Engine",
