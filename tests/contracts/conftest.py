@@ -1,5 +1,7 @@
 """What a kind of tier needs from its site before the contract can be asked of it."""
 
+import os
+
 import pytest
 
 #: An archive behind commands, as a site would write them: objects are files in a folder, of which `{}` is the place.
@@ -13,11 +15,60 @@ _COMMANDS = {
 _ABOUT = {"put": ["{file}", "{name}"], "get": ["{uri}", "{file}"], "query": ["{uri}"], "remove": ["{uri}"], "list": []}
 
 
+_ACCOUNT, _PARTITION = "123456789012", "aws"
+
+
 @pytest.fixture
-def needed(plugin, place):
+def needed(plugin, place, request):
     """Options without which a kind cannot be."""
-    if not plugin.__module__.endswith(".command"):
+    kind = plugin.__module__.rpartition(".")[2]
+    if kind == "s3":
+        return request.getfixturevalue("bucket")
+    if kind != "command":
         return {}
     store = place / "store"
     store.mkdir()
     return {verb: [w.format(*[store] * 3) for w in words] + _ABOUT[verb] for verb, words in _COMMANDS.items()}
+
+
+@pytest.fixture
+def bucket():
+    """A bucket of moto's, of whose objects nothing can be read before it was restored, which takes no time there."""
+    import boto3
+    from moto import mock_aws
+
+    with mock_aws():
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="far")
+        yield {"bucket": "far", "region": "us-east-1", "storage_class": "GLACIER", "part_size": "5MiB"}
+
+
+@pytest.fixture
+def flip_a_byte(plugin, place):
+    """Damage the stored bytes of `content`, wherever on the medium they are; how many copies were damaged."""
+
+    def in_files(content):
+        needle, damaged = content[:64], 0
+        for path in (os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names):
+            with open(path, "r+b") as stream:
+                at = stream.read().find(needle)
+                if at >= 0:
+                    stream.seek(at + 7)
+                    stream.write(bytes([needle[7] ^ 1]))
+                    damaged += 1
+        return damaged
+
+    def in_bucket(content):
+        """As it rots: size, checksum and times stay."""
+        from moto.s3.models import s3_backends
+
+        needle, damaged = content[:64], 0
+        for key in s3_backends[_ACCOUNT][_PARTITION].buckets["far"].keys.values():
+            stored = bytearray(key.value)
+            at = stored.find(needle)
+            if at >= 0:
+                stored[at + 7] ^= 1
+                key.value = bytes(stored)
+                damaged += 1
+        return damaged
+
+    return in_bucket if plugin.__module__.endswith(".s3") else in_files

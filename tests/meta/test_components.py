@@ -2,7 +2,7 @@
 
 import pytest
 
-NAMES = ("fabio", "nxtomo", "openssl", "postgresql", "systemd-analyze", "zstd")
+NAMES = ("fabio", "moto", "nxtomo", "openssl", "postgresql", "systemd-analyze", "zstd")
 
 
 def test_every_component_is_listed(components):

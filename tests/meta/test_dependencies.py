@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 import pytest
 
 #: Comes with its parent's requirement, by that project's own promise.
-BROUGHT_BY = {"pydantic-core": "pydantic"}
+BROUGHT_BY = {"pydantic-core": "pydantic", "botocore": "boto3"}
 
 
 def _plain(name):
@@ -48,7 +48,8 @@ def _undeclared(paths, declared):
 
 def test_the_program_imports_only_what_it_depends_on(modules, project):
     extras = project["optional-dependencies"]
-    declared = _names(project["dependencies"]) | _names(extras["postgresql"]) | _names(extras["globus"])
+    declared = _names(project["dependencies"])
+    declared |= {name for extra in ("postgresql", "globus", "s3") for name in _names(extras[extra])}
     assert _undeclared(modules, declared) == set()
 
 

@@ -12,6 +12,8 @@ HEAVY = (
     "alembic",
     "apscheduler",
     "blosc2",
+    "boto3",
+    "botocore",
     "fastapi",
     "finufft",
     "globus_sdk",
@@ -50,6 +52,18 @@ def test_help_imports_nothing_heavy(python, arguments):
 def test_the_check_for_heavy_imports_sees_one(python):
     printed = python("import numpy\n" + RUN.format(arguments=["--help"], heavy=HEAVY))
     assert json.loads(printed.splitlines()[-1]) == [0, ["numpy"]]
+
+
+def test_neither_the_daemon_nor_a_kind_of_tier_imports_its_sdk(python):
+    """Only a job that speaks to a service does."""
+    printed = python(
+        "import json, sys\n"
+        "import tomovault.daemon.loop\n"
+        "from tomovault.vault.plugins import list_kinds\n"
+        "assert 's3' in list_kinds('tiers')\n"
+        "print(json.dumps([name for name in ('boto3', 'botocore', 'globus_sdk') if name in sys.modules]))"
+    )
+    assert json.loads(printed.splitlines()[-1]) == []
 
 
 def _seconds(text):

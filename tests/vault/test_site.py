@@ -116,6 +116,20 @@ def test_an_empty_file_is_a_site(load):
     assert load("areas:\n  # none yet\ntiers:\n").areas == {}
 
 
+def test_a_bucket_is_recorded_in_the_sites_folder_and_no_key_takes_a_secret(load, problems, folder):
+    """It is no folder that is marked: its tier keeps what it is recognised by."""
+    tier = load("tiers: {cloud: {kind: s3, path: cloud, bucket: id19, storage_class: GLACIER}}").tiers["cloud"]
+    assert tier.tier_class is TierClass.ARCHIVE
+    assert dict(tier.options) == {
+        "path": f"{folder}/cloud",
+        "bucket": "id19",
+        "storage_class": "GLACIER",
+        "own_record": f"{folder}/places/tier-cloud.json",
+    }
+    (told,) = problems("tiers: {cloud: {kind: s3, path: cloud, bucket: id19, secret_access_key: mine}}")
+    assert "has no key 'secret_access_key'" in told
+
+
 def test_every_mistake_at_once(problems):
     found = problems(
         "catalog: sqlite:///x\n"

@@ -148,7 +148,8 @@ class Tier(Protocol):
 
     A plug-in's class also has `OPTIONS`, the keys that it understands in the site's file, and `TIER_CLASS`, its
     class unless the file says another. Where it has `MARKED = True` it keeps its copies in the folder `path`; it is
-    given `record`, and does nothing in a folder without the marker that is recorded there.
+    given `record`, and does nothing in a folder without the marker that is recorded there. One with
+    `MARKS_ITSELF = True` keeps them elsewhere: `own_record` is where it may keep what that place is recognised by.
     """
 
     name: str

@@ -434,6 +434,8 @@ def _tier(name: str, tier: _Tier, folder: Path) -> TierSettings:
     plugin, options = load_plugin("tiers", tier.kind), tier.options(folder)
     if getattr(plugin, "MARKED", False):
         options["record"] = record_path(folder, f"tier-{name}")
+    if getattr(plugin, "MARKS_ITSELF", False):
+        options["own_record"] = record_path(folder, f"tier-{name}")
     marks = tier.marks(tier.of_class, tier.on_media)
     return TierSettings(name, tier.kind, tier.of_class, options, marks)
 
