@@ -3,14 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
+from tomovault.core.errors import Refused, Transient
 from tomovault.core.ports import Throttle
 from tomovault.core.replica import StoredFile
 from tomovault.tiers.blocks import drop_cache, hash_rest, open_regular, shown, write_all
+from tomovault.tiers.place import Place, check_place
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def tier_folder(tier: str, path: str, place: Place | None) -> Iterator[int]:
+    """A descriptor of the folder of a tier. Raises Transient where it is not there, or has not its marker."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as problem:
+        raise Transient(
+            f"tier {tier}: {shown(path)}: {problem.strerror}",
+            hint=f"mount or make {shown(path)}, or correct the path of tier {tier}",
+        ) from problem
+    try:
+        if place is not None:
+            check_place(place, fd)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def names_below(tier: str, path: str, location: str) -> tuple[str, ...]:
+    """Names from the folder of a tier down to a location. Raises Refused for one that is not below it."""
+    start = path.rstrip("/") + "/"
+    parts = tuple(location[len(start) :].split("/")) if location.startswith(start) else ()
+    if not parts or any(part in ("", ".", "..") for part in parts):
+        raise Refused(f"{shown(location)} is not on tier {tier}", by="law 5", hint="nothing was touched")
+    return parts
+
+
+def take_lock(fd: int) -> bool | None:
+    """Whether the lock of a folder or file is ours until the descriptor is closed; None where the file system has no
+    such locks.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 @contextlib.contextmanager

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, Transient, UserError, waits_for_room
+from tomovault.core.errors import IntegrityError, NoSpace, Refused, TomovaultError, UserError, waits_for_room
 from tomovault.core.manifest import path_bytes
 from tomovault.core.ports import Checkpoint, Harm, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.blocks import deliver, open_regular, read_blocks, shown, source_blocks, translating
 from tomovault.tiers.bundle import checked_names
 from tomovault.tiers.failure_domain import disk_domain
-from tomovault.tiers.folders import exists_in, folder_below, free_on, problem_of, size_in, write_new
+from tomovault.tiers.folders import (
+    exists_in,
+    folder_below,
+    free_on,
+    names_below,
+    problem_of,
+    size_in,
+    take_lock,
+    tier_folder,
+    write_new,
+)
 from tomovault.tiers.options import folder_option, place_option, size_option, text_option
 from tomovault.tiers.package_folder import clear_folder, remove_files
-from tomovault.tiers.place import check_place
 from tomovault.tiers.sidecar import SIDECAR, identity, read_sidecar, sidecar_text
 from tomovault.tiers.surveying import Told, survey_quarantines
 
@@ -119,7 +127,7 @@ class PosixTier:
         part = _part_name(job, parcel.digest)
         os.mkdir(part, 0o755, dir_fd=folder)
         with folder_below(folder, (part,)) as inside:
-            _lock(inside)
+            take_lock(inside)
             try:
                 for file, stored in zip(checked_names(parcel), parcel.files, strict=True):
                     self._copy(inside, file, stored, throttle)
@@ -357,29 +365,11 @@ class PosixTier:
             return Health(False, f"{shown(self._path)} is full down to its floor of {self._floor} bytes", "free space")
         return Health(True, f"{free} bytes free above the floor")
 
-    @contextlib.contextmanager
-    def _root(self) -> Iterator[int]:
-        try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as problem:
-            raise Transient(
-                f"tier {self.name}: {shown(self._path)}: {problem.strerror}",
-                hint=f"mount or make {shown(self._path)}, or correct the path of tier {self.name}",
-            ) from problem
-        try:
-            if self._place is not None:
-                check_place(self._place, fd)
-            yield fd
-        finally:
-            os.close(fd)
+    def _root(self) -> contextlib.AbstractContextManager[int]:
+        return tier_folder(self.name, self._path, self._place)
 
     def _parts(self, location: str) -> tuple[str, ...]:
-        """Names from the tier's folder down to a location. Raises Refused for one that is not below it."""
-        start = self._path.rstrip("/") + "/"
-        parts = tuple(location[len(start) :].split("/")) if location.startswith(start) else ()
-        if not parts or any(part in ("", ".", "..") for part in parts):
-            raise Refused(f"{shown(location)} is not on tier {self.name}", by="law 5", hint="nothing was touched")
-        return parts
+        return names_below(self.name, self._path, location)
 
     def _file_name(self, placed: Placed, stored: StoredFile) -> str:
         folder, name = os.path.split(stored.location)
@@ -420,20 +410,9 @@ def _sweep(folder: int, digest: str, job: str) -> None:
             continue
         with contextlib.suppress(FileNotFoundError):
             with folder_below(folder, (name,)) as part:
-                locked = _lock(part)
+                locked = take_lock(part)
             if locked or (locked is None and name == own):
                 _remove_part(folder, name)
-
-
-def _lock(folder: int) -> bool | None:
-    """Whether a folder's lock is ours until the descriptor is closed; None where the file system has no such locks."""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _remove_part(folder: int, part: str) -> None:
