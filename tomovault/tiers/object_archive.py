@@ -17,11 +17,12 @@ from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Trans
 from tomovault.core.ports import Checkpoint, Harm, Parcel, Placed, Progress, Surveyed, Throttle
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import package_of
-from tomovault.tiers.blocks import deliver, shown
-from tomovault.tiers.bundle import check_bundle, checked_names, member_blocks, parcel_key, read_manifest, read_text
+from tomovault.tiers.blocks import shown
+from tomovault.tiers.bundle import check_bundle, checked_names, parcel_key, read_text
 from tomovault.tiers.claim import require_claim
 from tomovault.tiers.free import FREE
-from tomovault.tiers.objects import MOST_FORMS, Given, NotThere, Objects, given_of, member_of, object_names
+from tomovault.tiers.objects import Given, NotThere, Objects, given_of
+from tomovault.tiers.one_bundle import MOST_FORMS, fetch_package, member_of, object_names
 from tomovault.tiers.options import folder_option
 from tomovault.tiers.recovery import parcel_of
 from tomovault.tiers.spool import OpenedBundle, Spool
@@ -187,22 +188,8 @@ class ObjectArchive(ABC):
         """The item's files are in `destination`, synced, each under its name only if its digest is right."""
         self._require()
         self._require_there(placed.location)
-        total, done = sum(f.size for f in placed.files), 0
-
-        def moved(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(done, total)
-
-        with self._got(placed.location, total) as source:
-            package = package_of(read_manifest(source), placed)
-            files = {f.member: f for f in package.files}
-            fetched = {}
-            for stored in sorted(placed.files, key=lambda f: files[member_of(placed, f)].offset):
-                file = files[member_of(placed, stored)]
-                blocks = member_blocks(source, file, throttle)
-                fetched[stored.location] = deliver(stored, file.name, destination, blocks, moved)
-        return tuple(fetched[stored.location] for stored in placed.files)
+        with self._got(placed.location, sum(f.size for f in placed.files)) as source:
+            return fetch_package(source, placed, destination, throttle, progress)
 
     @contextlib.contextmanager
     def _got(self, uri: str, size: int) -> Iterator[OpenedBundle]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tomovault.core.errors import IntegrityError, Transient
-from tomovault.core.ports import Parcel, Placed
 from tomovault.core.replica import StoredFile
 from tomovault.core.wire import from_plain, to_plain
 from tomovault.tiers.blocks import replace_file, shown, translating
@@ -18,9 +16,6 @@ from tomovault.tiers.bundle import BundlePackage, package_key
 
 _OBJECTS = "objects"
 _SUFFIX = ".json"
-_NAME_LIMIT = 80
-#: So many objects are tried for one package before a person has to look.
-MOST_FORMS = 100
 
 
 class NotThere(IntegrityError):
@@ -115,16 +110,3 @@ def given_of(uri: str, name: str, package: BundlePackage) -> Given:
     """The object of a bundle of one package."""
     files = tuple(StoredFile(f.member, f.size, f.sha256) for f in package.files)
     return Given(uri, name, package_key(package), files)
-
-
-def member_of(placed: Placed, stored: StoredFile) -> str:
-    """The member of the bundle that a file of an item is."""
-    return stored.location.removeprefix(f"{placed.location}/")
-
-
-def object_names(parcel: Parcel, key: str) -> Iterator[str]:
-    """Names of an object that any program takes as one word: the scan's as far as that is plain, and the package's."""
-    plain = re.sub(r"[^A-Za-z0-9_.]+", "_", parcel.scan_name)[:_NAME_LIMIT].strip("._") or "scan"
-    yield f"{plain}.{key[:32]}.tar"
-    for number in range(2, MOST_FORMS):
-        yield f"{plain}.{key[:32]}.{number}.tar"

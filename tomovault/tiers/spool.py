@@ -11,7 +11,7 @@ from datetime import datetime
 
 from tomovault.core.errors import IntegrityError, NoSpace, Transient, waits_for_room
 from tomovault.core.ports import Checkpoint, Parcel, Throttle
-from tomovault.tiers.blocks import holding, open_regular, shown, sync_folder, translating, write_all
+from tomovault.tiers.blocks import drop_cache, holding, open_regular, shown, sync_folder, translating, write_all
 from tomovault.tiers.bundle import (
     Bundle,
     BundlePackage,
@@ -29,11 +29,18 @@ _SWEEP_WAIT_S = 60.0
 
 
 class OpenedBundle:
-    """A file that is read as a tape file would be."""
+    """A file that is read as a tape file would be; `from_disk`: what memory holds of it is dropped first (law 2)."""
 
-    def __init__(self, path: str) -> None:
-        self._fd = open_regular(path)
+    def __init__(self, path: str, *, dir_fd: int | None = None, from_disk: bool = False) -> None:
+        self._fd = open_regular(path, dir_fd=dir_fd)
         self.position = 0
+        if not from_disk:
+            return
+        try:
+            drop_cache(self._fd)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def __enter__(self) -> OpenedBundle:
         return self
