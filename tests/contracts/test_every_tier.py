@@ -16,6 +16,7 @@ import tomovault.tiers
 from tomovault.core.errors import IntegrityError, NoSpace, Refused, Transient, UserError
 from tomovault.core.ports import DriveTier, Parcel
 from tomovault.core.replica import StoredFile
+from tomovault.testing.faulty import Faults, FaultyTier
 from tomovault.tiers import bundle, sidecar
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -485,3 +486,28 @@ def test_a_cartridge_that_is_not_there_is_no_fault_of_the_others(make, put, parc
     assert "Z99999L9" in read.answers[0]
     assert "Z99999L9" in read.problem
     assert list(tier.verify([placed], throttle=Bucket())) == [""]
+
+
+def test_work_whose_answer_was_lost_is_found_done(make, put, parcel):
+    once = frozenset({1})
+    faulty, sent = FaultyTier(make(), Faults(lost_put=once, lost_verify=once)), [parcel("scan1"), parcel("scan2", b"2")]
+    with pytest.raises(Transient, match="answer to put"):
+        put(faulty, *sent)
+    placed = put(faulty, *sent, job="job2")
+    with pytest.raises(Transient, match="answer to verify"):
+        faulty.verify(placed, throttle=Bucket())
+    assert list(faulty.verify(placed, throttle=Bucket())) == ["", ""]
+    assert [where for _, where in make().inventory()] == list(placed)
+
+
+def test_room_that_ends_on_the_way_leaves_nothing(make, put, parcel, place):
+    sent = parcel("scan1", os.urandom(3_000_000))
+    put(make(), parcel("scan0", b"there before"))
+    before = kept_below(place)
+    faulty = FaultyTier(make(), Faults(no_space_at_byte=2_000_000))
+    with pytest.raises(NoSpace):
+        put(faulty, sent)
+    assert kept_below(place) == before
+    faulty.faults = Faults()
+    (placed,) = put(faulty, sent)
+    assert list(faulty.verify([placed], throttle=Bucket())) == [""]
