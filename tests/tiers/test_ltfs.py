@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 import threading
@@ -457,6 +458,15 @@ def test_a_stub_is_brought_before_it_is_read(hsm, put, parcel, tmp_path, asked):
     assert fetch(made, placed, tmp_path / "back") == [b"abc"]
 
 
+def test_a_copy_that_is_a_stub_is_put_no_second_time(hsm, put, parcel, root, asked, tmp_path):
+    sent = parcel("s", b"abc")
+    (placed,) = put(hsm(), sent)
+    to_tape(tmp_path, placed)
+    assert list(put(hsm(), sent, job="job2")) == [placed]
+    assert asked() == [["s"]]
+    assert len(files_below(root)) == 1
+
+
 def test_where_nothing_brings_stubs_reading_does(tier, put, parcel, tmp_path):
     (tmp_path / "tape").mkdir()
     (placed,) = put(tier(), parcel("s", b"abc"))
@@ -661,6 +671,46 @@ def test_a_live_writers_file_is_left_alone(tier, put, parcel, root):
         assert part in files_below(root)
     put(tier(), sent, job="job2")
     assert len(files_below(root)) == 1
+
+
+def test_two_that_write_the_same_at_once_leave_one(tier, put, parcel, root):
+    sent, others = parcel("s", b"s"), []
+
+    def meanwhile(name):
+        if name == "archive.trailer" and not others:
+            (part,) = files_below(root)
+            others.extend(put(tier(), sent, job="job2"))
+            assert part in files_below(root), "a live writer keeps its own"
+
+    assert list(put(tier(), sent, checkpoint=meanwhile)) == others
+    assert len(files_below(root)) == 1
+
+
+def test_a_file_is_synced_before_it_has_its_name_and_its_folder_after(tier, put, parcel, monkeypatch):
+    steps = []
+    sync, move = os.fsync, bundle_file.move
+    monkeypatch.setattr(os, "fsync", lambda fd: steps.append(stat.S_ISDIR(os.fstat(fd).st_mode)) or sync(fd))
+    monkeypatch.setattr(bundle_file, "move", lambda *about: steps.append("named") or move(*about))
+    put(tier(), parcel("s", b"abc"))
+    named = steps.index("named")
+    assert (False in steps[:named], True in steps[named:]) == (True, True)
+
+
+def test_what_counts_was_not_read_from_memory(tier, put, parcel, tmp_path, monkeypatch):
+    dropped = []
+    real = os.posix_fadvise
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *rest: dropped.append(os.fstat(fd).st_ino) or real(fd, *rest))
+    sent = parcel("s", b"abc")
+    (placed,) = put(tier(), sent)
+    own = os.stat(placed.location).st_ino
+    for look in (
+        lambda: tier().verify([placed], throttle=FREE),
+        lambda: put(tier(), sent, job="job2"),
+        lambda: survey(tier()),
+    ):
+        dropped.clear()
+        look()
+        assert dropped == [own]
 
 
 def test_a_name_that_another_took_meanwhile_is_not_overwritten(tier, put, parcel, root):

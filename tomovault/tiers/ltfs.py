@@ -29,6 +29,7 @@ from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import package_of
 from tomovault.tiers.blocks import shown, translating
 from tomovault.tiers.bundle import (
+    BundlePackage,
     bundle_size,
     check_bundle,
     checked_names,
@@ -116,28 +117,40 @@ class LtfsTier:
             sweep_parts(folder, key, job)
             for name in object_names(parcel, key):
                 location = os.path.join(self._path, *group, name)
-                if exists_in(folder, name):
-                    self._hsm.bring([location])
-                    if (package := whole_package(folder, name, key)) is not None:
+                if not exists_in(folder, name):
+                    package = self._write(folder, name, parcel, domain, job, throttle, checkpoint)
+                    if package is not None:
                         return placed_in(location, domain, package)
-                    continue
-                bundle = plan_bundle(
-                    [parcel], bundle=name, job=job, tier=self.name, pool=domain, copy=1, now=self._now()
-                )
-                with waits_for_room():
-                    self._need(folder, bundle_size(bundle))
-                if write_file(
-                    folder,
-                    name,
-                    part_name(job, key),
-                    bundle,
-                    parcel,
-                    room=lambda count: self._need(folder, count) if self._floor else None,
-                    throttle=throttle,
-                    checkpoint=checkpoint,
-                ):
-                    return placed_in(location, domain, bundle.packages[0])
+                self._hsm.bring([location])
+                if (package := whole_package(folder, name, key)) is not None:
+                    return placed_in(location, domain, package)
         raise UserError(f"{parcel.scan_name!r} has {MOST_FORMS} bad files", hint=f"see {shown(self._path)}")
+
+    def _write(
+        self,
+        folder: int,
+        name: str,
+        parcel: Parcel,
+        domain: str,
+        job: str,
+        throttle: Throttle,
+        checkpoint: Checkpoint,
+    ) -> BundlePackage | None:
+        """The package as it is in the new file `name`; None where another process took that name meanwhile."""
+        bundle = plan_bundle([parcel], bundle=name, job=job, tier=self.name, pool=domain, copy=1, now=self._now())
+        with waits_for_room():
+            self._need(folder, bundle_size(bundle))
+        written = write_file(
+            folder,
+            name,
+            part_name(job, parcel_key(parcel)),
+            bundle,
+            parcel,
+            room=lambda count: self._need(folder, count) if self._floor else None,
+            throttle=throttle,
+            checkpoint=checkpoint,
+        )
+        return bundle.packages[0] if written else None
 
     def _need(self, folder: int, count: int) -> None:
         """Raises NoSpace where `count` more bytes would cross the floor."""
