@@ -24,7 +24,7 @@ from tomovault.vault.requests import Request
 from tomovault.vault.status_pages import status_page
 from tomovault.vault.workbench import open_tier
 
-KINDS = ("vault", "posix", "tape")
+KINDS = ("vault", "posix", "ltfs", "tape")
 
 
 class _Free:
@@ -38,10 +38,10 @@ class _Kept:
     def __init__(self, town, kind):
         self.town, self.kind = town, kind
         self.scan = town.scan("one", copies=0)
-        self.tier = {"vault": "inhouse", "posix": "server", "tape": "tape"}[kind]
-        if kind == "posix":
+        self.tier = {"vault": "inhouse", "posix": "server", "ltfs": "server", "tape": "tape"}[kind]
+        if kind in ("posix", "ltfs"):
             (town.base / "server").mkdir()
-            town.change(tiers={"server": {"kind": "posix", "class": "server", "path": str(town.base / "server")}})
+            town.change(tiers={"server": {"kind": kind, "class": "server", "path": str(town.base / "server")}})
         site = town.vault.site
         self.folder = Path(site.areas["inhouse"].vault if kind == "vault" else site.tiers[self.tier].options["path"])
         self.package = town.replica(self.scan, Form.PACKAGE)
