@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from tomovault.core.errors import Transient
 from tomovault.core.wire import from_plain, to_plain
 from tomovault.tiers.blocks import holding, replace_file, shown, translating
-from tomovault.tiers.program import NotThere, Program
+from tomovault.tiers.objects import NotThere
+from tomovault.tiers.program import Program
 
 _WANTED, _LOCK, _LISTS = "wanted", "lock", "lists"
 _SUFFIX = ".json"

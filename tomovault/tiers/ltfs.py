@@ -24,7 +24,7 @@ from tomovault.core.errors import (
     UserError,
     waits_for_room,
 )
-from tomovault.core.ports import Checkpoint, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
+from tomovault.core.ports import Checkpoint, Harm, Health, Parcel, Placed, Progress, Surveyed, Throttle, Tier
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import package_of
 from tomovault.tiers.blocks import shown, translating
@@ -40,6 +40,7 @@ from tomovault.tiers.bundle import (
     read_trailer,
 )
 from tomovault.tiers.bundle_file import part_name, sweep_parts, whole_package, write_file
+from tomovault.tiers.claim import require_claim
 from tomovault.tiers.failure_domain import disk_domain
 from tomovault.tiers.folders import exists_in, folder_below, free_on
 from tomovault.tiers.free import FREE
@@ -49,6 +50,7 @@ from tomovault.tiers.one_bundle import MOST_FORMS, fetch_package, object_names, 
 from tomovault.tiers.options import folder_option, place_option, size_option, text_option
 from tomovault.tiers.recovery import parcel_of
 from tomovault.tiers.spool import OpenedBundle
+from tomovault.tiers.surveying import of_another_tier
 from tomovault.tiers.volume_folder import VolumeFolder
 
 #: So many files are brought back at a time where all are read: they have to fit on the HSM's disk together.
@@ -77,6 +79,11 @@ class LtfsTier:
         self._folder = VolumeFolder(name, self._path, place_option(name, options), volume)
         self._hsm = Hsm(name, self._path, options, now=now)
         self._now = now
+        self._may_continue: Callable[[], bool] = lambda: True
+
+    def hold_to(self, may_continue: Callable[[], bool]) -> None:
+        """As `ClaimedTier.hold_to`."""
+        self._may_continue = may_continue
 
     def domains(self) -> Sequence[str]:
         """One: what is configured, else the volume, else the disk that the folder is on. Raises Transient where the
@@ -104,6 +111,7 @@ class LtfsTier:
             checked_names(parcel)
         with self._folder.root() as root, translating(f"tier {self.name}"):
             with self._folder.turn(root):
+                require_claim(self._may_continue, "written")
                 placed = tuple(self._put_one(root, parcel, domain, job, throttle, checkpoint) for parcel in parcels)
             if placed:
                 self._folder.write_index()
@@ -272,6 +280,7 @@ class LtfsTier:
             if exists_in(folder, name):
                 if not as_it_is:
                     self._hsm.bring([placed.location])
+                require_claim(self._may_continue, "removed")
                 _unlink(folder, name, placed, as_it_is=as_it_is)
                 self._folder.write_index()
 
@@ -304,12 +313,16 @@ class LtfsTier:
             unreadable: list[OSError] = []
             sizes = self._folder.bundles(unreadable.append)
             for problem in unreadable:
-                yield Surveyed(str(problem.filename), problem=f"cannot be listed: {problem.strerror}")
+                why = f"cannot be listed: {problem.strerror}"
+                yield Surveyed(str(problem.filename), problem=why, harm=Harm.ALL)
             total, done = sum(sizes.values()), 0
             for path in self._brought(in_tape_order(sizes)):
                 progress(done, total)
                 with translating(f"tier {self.name}"), self._folder.turn(root, _SURVEY_WAIT_S):
                     found = self._survey_file(root, path, domain)
+                if any(one.problem for one in found):
+                    with self._folder.root():  # what was unmounted meanwhile is not damaged
+                        pass
                 yield from found
                 done += sizes[path]
             progress(done, total)
@@ -325,6 +338,8 @@ class LtfsTier:
             return [Surveyed(path, problem=f"{problem.strerror}")]
         except IntegrityError as problem:
             return [Surveyed(path, problem=problem.message)]
+        if foreign := of_another_tier("a bundle", bundle.tier, self.name):
+            return [Surveyed(path, problem=foreign)]
         placed = [placed_in(path, domain, package) for package in bundle.packages]
         return [
             Surveyed(path, parcel_of(package, item, text), item, bundle.written_at)
