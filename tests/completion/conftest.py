@@ -103,6 +103,12 @@ class Catalogue:
     def reading(self):
         yield self
 
+    def note_links(self, tx, area, folder, links, now):
+        """Nothing here asks where links lead."""
+
+    def drop_other_links(self, tx, area, folders):
+        """As `note_links`."""
+
     def list_unbelieved(self, tx, area):
         return [
             (candidate, snapshot, self._inspected_at[candidate])

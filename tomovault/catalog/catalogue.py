@@ -28,6 +28,7 @@ from tomovault.catalog import (
     joins,
     judgements,
     leases,
+    links,
     manifests,
     permits,
     policies,
@@ -162,6 +163,8 @@ class Catalogue:
     list_problems = staticmethod(candidates.list_problems)
     list_unbelieved = staticmethod(candidates.list_unbelieved)
     list_unclaimed = staticmethod(unclaimed.list_unclaimed)
+    note_links = staticmethod(links.note_links)
+    drop_other_links = staticmethod(links.drop_other_links)
     list_readings = staticmethod(taped.list_readings)
     list_copies_at = staticmethod(taped.list_copies_at)
     record_inspected = staticmethod(inspections.record_inspected)

@@ -11,7 +11,6 @@ from typing import Any
 
 import structlog
 
-from tomovault.catalog.links import drop_other_links, note_links
 from tomovault.catalog.unclaimed import drop_vanished, list_without_scan
 from tomovault.catalog.work import confirmed_missing, record_vanished
 from tomovault.core.errors import Transient
@@ -131,14 +130,14 @@ class Lookout:
         for start in range(0, len(sweep.links), _AT_ONCE):
             with self._vault.catalogue.writing() as tx:
                 for found in sweep.links[start : start + _AT_ONCE]:
-                    note_links(tx, area, found.folder, found.links, now)
+                    self._vault.catalogue.note_links(tx, area, found.folder, found.links, now)
         linked = self._linked.setdefault(area, set())
         if linked is None:
             return
         linked.update(found.folder for found in sweep.links)
         if not sweep.stopped and not sweep.unreadable:
             with self._vault.catalogue.writing() as tx:
-                drop_other_links(tx, area, linked)
+                self._vault.catalogue.drop_other_links(tx, area, linked)
             self._linked[area] = None
 
     def _changed(self, sweep: Sweep) -> list[Seen]:
