@@ -82,7 +82,7 @@ def test_a_scan_goes_there_and_comes_back(site, s3, digests, tmp_path):
     (copy,) = _copies(site)
     (key,) = _objects(s3)
     assert copy["location"] == f"s3://vault/{key}"
-    assert copy["domain"].startswith("s3:vault@127.0.0.1:")
+    assert copy["domain"] == "s3:vault"
     assert s3.head_object(Bucket="vault", Key=key)["StorageClass"] == "GLACIER"
     assert "bucket vault, GLACIER" in site.say("doctor").out
 

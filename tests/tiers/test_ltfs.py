@@ -28,6 +28,7 @@ from tomovault.core.errors import (
     Transient,
     UserError,
 )
+from tomovault.core.ports import Harm
 from tomovault.testing.faulty import Faults, FaultyTier
 from tomovault.tiers import bundle_file, ltfs_attributes, volume_folder
 from tomovault.tiers.bundle import parcel_key
@@ -283,6 +284,22 @@ def test_an_index_that_is_only_promised_is_no_index(tier, put, parcel, root, ind
 def test_an_index_of_which_nothing_is_told_is_only_asked_for(tier, put, parcel, root, volume):
     put(tier(), parcel("s", b"abc"))
     assert os.getxattr(root, "user.ltfs.sync") == b"1"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
+def test_an_index_that_we_may_not_ask_for_is_none(tier, put, parcel, index, monkeypatch, number):
+    monkeypatch.setattr(os, "setxattr", failing(number))
+    with pytest.raises(Transient, match="was not asked to write its index"):
+        put(tier(), parcel("s", b"abc"))
+
+
+def test_an_index_is_asked_for_though_an_earlier_try_had_removed_the_file(tier, put, parcel, index):
+    made = tier()
+    (placed,) = put(made, parcel("s", b"abc"))
+    os.unlink(placed.location)
+    before = index.generation
+    made.remove(placed)
+    assert index.generation == before + 1
 
 
 def test_the_index_is_that_of_the_whole_volume(tier, put, parcel, root, volume):
@@ -545,6 +562,40 @@ def test_a_stub_that_cannot_be_read_is_not_damaged(hsm, put, parcel, tmp_path, m
     monkeypatch.setattr(volume_folder.VolumeFolder, "opened", failing(errno.EIO))
     with pytest.raises(Transient, match="does not come back from tape"):
         made.verify([placed], throttle=FREE)
+
+
+@pytest.mark.parametrize(
+    ("number", "stub", "harm"),
+    [
+        (errno.EIO, True, Harm.UNREACHED),
+        (errno.EIO, False, Harm.COPY),
+        (errno.EACCES, False, Harm.UNREACHED),
+        (errno.ENOENT, False, Harm.UNREACHED),
+    ],
+)
+def test_a_survey_calls_bad_only_what_the_medium_could_not_give(
+    hsm, put, parcel, tmp_path, monkeypatch, number, stub, harm
+):
+    made = hsm(migrate=None, recall=None)
+    (placed,) = put(made, parcel("s", b"abc"))
+    if stub:
+        to_tape(tmp_path, placed)
+    monkeypatch.setattr(volume_folder.VolumeFolder, "opened", failing(number))
+    (found,) = survey(made)
+    assert (found.location, found.harm, bool(found.problem)) == (placed.location, harm, True)
+
+
+def test_an_inventory_goes_on_behind_what_the_medium_cannot_give(tier, put, parcel, monkeypatch):
+    _, good = put(tier(), parcel("a bad one", b"b"), parcel("good", b"g"))
+    real = volume_folder.VolumeFolder.opened
+
+    def opened(self, root, location, **named):
+        if "bad" in location:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, root, location, **named)
+
+    monkeypatch.setattr(volume_folder.VolumeFolder, "opened", opened)
+    assert [where for _, where in tier().inventory()] == [good]
 
 
 def test_many_stubs_are_brought_some_at_a_time_where_all_are_read(hsm, put, parcel, asked, tmp_path, monkeypatch):

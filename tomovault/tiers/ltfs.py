@@ -126,6 +126,7 @@ class LtfsTier:
             for name in object_names(parcel, key):
                 location = os.path.join(self._path, *group, name)
                 if not exists_in(folder, name):
+                    require_claim(self._may_continue, "written")
                     package = self._write(folder, name, parcel, domain, job, throttle, checkpoint)
                     if package is not None:
                         return placed_in(location, domain, package)
@@ -282,7 +283,7 @@ class LtfsTier:
                     self._hsm.bring([placed.location])
                 require_claim(self._may_continue, "removed")
                 _unlink(folder, name, placed, as_it_is=as_it_is)
-                self._folder.write_index()
+            self._folder.write_index()  # also for one that an earlier try has unlinked
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
         """The package of every file that has a sound manifest and a trailer, in the order in which they lie. Raises
@@ -302,6 +303,11 @@ class LtfsTier:
                         read_trailer(source, bundle)
                 except IntegrityError:
                     continue
+                except OSError as problem:
+                    if problem.errno != errno.EIO or self._hsm.offline_of([path]):
+                        raise
+                    with self._folder.root():  # what was unmounted meanwhile is not damaged
+                        continue
                 for package, text in zip(bundle.packages, texts, strict=True):
                     placed = placed_in(path, domain, package)
                     yield parcel_of(package, placed, text), placed
@@ -314,7 +320,7 @@ class LtfsTier:
             sizes = self._folder.bundles(unreadable.append)
             for problem in unreadable:
                 why = f"cannot be listed: {problem.strerror}"
-                yield Surveyed(str(problem.filename), problem=why, harm=Harm.ALL)
+                yield Surveyed(str(problem.filename), problem=why, harm=Harm.UNREACHED)
             total, done = sum(sizes.values()), 0
             for path in self._brought(in_tape_order(sizes)):
                 progress(done, total)
@@ -335,7 +341,10 @@ class LtfsTier:
                 bundle = check_bundle(source, FREE)
                 texts = [read_text(source, package.manifest) for package in bundle.packages]
         except OSError as problem:
-            return [Surveyed(path, problem=f"{problem.strerror}")]
+            away = problem.errno != errno.EIO or self._hsm.offline_of([path])
+            return [
+                Surveyed(path, problem=f"{problem.strerror}", harm=Harm.UNREACHED if away else Harm.COPY),
+            ]
         except IntegrityError as problem:
             return [Surveyed(path, problem=problem.message)]
         if foreign := of_another_tier("a bundle", bundle.tier, self.name):

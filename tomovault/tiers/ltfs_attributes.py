@@ -18,7 +18,8 @@ from tomovault.core.errors import Transient
 
 _PREFIX = "user.ltfs."
 #: The file system has no such attribute, or none at all.
-_NO_SUCH = (errno.ENODATA, errno.ENOTSUP, errno.EACCES, errno.EPERM)
+_NO_SUCH = (errno.ENODATA, errno.ENOTSUP)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LARGEST_BLOCK = 1 << 64
 _COMMIT = b"tomovault: copies were added or removed"
 _LOOK_EVERY_S = 1.0
@@ -84,21 +85,16 @@ def write_index(path: str) -> None:
     be written.
 
     To ask for it is not enough: a volume that is mounted to write its index at times only notes that. So where it
-    tells the generation of its index, something in it is changed and a newer one awaited. Raises Transient, OSError.
+    tells the generation of its index, something in it is changed and a newer one awaited. Raises Transient, also where
+    we may not ask, and OSError.
     """
     if not volume_of(path) or os.statvfs(path).f_flag & os.ST_RDONLY:
         return
     root = volume_root(path)
     before = _read(root, "indexGeneration")
-    try:
-        os.setxattr(root, f"{_PREFIX}commitMessage", _COMMIT)
-    except OSError:
+    if not _set(root, "commitMessage", _COMMIT):
         before = ""  # nothing was changed, so no newer one may ever come
-    try:
-        os.setxattr(root, f"{_PREFIX}sync", b"1")
-    except OSError as problem:
-        if problem.errno not in _NO_SUCH:
-            raise
+    if not _set(root, "sync", b"1"):
         return
     end = time.monotonic() + _PATIENCE_S
     while before and _read(root, "indexGeneration") == before:
@@ -108,6 +104,22 @@ def write_index(path: str) -> None:
                 hint="see what the log of ltfs says of the volume",
             )
         time.sleep(_LOOK_EVERY_S)
+
+
+def _set(root: str, name: str, value: bytes) -> bool:
+    """Whether the volume has such an attribute, which says that now. Raises Transient where we may not, OSError."""
+    try:
+        os.setxattr(root, _PREFIX + name, value)
+    except OSError as problem:
+        if problem.errno in _NO_SUCH:
+            return False
+        if problem.errno not in _NOT_ALLOWED:
+            raise
+        raise Transient(
+            f"{root}: LTFS was not asked to write its index: {problem.strerror}",
+            hint="the daemon's account has to be allowed to set attributes of the volume's root folder",
+        ) from problem
+    return True
 
 
 def _read(place: int | str, name: str) -> str:

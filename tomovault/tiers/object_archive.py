@@ -17,7 +17,7 @@ from tomovault.core.errors import IntegrityError, Refused, TomovaultError, Trans
 from tomovault.core.ports import Checkpoint, Harm, Parcel, Placed, Progress, Surveyed, Throttle
 from tomovault.core.replica import StoredFile, TierClass
 from tomovault.tiers.address import package_of
-from tomovault.tiers.blocks import shown
+from tomovault.tiers.blocks import shown, translating
 from tomovault.tiers.bundle import check_bundle, checked_names, parcel_key, read_text
 from tomovault.tiers.claim import require_claim
 from tomovault.tiers.free import FREE
@@ -194,7 +194,10 @@ class ObjectArchive(ABC):
     @contextlib.contextmanager
     def _got(self, uri: str, size: int) -> Iterator[OpenedBundle]:
         """An object of about so many bytes. Raises NotThere, NotYet, NoSpace, Transient."""
-        with self._spool.receiving(lambda file, lock: self._get(uri, file, lock), size) as source:
+        with (
+            translating(f"tier {self.name}: its spool"),
+            self._spool.receiving(lambda file, lock: self._get(uri, file, lock), size) as source,
+        ):
             yield source
 
     def release(self, ticket: str) -> None:

@@ -306,7 +306,7 @@ class PosixTier:
             folders = self._folders_with_files(unreadable.append)
             for problem in unreadable:
                 why = f"cannot be listed: {problem.strerror}"
-                yield Surveyed(str(problem.filename), problem=why, harm=Harm.ALL)
+                yield Surveyed(str(problem.filename), problem=why, harm=Harm.UNREACHED)
             told = Told(progress, sum(folders.values()))
             for folder, size in folders.items():
                 one = self._survey_folder(root, folder, domain, told)

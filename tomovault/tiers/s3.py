@@ -56,8 +56,8 @@ class S3Tier(ObjectArchive):
         folder_option(name, options)
         bucket = _matching(name, options, "bucket", "", _BUCKET)
         endpoint_url = _endpoint(name, options)
-        host = urlsplit(endpoint_url).netloc.lower()
-        domain = text_option(name, options, "domain", f"s3:{bucket}@{host}" if host else f"s3:{bucket}")
+        # Without the service: the same one may be named in many ways, and one bucket must never count as two.
+        domain = text_option(name, options, "domain", f"s3:{bucket}")
         super().__init__(name, options, domain, now)
         self._prefix = _matching(name, options, "prefix", "tomovault/", _PREFIX)
         self._class = _storage_class(name, options)
@@ -179,7 +179,10 @@ class S3Tier(ObjectArchive):
         if 'ongoing-request="false"' not in head.restore:
             return False
         until = _EXPIRY.search(head.restore)
-        return until is None or parsedate_to_datetime(until[1]) > self._now()
+        try:
+            return until is None or parsedate_to_datetime(until[1]) > self._now()
+        except (ValueError, TypeError):
+            return False  # a date that nobody understands, or of no zone
 
     def _head(self, uri: str) -> Head:
         """What the bucket says of an object. Raises NotThere only where it is the right bucket."""

@@ -238,6 +238,7 @@ class S3Bucket:
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
         from botocore import exceptions as sdk
+        from urllib3.exceptions import HTTPError
 
         here = f"tier {self._tier}: bucket {self.name}: cannot {shown(what)}"
         try:
@@ -249,7 +250,7 @@ class S3Bucket:
             raise UserError(f"{here}: {shown(str(problem))}", hint=hint) from problem
         except (sdk.NoRegionError, sdk.ParamValidationError, sdk.InvalidRegionError) as problem:
             raise UserError(f"{here}: {shown(str(problem))}", hint=f"correct tier {self._tier}") from problem
-        except sdk.BotoCoreError as problem:
+        except (sdk.BotoCoreError, HTTPError) as problem:  # the latter where a line breaks within a body
             hint = "is the service up, and the network? it is tried again"
             raise Transient(f"{here}: {shown(str(problem)[:_MOST_SAID])}", hint=hint) from problem
 
