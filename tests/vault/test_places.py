@@ -4,7 +4,9 @@ import errno
 import hashlib
 import os
 import shutil
+import uuid
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -78,7 +80,11 @@ class _Kept:
             return build_order(action, Request(self.town.vault, tx, known, wish, self.town.now, "rule"))
 
     def do(self, action, order):
-        order = {"action": action, "order": order, "site": str(self.town.folder), "job": "j1", "token": 1}
+        catalogue, key = self.town.vault.catalogue, uuid.uuid4().hex
+        with catalogue.writing() as tx:
+            catalogue.queue_job(tx, action, self.scan, {}, dedup_key=key, rule="r", now=self.town.now, place="inhouse")
+            job = catalogue.claim_job(tx, "somebody", now=self.town.now + timedelta(days=1), actions=[action])
+        order = {"action": action, "order": order, "site": str(self.town.folder), "job": job.id, "token": job.token}
         (self.town.base / "job").mkdir(exist_ok=True)
         return carry_out(order, self.town.base / "job")
 

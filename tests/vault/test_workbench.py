@@ -1,5 +1,6 @@
 """What a job process has at hand."""
 
+import contextlib
 import hashlib
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from tomovault.vault.workbench import Workbench
 @pytest.fixture
 def bench(town):
     """Called for that of a job, of the claim that stands or of one that was lost."""
+    opened = contextlib.ExitStack()
     catalogue, scan = town.vault.catalogue, town.scan("one")
     with catalogue.writing() as tx:
         catalogue.queue_job(tx, "archive", scan, {}, dedup_key="k", rule="r", now=town.now, place="inhouse")
@@ -22,9 +24,10 @@ def bench(town):
 
     def make(*, stands, **more):
         order = {"site": str(town.folder), "job": job.id, "token": job.token + (not stands), **more}
-        return Workbench(order, town.base / "job")
+        return opened.enter_context(contextlib.closing(Workbench(order, town.base / "job")))
 
-    return make
+    with opened:
+        yield make
 
 
 def test_a_tier_is_held_to_the_claim_of_the_job(town, bench):

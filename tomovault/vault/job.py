@@ -92,9 +92,9 @@ def carry_out(order: dict[str, Any], folder: Path) -> Result:
     from tomovault.vault.workbench import Workbench
 
     try:
-        bench = Workbench(order, folder)
-        action = load_plugin("actions", order["action"])()
-        result: Result = action.perform(order["order"], bench)
+        with contextlib.closing(Workbench(order, folder)) as bench:
+            action = load_plugin("actions", order["action"])()
+            result: Result = action.perform(order["order"], bench)
     except Stopped:
         raise
     except Unfinished as part:

@@ -106,6 +106,10 @@ class Workbench:
         """Whether the claim under which this attempt runs still stands, read from the catalogue now."""
         return self._claim.stands()
 
+    def close(self) -> None:
+        """Nothing of the catalogue is open any more."""
+        self._claim.close()
+
 
 def open_tier(site: Site, name: str) -> Tier:
     """A tier of the site by name. Raises UserError if there is none."""
