@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 import pytest
 
 #: Comes with its parent's requirement, by that project's own promise.
-BROUGHT_BY = {"pydantic-core": "pydantic", "botocore": "boto3"}
+BROUGHT_BY = {"pydantic-core": "pydantic", "botocore": "boto3", "urllib3": "boto3"}
 
 
 def _plain(name):

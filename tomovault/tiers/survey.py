@@ -43,7 +43,7 @@ def survey_library(folder: str, shelf: Shelf, tier: str, mount: Mount, progress:
     for barcode in sorted(sizes.keys() | {c.barcode for c in stock.cartridges if c.bundles}):
         known = stock.cartridge(barcode) or Shelved(barcode, "", "")
         if barcode not in sizes:
-            yield Surveyed(barcode, problem="the cartridge is not in the library", harm=Harm.UNREACHED)
+            yield Surveyed(barcode, problem="the cartridge is not in the library", harm=Harm.ALL)
             continue
         try:
             with mount(barcode) as drive:

@@ -108,7 +108,8 @@ class Workbench:
 
     def close(self) -> None:
         """Nothing of the catalogue is open any more."""
-        self._claim.close()
+        if "_claim" in self.__dict__:
+            self._claim.close()
 
 
 def open_tier(site: Site, name: str) -> Tier:
