@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tomovault.actions.archive import Archive
-from tomovault.core.errors import IntegrityError, NotYet, Transient
+from tomovault.core.errors import IntegrityError, NotYet, Recalling, Transient
 from tomovault.core.record import Unfinished
 from tomovault.core.wire import to_plain
 from tomovault.package.recheck import recheck_package
@@ -103,6 +103,21 @@ def test_it_waits_while_the_source_is_on_its_way(archive, packed, bench, recalle
     with pytest.raises(NotYet):
         archive(recall=recalled)
     assert bench.tiers["shelf"].content == {}
+
+
+def test_nothing_is_brought_for_a_copy_that_cannot_be_read_yet(archive, packed, bench, recalled):
+    """It would be brought again at each try, for as long as a bucket restores what was put there."""
+    for file in packed.files:
+        Path(file.location).unlink()
+    shelf, asked = bench.tiers["shelf"], []
+    shelf.warm = lambda _placed: []
+    shelf.cold_of = lambda parcels: asked.extend(parcels) or ["s3://far/one.tar"]
+    with pytest.raises(Recalling, match=r"one\.tar cannot be read yet"):
+        archive(domains=("pool-b",), recall=recalled)
+    assert [parcel.digest for parcel in asked] == [packed.digest]
+    assert "archive.recalled" not in bench.names
+    shelf.cold_of = lambda _parcels: []
+    assert len(archive(domains=("pool-b",), recall=recalled).records) == 1
 
 
 def test_a_source_that_is_bad_when_recalled_is_told(archive, packed, bench, recalled):

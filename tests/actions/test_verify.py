@@ -122,6 +122,7 @@ def test_what_has_to_be_brought_first_is_asked_for_and_nothing_is_read_meanwhile
     """The other copies would be read again at each look."""
     tape, asked, read = bench.tiers["tape"], [], []
     reads = tape.verify
+    tape.cold_of = lambda _parcels: []
     tape.warm = lambda placed: asked.extend(placed) or [item.location for item in placed]
     tape.verify = lambda placed, **more: read.append(placed) or reads(placed, **more)
     with pytest.raises(Recalling, match="cannot be read yet"):
@@ -136,7 +137,7 @@ def test_a_tier_that_cannot_be_asked_keeps_no_other_copy_from_being_read(verify,
     def fail(*_args, **_more):
         raise Transient("no network")
 
-    bench.tiers["tape"].warm = bench.tiers["tape"].verify = fail
+    bench.tiers["tape"].cold_of = bench.tiers["tape"].warm = bench.tiers["tape"].verify = fail
     result = verify("package", "tape")
     assert result.outcome is Outcome.TRANSIENT
     assert _told(result) == {"package": (True, "")}

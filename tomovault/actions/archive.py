@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError
-from tomovault.core.ports import Action, Bench, Parcel, Placed
+from tomovault.core.errors import IntegrityError, Recalling
+from tomovault.core.ports import Action, Bench, ColdTier, Parcel, Placed
 from tomovault.core.record import Checked, Outcome, Record, Result, Unfinished
 from tomovault.core.wire import from_plain
 from tomovault.tiers.delivery import deliver
@@ -57,6 +57,8 @@ class Archive:
         wanted = from_plain(Order, dict(order))
         tier = bench.tier(wanted.tier)
         records: list[Record] = []
+        if wanted.recall is not None and isinstance(tier, ColdTier) and (cold := tier.cold_of(wanted.parcels)):
+            raise Recalling.waiting_for(cold)  # else the source would be brought at each try, and waited in vain
         with _parcels_on_disk(wanted, bench) as parcels:
             for done, domain in enumerate(wanted.domains):
                 bench.progress(done, len(wanted.domains))

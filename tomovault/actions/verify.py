@@ -109,8 +109,7 @@ def _warm(targets: Sequence[Target], bench: Bench) -> None:
             if isinstance(tier, ColdTier):
                 cold += tier.warm([_placed(target) for target in targets if target.tier == name])
     if cold:
-        more = f" and {len(cold) - 1} more" if len(cold) > 1 else ""
-        raise Recalling(f"{cold[0]}{more} cannot be read yet", hint="it was asked for, and is re-read when it is there")
+        raise Recalling.waiting_for(cold)
 
 
 def _placed(target: Target) -> Placed:

@@ -7,7 +7,7 @@ both in one place (`tomovault.cli`), so nothing below it prints.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 
@@ -68,6 +68,13 @@ class InUse(NotYet):
 
 class Recalling(NotYet):
     """What is to be read is being brought from a medium, which may take hours or days; that goes on by itself."""
+
+    @classmethod
+    def waiting_for(cls, locations: Sequence[str]) -> Recalling:
+        """That of one place or more, each asked for."""
+        more = f" and {len(locations) - 1} more" if len(locations) > 1 else ""
+        hint = "it was asked for, and is re-read when it is there"
+        return cls(f"{locations[0]}{more} cannot be read yet", hint=hint)
 
     #: Longer than a daemon that runs until it is idle waits for.
     PAUSE_S: ClassVar[float] = 90.0

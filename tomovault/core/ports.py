@@ -229,6 +229,11 @@ class ColdTier(Tier, Protocol):
     def warm(self, placed: Sequence[Placed]) -> Sequence[str]:
         """Every item was asked for, so that `verify` can read it; returns the locations that cannot be read yet."""
 
+    def cold_of(self, parcels: Sequence[Parcel]) -> Sequence[str]:
+        """Where the packages of these parcels are that were put before and cannot be read yet, each asked for: `put`
+        would wait for them.
+        """
+
 
 @dataclass(frozen=True)
 class Surveyed:

@@ -16,6 +16,7 @@ from typing import Any
 from tomovault.core.errors import NotYet, Transient, UserError
 from tomovault.tiers.blocks import shown, translating
 from tomovault.tiers.bulk_recall import BulkRecall, run_with_list
+from tomovault.tiers.claim import require_claim
 from tomovault.tiers.ltfs_attributes import in_tape_order
 from tomovault.tiers.options import folder_option, number_option, size_option
 from tomovault.tiers.program import Program, program_option
@@ -43,6 +44,8 @@ class Hsm:
 
     def __init__(self, tier: str, path: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
         self._tier = tier
+        #: Asked before each program (law 7).
+        self.may_continue: Callable[[], bool] = lambda: True
         self._left_bytes = size_option(tier, options, "stub", 0)
         self._timeout_s = number_option(tier, options, "timeout", _DAY_S)
         gather = timedelta(seconds=number_option(tier, options, "gather", _GATHER_S))
@@ -81,6 +84,7 @@ class Hsm:
             return
         there = [path for path in paths if os.path.lexists(path)]
         if wanted := _without(there, self.offline_of(there)):
+            require_claim(self.may_continue, "sent to tape")
             run_with_list(self._migrate, os.path.join(self._spool, _LISTS), wanted)
         if left := _without(there, self.offline_of(there)):
             raise Transient(
@@ -95,6 +99,7 @@ class Hsm:
         """
         if self._recall is None or not (offline := self.offline_of(paths)):
             return
+        require_claim(self.may_continue, "recalled")
         self._recall.ask(in_tape_order(offline))
         end, pause = time.monotonic() + self._timeout_s, _FIRST_LOOK_S
         while offline := self.offline_of(offline):
@@ -106,12 +111,14 @@ class Hsm:
     def want(self, paths: Iterable[str]) -> None:
         """Those of these that are stubs are asked for with what else is wanted, as soon as that is due."""
         if self._recall is not None and (offline := self.offline_of(paths)):
+            require_claim(self.may_continue, "recalled")
             self._recall.want(offline)
             self._recall.ask_if_due(in_tape_order)
 
     def ask_if_due(self) -> None:
         """What was wanted for long enough was asked for. Raises what the program raises."""
         if self._recall is not None:
+            require_claim(self.may_continue, "recalled")
             self._recall.ask_if_due(in_tape_order)
 
     def forget(self, paths: Iterable[str]) -> None:

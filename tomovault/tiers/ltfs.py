@@ -83,7 +83,7 @@ class LtfsTier:
 
     def hold_to(self, may_continue: Callable[[], bool]) -> None:
         """As `ClaimedTier.hold_to`."""
-        self._may_continue = may_continue
+        self._may_continue = self._hsm.may_continue = may_continue
 
     def domains(self) -> Sequence[str]:
         """One: what is configured, else the volume, else the disk that the folder is on. Raises Transient where the
@@ -281,8 +281,9 @@ class LtfsTier:
             if exists_in(folder, name):
                 if not as_it_is:
                     self._hsm.bring([placed.location])
-                require_claim(self._may_continue, "removed")
-                _unlink(folder, name, placed, as_it_is=as_it_is)
+                with self._folder.turn(root):
+                    require_claim(self._may_continue, "removed")
+                    _unlink(folder, name, placed, as_it_is=as_it_is)
             self._folder.write_index()  # also for one that an earlier try has unlinked
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:

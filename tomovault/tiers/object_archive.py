@@ -123,7 +123,7 @@ class ObjectArchive(ABC):
 
     def _put_one(self, parcel: Parcel, job: str, throttle: Throttle, checkpoint: Checkpoint) -> Placed:
         key = parcel_key(parcel)
-        with self._spool.alone(f"put-{key[:_LOCK_DIGITS]}") as lock:
+        with self._spool.alone(_lock_of(key)) as lock:
             known = [given for given in self._objects.of(key) if not given.removed]
             for given in known:
                 placed = self._placed(given)
@@ -223,12 +223,13 @@ class ObjectArchive(ABC):
                 raise Refused(f"{shown(stored.location)} is no file of {shown(placed.location)}", by="law 5")
             if not as_it_is and (file.size, file.sha256) != (stored.size, stored.sha256.lower()):
                 raise IntegrityError(f"{shown(stored.location)} has another digest than recorded")
-        if given.removed:
-            return
-        self._require_claim()
-        with contextlib.suppress(NotThere):
-            self._drop(given, as_it_is=as_it_is)
-        self._objects.mark_removed(given)
+        with self._spool.alone(_lock_of(given.key)):
+            self._require_claim()
+            if self._is_removed(given.uri):
+                return
+            with contextlib.suppress(NotThere):
+                self._drop(given, as_it_is=as_it_is)
+            self._objects.mark_removed(given)
 
     def inventory(self) -> Iterable[tuple[Parcel, Placed]]:
         """Every object that is whole: each is got and read. Raises Transient."""
@@ -280,3 +281,8 @@ class ObjectArchive(ABC):
     def _require_there(self, uri: str) -> None:
         if self._is_removed(uri):
             raise NotThere(f"{shown(uri)} was removed", hint="use another copy")
+
+
+def _lock_of(key: str) -> str:
+    """What is held while a package of that key is put or removed."""
+    return f"put-{key[:_LOCK_DIGITS]}"

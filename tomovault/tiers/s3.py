@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from tomovault.core.errors import IntegrityError, PlaceAbsent, Recalling, TomovaultError, UserError
-from tomovault.core.ports import Health, Placed, Throttle, Tier
+from tomovault.core.ports import Health, Parcel, Placed, Throttle, Tier
 from tomovault.tiers.blocks import shown
+from tomovault.tiers.bundle import parcel_key
 from tomovault.tiers.object_archive import TICKETS, ObjectArchive
 from tomovault.tiers.objects import Given, NotThere
 from tomovault.tiers.options import count_option, folder_option, size_option, text_option
@@ -129,6 +130,14 @@ class S3Tier(ObjectArchive):
         """See `ColdTier`."""
         self._require()
         return self._cold_of([item.location for item in placed], self._verify_tier)
+
+    def cold_of(self, parcels: Sequence[Parcel]) -> Sequence[str]:
+        """See `ColdTier`."""
+        known = [given for parcel in parcels for given in self._objects.of(parcel_key(parcel)) if not given.removed]
+        if not known:
+            return []
+        self._require()
+        return self._cold_of([given.uri for given in known], self._verify_tier)
 
     def _before_check(self, uri: str) -> None:
         if not self._is_warm(uri, self._verify_tier):
