@@ -20,7 +20,7 @@ from tomovault.catalog.jobs import ClaimedJob
 from tomovault.catalog.joins import NOT_FOUND, follow_lost, was_not_found
 from tomovault.catalog.manifests import entry_path, original_files
 from tomovault.catalog.records import record_missing
-from tomovault.catalog.transaction import Tx, place_hash
+from tomovault.catalog.transaction import Tx, chunks, place_hash
 from tomovault.catalog.unclaimed import drop_vanished, listed_files
 from tomovault.core.known import JobStatus, RemovalPhase
 from tomovault.core.replica import Form, ProductKind, ReplicaState, TierClass
@@ -31,9 +31,6 @@ _THERE = (ReplicaState.ARRIVING, ReplicaState.PRESENT, ReplicaState.VERIFIED, Re
 
 #: Files of these roles belong to one scan alone; all others of a folder may be shared with its neighbours.
 _OWN_ROLES = frozenset({FileRole.PROJECTION.value, FileRole.CAMERA.value})
-
-#: Scans that one question names.
-_AT_ONCE = 500
 
 
 class Late(NamedTuple):
@@ -403,9 +400,8 @@ def asked_since(tx: Tx, action: str, rule: str, since: datetime) -> frozenset[st
     rows = [*tx.rows(of_rule), *tx.rows(unfinished)]
     whole = sorted({row.scan_id for row in rows if row.scan_id is not None and not row.order.get("replicas")})
     found = {name for row in rows for name in row.order.get("replicas", ())}
-    for start in range(0, len(whole), _AT_ONCE):
-        of_scans = select(replica.c.id).where(replica.c.scan_id.in_(whole[start : start + _AT_ONCE]))
-        found.update(row.id for row in tx.rows(of_scans))
+    for batch in chunks(whole):
+        found.update(row.id for row in tx.rows(select(replica.c.id).where(replica.c.scan_id.in_(batch))))
     return frozenset(found)
 
 
