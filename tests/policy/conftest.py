@@ -102,3 +102,16 @@ def policy():
         return parse_policy(text if rules else text.replace("rules:\n", "rules: []\n"), "test.yaml")
 
     return make
+
+
+@pytest.fixture
+def archived(scan, replica):
+    """A scan with its files, a package beside them and two copies on tape."""
+
+    def make(**kwargs):
+        files = replica("f", Form.FILES, "inhouse", TierClass.SERVER, domain="disk", location="/data/bone_1")
+        package = replica("p", tier="inhouse", tier_class=TierClass.SERVER, domain="disk")
+        tapes = [replica(f"t{i}", **kwargs) for i in (1, 2)]
+        return scan(files, package, *tapes)
+
+    return make
