@@ -61,9 +61,18 @@ def test_blosc2_gives_a_noisy_frame_back(count, seed, flat, top):
 @pytest.mark.parametrize("count", [BLOCK // 2, BLOCK // 2 + 1, BLOCK, BLOCK + 7777])
 def test_the_header_is_the_one_that_blosc2_writes_but_for_the_stored_length(count):
     frame = noise(count)
-    ours, theirs = encode_noisy(bytes_of(frame)), by_blosc2(frame)
+    ours, theirs = bytes(encode_noisy(bytes_of(frame))), by_blosc2(frame)
     assert ours[:12] + ours[16:32] == theirs[:12] + theirs[16:32]
     assert int.from_bytes(ours[12:16], "little") == len(ours)
+
+
+@pytest.mark.parametrize("count", [BLOCK // 2, BLOCK + 7777])
+def test_a_frame_is_the_one_that_blosc2_makes_of_the_chunk(count):
+    for seed in range(3):
+        frame = noise(count, seed)
+        schunk = blosc2.SChunk(chunksize=frame.nbytes, contiguous=True, cparams=CPARAMS, dparams={"nthreads": 1})
+        schunk.insert_chunk(0, bytes(encode_noisy(bytes_of(frame))))
+        assert bytes(encode_frame(bytes_of(frame), 2)) == schunk.to_cframe()
 
 
 def test_noise_takes_fewer_bytes_than_by_blosc2():

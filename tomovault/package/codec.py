@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import struct
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import blosc2
@@ -33,6 +35,11 @@ LARGEST_FRAME = (1 << 31) - (1 << 20)
 
 #: Bytes that are asked for, and where the C library refuses so many, fewer.
 _KEPT_FREE = (64 << 20, 32 << 20)
+
+_CFRAME_MAGIC = b"b2frame\0"
+_CFRAME_HEADER = struct.Struct(">2x8sxi")
+_WHOLE_LENGTH, _CODED_LENGTH = 16, 39  # bytes of the header of a cframe
+_CHUNK_HEADER = struct.Struct("<4xi4xi16x")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc
 _local = threading.local()
 
@@ -63,13 +70,37 @@ def sha256_hex(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def encode_frame(raw: memoryview, itemsize: int) -> bytes:
+def encode_frame(raw: memoryview, itemsize: int) -> bytes | memoryview:
     """The bytes of one chunk for the C-ordered bytes of one frame."""
-    noisy = encode_noisy(raw) if itemsize == 2 else None
-    schunk = blosc2.SChunk(
-        chunksize=len(raw),
+    if itemsize != 2:
+        return _encode_by_blosc2(raw, itemsize)
+    frame = _frames_around.get(len(raw))
+    if frame is not None:
+        found = encode_noisy(raw, len(frame.head), len(frame.tail))
+        return _encode_by_blosc2(raw, itemsize) if found is None else frame.put_around(found)
+    chunk = encode_noisy(raw)
+    if chunk is None:
+        return _encode_by_blosc2(raw, itemsize)
+    schunk = _schunk(len(raw), itemsize)
+    schunk.insert_chunk(0, bytes(chunk))
+    stored: bytes = schunk.to_cframe()
+    only = _only_chunk(stored, len(raw))
+    if only is not None and only == chunk:
+        start = stored.index(only[: _CHUNK_HEADER.size])
+        _frames_around[len(raw)] = _FrameAround(stored[:start], stored[start + len(only) :])
+    return stored
+
+
+def _encode_by_blosc2(raw: memoryview, itemsize: int) -> bytes:
+    frame: bytes = _schunk(len(raw), itemsize, raw).to_cframe()
+    return frame
+
+
+def _schunk(raw_bytes: int, itemsize: int, data: memoryview | None = None) -> Any:
+    return blosc2.SChunk(
+        chunksize=raw_bytes,
         contiguous=True,
-        data=raw if noisy is None else None,
+        data=data,
         cparams={
             "codec": blosc2.Codec.ZSTD,
             "clevel": 1,
@@ -78,15 +109,33 @@ def encode_frame(raw: memoryview, itemsize: int) -> bytes:
             "filters": [blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA],
             "filters_meta": [0, 0],
             "splitmode": blosc2.SplitMode.ALWAYS_SPLIT,
-            "blocksize": min(BLOCK, len(raw)),
+            "blocksize": min(BLOCK, raw_bytes),
         },
         dparams={"nthreads": 1},
     )
-    if noisy is not None:
-        schunk.insert_chunk(0, noisy)
-        del noisy
-    frame: bytes = schunk.to_cframe()
-    return frame
+
+
+@dataclass(frozen=True)
+class _FrameAround:
+    """What blosc2 writes before and after the chunk of a frame of some length: the same each time, but for how long the
+    whole is and the chunk (README_CFRAME_FORMAT.rst of c-blosc2). To let it do so costs two copies of each chunk, for
+    which all threads wait.
+    """
+
+    head: bytes
+    tail: bytes
+
+    def put_around(self, room: memoryview) -> memoryview:
+        """The frame, in the room that was left before and after a chunk."""
+        end = len(room) - len(self.tail)
+        room[: len(self.head)], room[end:] = self.head, self.tail
+        struct.pack_into(">Q", room, _WHOLE_LENGTH, len(room))
+        struct.pack_into(">Q", room, _CODED_LENGTH, end - len(self.head))
+        return room
+
+
+#: By the bytes of a frame.
+_frames_around: dict[int, _FrameAround] = {}
 
 
 def decode_frame(stored: bytes, into: memoryview, *, codec: str) -> None:
@@ -96,11 +145,42 @@ def decode_frame(stored: bytes, into: memoryview, *, codec: str) -> None:
             raise IntegrityError("a frame stored as it is has the wrong length")
         into[:] = stored
         return
+    chunk = _only_chunk(stored, len(into))
+    if chunk is not None and _decode_chunk(chunk, into):
+        return
     schunk = _opened(stored, len(into))
     try:
+        if _CHUNK_HEADER.unpack_from(schunk.get_chunk(0))[0] != len(into):
+            raise IntegrityError("a stored frame holds another number of bytes than it says")
         schunk.decompress_chunk(0, np.frombuffer(into, dtype=np.uint8))
     except RuntimeError as problem:
         raise IntegrityError("a frame does not decode") from problem
+
+
+def _decode_chunk(chunk: memoryview, into: memoryview) -> bool:
+    """Whether the chunk fills `into`. Other threads run meanwhile; a method of SChunk stops them all."""
+    try:
+        blosc2.decompress2(chunk, dst=into, nthreads=1)
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _only_chunk(stored: bytes, raw_bytes: int) -> memoryview | None:
+    """The chunk of `raw_bytes` in a cframe that starts with one: else, as where a frame is all one value, None.
+
+    The length of the header is told at its byte 11 (README_CFRAME_FORMAT.rst of c-blosc2); the lengths of a chunk,
+    before and after coding, at its bytes 4 and 12 (README_CHUNK_FORMAT.rst). Both are held against what is there.
+    """
+    if len(stored) < _CFRAME_HEADER.size:
+        return None
+    magic, start = _CFRAME_HEADER.unpack_from(stored)
+    if magic != _CFRAME_MAGIC or not 0 < start <= len(stored) - _CHUNK_HEADER.size:
+        return None
+    raw, coded = _CHUNK_HEADER.unpack_from(stored, start)
+    if raw != raw_bytes or not _CHUNK_HEADER.size <= coded <= len(stored) - start:
+        return None
+    return memoryview(stored)[start : start + coded]
 
 
 def decode_rows(stored: bytes, *, codec: str, dtype: str, shape: tuple[int, int], rows: slice) -> npt.NDArray[Any]:

@@ -34,26 +34,32 @@ _REPEATING = 4
 _local = threading.local()
 
 
-def encode_noisy(raw: memoryview) -> bytes | None:
-    """The Blosc2 chunk of a frame of 16-bit samples; None where it is small or not noisy, and blosc2 is as good."""
+def encode_noisy(raw: memoryview, before: int = 0, after: int = 0) -> memoryview | None:
+    """The Blosc2 chunk of a frame of 16-bit samples, with room before and after it; None where the frame is small or
+    not noisy, and blosc2 is as good.
+    """
     if len(raw) < BLOCK or not _is_noisy(raw):
         return None
     samples = np.frombuffer(raw, "<u2")
+    blocks = -(-len(raw) // BLOCK)
+    room = np.empty(before + _HEADER.size + blocks * (4 + 4 * _PLANES) + len(raw) + after, np.uint8)
+    out = room[before:]
     starts: list[int] = []
-    parts: list[bytes] = []
-    at = _HEADER.size + 4 * -(-len(raw) // BLOCK)
+    at = _HEADER.size + 4 * blocks
     for first in range(0, len(samples), BLOCK // _PLANES):
-        planes = _planes(samples[first : first + BLOCK // _PLANES])
         starts.append(at)
+        planes = _planes(samples[first : first + BLOCK // _PLANES])
         for plane in planes if planes.size == BLOCK else [planes.reshape(-1)]:
             coded = _compress(plane)
-            data = coded if len(coded) < plane.size else plane.tobytes()
-            parts += [struct.pack("<i", len(data)), data]
-            at += 4 + len(data)
+            data = np.frombuffer(coded, np.uint8) if len(coded) < plane.size else plane
+            out[at + 4 : at + 4 + data.size] = data
+            struct.pack_into("<i", out.data, at, data.size)
+            at += 4 + data.size
     if at >= len(raw):
         return None
-    header = _HEADER.pack(*_FORMAT, _PLANES, len(raw), BLOCK, at, *_FILTERS, *_REST)
-    return b"".join([header, struct.pack(f"<{len(starts)}i", *starts), *parts])
+    _HEADER.pack_into(out.data, 0, *_FORMAT, _PLANES, len(raw), BLOCK, at, *_FILTERS, *_REST)
+    struct.pack_into(f"<{len(starts)}i", out.data, _HEADER.size, *starts)
+    return room.data[: before + at + after]
 
 
 def _is_noisy(raw: memoryview) -> bool:
@@ -64,11 +70,13 @@ def _is_noisy(raw: memoryview) -> bool:
 
 
 def _planes(samples: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Low and high bytes, of each the difference to the one before."""
-    planes = np.empty((_PLANES, samples.size), np.uint8)
+    """Low and high bytes, of each the difference to the one before; valid until the thread asks again."""
+    if not hasattr(_local, "planes"):
+        _local.planes = np.empty((2, BLOCK), np.uint8)
+    both: npt.NDArray[np.uint8] = _local.planes
+    planes, steps = both[:, : _PLANES * samples.size].reshape(2, _PLANES, -1)
     planes[0] = samples
     np.right_shift(samples, 8, out=planes[1], casting="unsafe")
-    steps = np.empty_like(planes)
     steps[:, 0] = planes[:, 0]
     np.subtract(planes[:, 1:], planes[:, :-1], out=steps[:, 1:])
     return steps

@@ -141,7 +141,7 @@ class _Writer:
         self._dtype = np.dtype(dtype).newbyteorder("<")
 
     def take(self, slices: Iterator[tuple[int, Slice]], threads: int) -> None:
-        waiting: deque[tuple[int, Future[tuple[bytes, str]]]] = deque()
+        waiting: deque[tuple[int, Future[tuple[bytes | memoryview, str]]]] = deque()
         taken = 0
         with ThreadPoolExecutor(threads) as pool:
             for row, image in slices:
@@ -172,7 +172,7 @@ class _Writer:
         elif image.shape != self.shape[1:]:
             raise UserError(f"the engine gave slices of different shapes: {self.shape[1:]} and {image.shape}")
 
-    def _write(self, place: int, future: Future[tuple[bytes, str]]) -> None:
+    def _write(self, place: int, future: Future[tuple[bytes | memoryview, str]]) -> None:
         stored, digest = future.result()
         self._throttle.spend(len(stored))
         check_space(self._path, self._floor, len(stored))
@@ -182,7 +182,7 @@ class _Writer:
         self._progress(place + 1, len(self._rows))
 
 
-def _encode(image: Slice) -> tuple[bytes, str]:
+def _encode(image: Slice) -> tuple[bytes | memoryview, str]:
     return encode_frame(image.data.cast("B"), image.itemsize), array_digest(image)
 
 
