@@ -18,6 +18,9 @@ from tomovault.package.tree import shown
 
 T = TypeVar("T")
 
+#: Stored bytes that the kernel is asked to fetch before they are read.
+_AHEAD = 32 << 20
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -53,9 +56,12 @@ class Rebuilder:
                     self._buffers.give(buffer)
 
     def _tasks(self, files: Iterable[PackedFile]) -> Iterator[Callable[[], tuple[Piece, bytearray | None]]]:
-        for file in files:
+        wanted = list(files)
+        ahead = _Ahead(self._store, wanted)
+        for file in wanted:
             for kind, first, second in file.segments:
                 if kind == "F":
+                    ahead.passed(first, second)
                     yield self._frame(file, first, second)
                     continue
                 for block, start, length in self._store.literal_pieces(first, second):
@@ -93,6 +99,25 @@ class Rebuilder:
             return Piece(file, memoryview(data), length=length), None
 
         return task
+
+
+class _Ahead:
+    """Has the frames that are read soon fetched, so that neither decoding nor hashing waits for the disk."""
+
+    def __init__(self, store: ChunkStore, files: Iterable[PackedFile]) -> None:
+        self._store = store
+        self._coming = (store.frame_chunk(s[1], s[2]) for f in files for s in f.segments if s[0] == "F")
+        self._fetched = 0
+
+    def passed(self, group: int, index: int) -> None:
+        """The next frame is about to be read: those behind it are asked for."""
+        while self._fetched < _AHEAD:
+            chunk = next(self._coming, None)
+            if chunk is None:
+                break
+            self._store.foresee(chunk)
+            self._fetched += chunk.length
+        self._fetched -= self._store.frame_chunk(group, index).length
 
 
 def _end(file: PackedFile) -> Callable[[], tuple[Piece, bytearray | None]]:

@@ -5,6 +5,7 @@ The HDF5 library is used for one thing only, to find the manifest: a damaged byt
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 import h5py
 import numpy.typing as npt
 
-from tomovault.core.errors import IntegrityError, Transient, UserError
+from tomovault.core.errors import IntegrityError, TomovaultError, Transient, UserError
 from tomovault.core.ports import Throttle
 from tomovault.package.codec import decode_block, decode_frame, decode_rows, sha256_hex
 from tomovault.package.coding import BLOSC2, RAW
@@ -142,6 +143,15 @@ class ChunkStore(Held):
         if sha256_hex(data) != chunk.sha256:
             raise IntegrityError(f"{what}: the stored bytes are not what was written")
         return data
+
+    def frame_chunk(self, group: int, index: int) -> StoredChunk:
+        """Where a frame lies."""
+        return self.manifest.contents.groups[group].chunks[index]
+
+    def foresee(self, chunk: StoredChunk) -> None:
+        """Let the kernel fetch a chunk that is read soon; nothing is waited for, and nothing told."""
+        with contextlib.suppress(OSError, TomovaultError):  # what is wrong is told by the read itself
+            os.posix_fadvise(self.handle(chunk.part), chunk.offset, chunk.length, os.POSIX_FADV_WILLNEED)
 
     def frame_name(self, group: int, index: int) -> str:
         """A frame for a message: where it stands in its group."""
