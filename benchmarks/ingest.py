@@ -35,9 +35,10 @@ import numpy as np
 
 from tomovault.core.layout import FileLayout, FrameKind, FrameSegment, Layout
 from tomovault.core.scan import FileRole, FileState, ScanFile
+from tomovault.executors.local import JOB_ENVIRONMENT
 from tomovault.package.codec import Buffers, decode_frame, encode_frame
 from tomovault.package.reader import PackageReader
-from tomovault.package.verify import verify_package
+from tomovault.package.verify import prove_package
 from tomovault.package.writer import write_package
 from tomovault.testing.detector import Camera, named_detector
 
@@ -128,10 +129,8 @@ def run_tomovault(source: str, out: str, threads: int) -> dict[str, Any]:
         progress=ignore,
     )
     packed = time.perf_counter()
-    problem = verify_package(written.files, throttle=Free(), threads=threads, progress=ignore)
+    prove_package(written, throttle=Free(), threads=threads, progress=ignore)
     end = time.perf_counter()
-    if problem:
-        raise SystemExit(problem)
     return {"wall": end - begin, "write": packed - begin, "verify": end - packed, "stored": written.bytes}
 
 
@@ -299,7 +298,8 @@ def measure(name: str, source: str, out: str, threads: int) -> dict[str, Any]:
     drop(listed(source))
     os.sync()
     command = [sys.executable, os.path.abspath(__file__), "--child", name, "--source", source, "--out", out]
-    done = subprocess.run([*command, "--threads", str(threads)], check=True, stdout=subprocess.PIPE)
+    environment = {**os.environ, **JOB_ENVIRONMENT}
+    done = subprocess.run([*command, "--threads", str(threads)], check=True, stdout=subprocess.PIPE, env=environment)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

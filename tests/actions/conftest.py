@@ -10,7 +10,7 @@ from tomovault.core.layout import Layout
 from tomovault.core.ports import Parcel
 from tomovault.core.scan import FileRole, FileState, ScanFile
 from tomovault.core.wire import to_plain
-from tomovault.package.verify import verify_package
+from tomovault.package.verify import prove_package
 from tomovault.package.writer import write_package
 from tomovault.testing.memory_tier import MemoryTier
 from tomovault.watch.area import write_marker
@@ -115,10 +115,10 @@ def packed(tmp_path, bench):
         checkpoint=lambda _n: None,
         progress=lambda _d, _t: None,
     )
-    assert verify_package(written.files, throttle=Throttle(), threads=1, progress=lambda _d, _t: None) == ""
+    files = prove_package(written, throttle=Throttle(), threads=1, progress=lambda _d, _t: None)
     manifest = tmp_path / "manifest.json"
     manifest.write_text(written.manifest, "utf-8")
-    parcel = Parcel("s1", "scan", "original", written.digest, tuple(written.files), written.manifest)
+    parcel = Parcel("s1", "scan", "original", written.digest, files, written.manifest)
     tape = bench.tiers["tape"]
     more = {"job": "j0", "throttle": Throttle(), "checkpoint": lambda _n: None}
     copies = [tape.put([parcel], domain, **more)[0] for domain in tape.domains()]
@@ -143,7 +143,7 @@ def packed(tmp_path, bench):
         names=names,
         identity=identity,
         digest=written.digest,
-        files=tuple(written.files),
+        files=files,
         manifest=str(manifest),
         copies=copies,
         before={n: (root / n).read_bytes() for n in names},

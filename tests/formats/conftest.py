@@ -308,7 +308,7 @@ def round_trip(tmp_path):
     from datetime import UTC, datetime
 
     from tomovault.package.reader import PackageReader
-    from tomovault.package.verify import verify_package
+    from tomovault.package.verify import prove_package
     from tomovault.package.writer import write_package
 
     def go(report, stem="scan"):
@@ -324,15 +324,15 @@ def round_trip(tmp_path):
             now=datetime(2026, 5, 4, tzinfo=UTC),
             **quiet,
         )
-        assert verify_package(written.files, throttle=_Unhurried(), progress=lambda done, total: None) == ""
+        files = prove_package(written, throttle=_Unhurried(), progress=lambda done, total: None)
         target = tmp_path / "restored" / stem
-        with PackageReader.open(written.files[0].location) as reader:
+        with PackageReader.open(files[0].location) as reader:
             reader.restore(str(target), job="r1", **quiet)
         for file in report.files:
             there, back = Path(report.root, file.state.path), target / file.state.path
             assert there.read_bytes() == back.read_bytes(), file.state.path
         assert sum(len(names) for _, _, names in os.walk(target)) == len(report.files)
-        return written.files[0].location
+        return files[0].location
 
     return go
 

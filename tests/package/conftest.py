@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from tomovault.core.layout import FileLayout, FrameKind, FrameSegment, Layout
+from tomovault.core.replica import StoredFile
 from tomovault.core.scan import FileRole, FileState, ScanFile
-from tomovault.package.verify import verify_package
+from tomovault.package.verify import prove_package, verify_package
 from tomovault.package.writer import write_package
+from tomovault.package.written import Written
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 
@@ -136,14 +139,40 @@ class Bench:
             "checkpoint": no_checkpoint,
             "progress": no_progress,
         } | changes
-        return write_package(str(self.root), **arguments)
+        written = write_package(str(self.root), **arguments)
+        told = {k: v for k, v in vars(written).items() if k not in ("first", "others")}
+        return Packed(stored_files(written), written=written, **told)
 
     def verify(self, written):
         return verify_package(written.files, throttle=Meter(), progress=no_progress)
 
+    def prove(self, packed, throttle=None):
+        return prove_package(packed.written, throttle=throttle or Meter(), progress=no_progress)
+
     def content(self, name) -> bytes:
         with open(self.path(name), "rb") as source:
             return source.read()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written, and what its files were found to be without the code that proves it."""
+
+    files: tuple
+    digest: str
+    manifest: str
+    bytes: int
+    original_bytes: int
+    original_files: int
+    hashed: tuple
+    notes: tuple
+    written: Written
+
+
+def stored_files(written):
+    first = Path(written.first.location)
+    found = StoredFile(str(first), written.first.size, hashlib.sha256(first.read_bytes()).hexdigest())
+    return (found, *written.others)
 
 
 @pytest.fixture

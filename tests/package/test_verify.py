@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 
+import h5py
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,8 @@ def test_a_flipped_bit_anywhere_is_found_and_most_frames_stay_readable(series, q
     _flip(path, offset, 1 << bit)
     try:
         assert series.verify(written) != ""
+        with pytest.raises(IntegrityError):
+            series.prove(written)
         assert scrub_package(written.files, throttle=quiet["throttle"], progress=quiet["progress"]) != ""
         with PackageReader.open(path) as reader:
             lost = 0
@@ -77,6 +80,33 @@ def test_a_flipped_bit_anywhere_is_found_and_most_frames_stay_readable(series, q
         assert lost <= 1
     finally:
         _flip(path, offset, 1 << bit)
+
+
+@pytest.mark.parametrize("part_bytes", [1 << 30, 6000])
+def test_what_was_just_written_is_proven_and_then_known_by_its_digest(bench, part_bytes, meter):
+    for i in range(20):
+        bench.edf(f"p{i:02d}.edf", FrameKind.PROJECTION, i)
+    packed = bench.pack(part_bytes=part_bytes)
+    assert bench.prove(packed, meter) == packed.files
+    assert meter.spent <= 1.1 * packed.bytes
+    assert (len(packed.files) > 2) == (part_bytes == 6000)
+
+
+def test_bytes_between_the_frames_that_changed_after_they_were_written_are_found(series):
+    """Here an angle, of which no digest in the manifest speaks."""
+    packed = series.pack()
+    with h5py.File(packed.files[0].location, "r") as file:
+        angles = file["/entry/sample/rotation_angle"].id.get_offset()
+    _flip(packed.files[0].location, angles)
+    with pytest.raises(IntegrityError, match="between the frames"):
+        series.prove(packed)
+
+
+def test_another_manifest_inside_is_found(series):
+    packed = series.pack()
+    other = dataclasses.replace(packed.written, manifest=packed.manifest.replace("bone", "bile"))
+    with pytest.raises(IntegrityError, match="another manifest"):
+        series.prove(dataclasses.replace(packed, written=other))
 
 
 def test_a_truncated_lengthened_or_missing_package_is_found(series):

@@ -143,11 +143,11 @@ def test_the_floor_is_kept(series):
 def test_a_disk_that_fills_up_leaves_nothing_behind(series, monkeypatch):
     calls = []
 
-    def full(self, name, place, data, mask):
+    def full(self, name, place, data, mask, after):
         calls.append(name)
         if len(calls) > 3:
             raise OSError("[Errno 28] Can't write data (file write failed: errno = 28, error message = 'No space')")
-        return real(self, name, place, data, mask)
+        return real(self, name, place, data, mask, after)
 
     real = container.PartFile._write
     monkeypatch.setattr(container.PartFile, "_write", full)
@@ -156,7 +156,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(series, monkeypatch):
 
 
 def test_other_write_errors_are_transient(series, monkeypatch):
-    def broken(self, name, place, data, mask):
+    def broken(self, name, place, data, mask, after):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(container.PartFile, "_write", broken)

@@ -29,6 +29,7 @@ from tomovault.core.scan import (
 )
 from tomovault.core.told import tell
 from tomovault.package.manifest import read_text
+from tomovault.package.verify import prove_package
 from tomovault.package.writer import write_package
 from tomovault.tiers import posix, survey
 from tomovault.tiers.delivery import deliver
@@ -65,7 +66,7 @@ def _archive(town, number):
         (scan,) = catalogue.record_inspected(tx, "inhouse", seen, town.now)
     told = tell(town.known(scan)) | {CODED_FRAMES: number}
     written = _pack(town, report, told)
-    parcel = Parcel(scan, report.name, "original", written.digest, written.files, written.manifest, "p1")
+    parcel = Parcel(scan, report.name, "original", written.digest, _proven(written), written.manifest, "p1")
     size, files = written.original_bytes, written.original_files
     made = Made(
         ProductKind.ORIGINAL, written.digest, size, files, manifest=written.manifest, details={CODED_FRAMES: number}
@@ -117,6 +118,10 @@ def _pack(town, report, told):
         checkpoint=lambda _name: None,
         progress=lambda _done, _total: None,
     )
+
+
+def _proven(written):
+    return prove_package(written, throttle=FREE, progress=lambda _done, _total: None)
 
 
 def _delivered(tier, parcel, domain):
@@ -623,7 +628,7 @@ def _put(town, told, folder=None):
         checkpoint=lambda _name: None,
         progress=lambda _done, _total: None,
     )
-    parcel = Parcel(told["id"], told["name"], "original", written.digest, written.files, written.manifest, "p1")
+    parcel = Parcel(told["id"], told["name"], "original", written.digest, _proven(written), written.manifest, "p1")
     tier = open_tier(town.vault.site, "disk")
     _delivered(tier, parcel, tier.domains()[0])
     return parcel

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomovault.core.errors import IntegrityError, TomovaultError
+from tomovault.core.errors import TomovaultError
 from tomovault.core.known import CODED_FRAMES
 from tomovault.core.layout import FrameKind
 from tomovault.core.manifest import ManifestFile
@@ -66,9 +66,9 @@ class Pack:
         Where every file has name, size and digest of a known scan's, nothing is written: it is that scan.
 
         Raises SourceChanged where the scan is not the one that was certified any more, NoRoomYet where the package has
-        no room.
+        no room, IntegrityError where it does not re-read.
         """
-        from tomovault.package.verify import verify_package
+        from tomovault.package.verify import prove_package
         from tomovault.package.writer import write_package
 
         wanted = from_plain(Order, dict(order))
@@ -108,14 +108,12 @@ class Pack:
         )
         written_at = bench.now()
         bench.checkpoint("pack.verify")
-        problem = verify_package(
-            written.files,
+        stored = prove_package(
+            written,
             throttle=throttle,
             threads=wanted.threads,
             progress=lambda done, total: bench.progress(total + done, 2 * total),
         )
-        if problem:
-            raise IntegrityError(f"the package of {wanted.stem} does not re-read: {problem}")
         verified_at = bench.now()
         made = Made(
             kind=ProductKind.ORIGINAL,
@@ -131,10 +129,10 @@ class Pack:
             form=Form.PACKAGE,
             tier=wanted.area,
             domain=wanted.domain,
-            location=written.files[0].location,
-            files=written.files,
-            bytes=sum(f.size for f in written.files),
-            sha256=written.files[0].sha256,
+            location=stored[0].location,
+            files=stored,
+            bytes=written.bytes,
+            sha256=stored[0].sha256,
             written_at=written_at,
             verified_at=verified_at,
         )

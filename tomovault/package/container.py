@@ -7,15 +7,17 @@ import ctypes
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
 
 from tomovault.core.errors import NoSpace, TomovaultError, Transient
+from tomovault.package.chunk_handle import ALIGNED, ChunkHandle
 from tomovault.package.codec import block_filter, frame_filter
 from tomovault.package.coding import LITERAL_BLOCK, RAW
 from tomovault.package.manifest import FrameGroup, StoredChunk
+from tomovault.package.straight import BLOCK
 
 _WRITEBACK_STEP = 32 << 20
 _ROWS = 256
@@ -38,17 +40,22 @@ class PartFile:
         self._started = 0
         check_space(path, floor_bytes, expected)
         with write_problems(path):
-            self._file: Any = h5py.File(path, "w", libver="v110", locking=False)
-            self._handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            self._reserved = reserve(self._handle, expected)
+            self._out = ChunkHandle(path)
+            self._reserved = reserve(self._out.fileno(), expected)
+            self._file: Any = h5py.File(
+                self._out, "w", libver="v110", alignment_threshold=ALIGNED, alignment_interval=BLOCK
+            )
 
     @property
     def file(self) -> Any:
         """The open HDF5 file."""
         return self._file
 
-    def add_frame(self, group: FrameGroup, data: Any) -> int:
-        """Append one encoded frame to the group's dataset; returns its row there."""
+    def add_frame(self, group: FrameGroup, data: Any, after: Callable[[], None] | None = None) -> int:
+        """Append one encoded frame to the group's dataset; returns its row there.
+
+        `data` must stay as it is until `after` is called, in another thread.
+        """
         name = f"/tomovault/{group.name}"
         with write_problems(self.path):
             if name not in self._rows:
@@ -65,10 +72,13 @@ class PartFile:
             row = self._rows[name]
             if row and row % _ROWS == 0:
                 self._file[name].resize(row + _ROWS, axis=0)
-            return self._write(name, (row, 0, 0), data, 0)
+            return self._write(name, (row, 0, 0), data, 0, after)
 
-    def add_block(self, data: Any, raw: int) -> int:
-        """Append one block of the literal store, of which `raw` bytes count; returns its row in this part."""
+    def add_block(self, data: Any, raw: int, after: Callable[[], None] | None = None) -> int:
+        """Append one block of the literal store, of which `raw` bytes count; returns its row in this part.
+
+        `data` must stay as it is until `after` is called, in another thread.
+        """
         name = "/tomovault/literals"
         with write_problems(self.path):
             if name not in self._rows:
@@ -85,29 +95,33 @@ class PartFile:
             if row:
                 self._file[name].resize(((row + 1) * LITERAL_BLOCK,))
             self._raw_end = row * LITERAL_BLOCK + raw
-            return self._write(name, (row * LITERAL_BLOCK,), data, 1 if len(data) == LITERAL_BLOCK else 0)
+            return self._write(name, (row * LITERAL_BLOCK,), data, 1 if len(data) == LITERAL_BLOCK else 0, after)
 
-    def _write(self, name: str, place: tuple[int, ...], data: Any, mask: int) -> int:
+    def _write(self, name: str, place: tuple[int, ...], data: Any, mask: int, after: Callable[[], None] | None) -> int:
         if self.written + len(data) > self._reserved:
             check_space(self.path, self._floor, len(data))
-        self._file[name].id.write_direct_chunk(place, data, mask)
+        dataset = self._file[name].id
+        self._out.write_chunk(data, lambda: dataset.write_direct_chunk(place, data, mask), after)
+        self._out.check()
         row = self._rows[name]
         self._rows[name] = row + 1
         self.written += len(data)
         if self.written - self._started >= _WRITEBACK_STEP:
-            start_writeback(self._handle)
+            start_writeback(self._out.fileno())
             self._started = self.written
         return row
 
     def settle(self) -> None:
         """Every dataset is as long as what it holds."""
         with write_problems(self.path):
+            self._out.settle()  # the library reads the last chunk of what it shortens
             for name, rows in self._rows.items():
                 dataset = self._file[name]
                 length = self._raw_end if dataset.ndim == 1 else rows
                 if dataset.shape[0] != length:
                     dataset.resize(length, axis=0)
             self._file.flush()
+            self._out.check()
 
     def places(self, name: str, rows: list[int], digests: list[str]) -> list[StoredChunk]:
         """Where rows of a dataset came to lie in the file."""
@@ -121,24 +135,22 @@ class PartFile:
 
     def close(self) -> None:
         """Close the HDF5 file; nothing is synced yet."""
-        with write_problems(self.path):
+        with write_problems(self.path), self._out:
             self._file.close()
-            os.ftruncate(self._handle, os.fstat(self._handle).st_size)  # gives back what was reserved beyond the end
-        self._release()
+            self._out.settle()
+            self._out.check()
+            handle = self._out.fileno()
+            os.ftruncate(handle, os.fstat(handle).st_size)  # gives back what was reserved beyond the end
 
     def abandon(self) -> None:
         """Close and remove the file, whatever state it is in."""
+        self._out.give_up()
         # A file on a full disk cannot be closed properly; it is removed in any case.
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             self._file.close()
-        self._release()
+        self._out.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-
-    def _release(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
 
 
 def reserve(handle: int, count: int) -> int:

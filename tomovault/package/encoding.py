@@ -24,9 +24,9 @@ _EXACT_FLOAT = 1 << 24
 
 @dataclass(frozen=True)
 class _Encoded:
-    data: bytes | bytearray
+    data: bytes | bytearray | memoryview
     sha256: str
-    derived: bytes = b""
+    derived: bytes | memoryview = b""
     derived_sha256: str = ""
     exact: bool = True
 
@@ -159,9 +159,8 @@ class Encoder:
         item = self._pending.popleft()
         result = item.future.result()
         if item.group is None:
-            row = self._open().add_block(result.data, item.raw)
+            row = self._open().add_block(result.data, item.raw, lambda: self._buffers.give(item.buffer))
             self._blocks.append((_Unplaced(row, result.sha256), item.raw))
-            self._buffers.give(item.buffer)
             return
         if item.group.codec:
             self._store_frame(item, result, item.group)
@@ -189,7 +188,7 @@ class Encoder:
         data, digest = result.data, result.sha256
         if group.codec == RAW and data is not item.buffer:
             data, digest = item.buffer, sha256_hex(item.buffer)
-        row = part.add_frame(group, data)
+        row = part.add_frame(group, data, lambda: self._buffers.give(item.buffer))
         number = self._groups[(group.dtype, group.shape)]
         self._unplaced.setdefault(number, []).append(_Unplaced(row, digest))
         if result.derived:
@@ -198,7 +197,6 @@ class Encoder:
             derived.orders.append(item.order)
             derived.exact = derived.exact and result.exact
             self._unplaced.setdefault(-1, []).append(_Unplaced(row, result.derived_sha256))
-        self._buffers.give(item.buffer)
         self._on_frame()
 
     def _derived(self) -> DerivedFrames:
@@ -214,7 +212,7 @@ class Encoder:
 
 
 def _encode(buffer: bytearray, dtype: np.dtype[Any], codec: str, summed: int) -> _Encoded:
-    data: bytes | bytearray = buffer if codec == RAW else encode_frame(memoryview(buffer), dtype.itemsize)
+    data: bytes | bytearray | memoryview = buffer if codec == RAW else encode_frame(memoryview(buffer), dtype.itemsize)
     if summed == 1:
         return _Encoded(data, sha256_hex(data))
     values = np.frombuffer(buffer, dtype=dtype)

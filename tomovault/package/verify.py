@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections import deque
@@ -11,11 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from tomovault.core.errors import IntegrityError, TomovaultError, UserError
 from tomovault.core.ports import Progress, Throttle
 from tomovault.core.replica import StoredFile
+from tomovault.package.between import Between
 from tomovault.package.manifest import PackageManifest, PackedFile
 from tomovault.package.names import beside_name, part_name, stem_of
 from tomovault.package.rebuild import Rebuilder, describe_frame
 from tomovault.package.store import ChunkStore, drop_cache, hash_file, inner_manifest, open_stored, read_manifest
 from tomovault.package.tree import shown
+from tomovault.package.written import Written
 
 _STEP = 4 << 20
 _MOST_TOLD = 20
@@ -41,6 +44,33 @@ def verify_package(files: Sequence[StoredFile], *, throttle: Throttle, threads: 
     with ChunkStore(files[0].location, manifest) as store:
         check = _FullCheck(files, store, throttle, progress)
         return check.run(max(1, threads))
+
+
+def prove_package(
+    written: Written, *, throttle: Throttle, threads: int = 2, progress: Progress
+) -> tuple[StoredFile, ...]:
+    """Re-read a package that was just written from its disk, as `verify_package` does; what each file of it is.
+
+    Every byte was compared: frames by their digests, and the rest of the first file by the one that was taken as it
+    was written. Raises IntegrityError, naming file and frame, where anything is not what was written; Transient if it
+    cannot be read now.
+    """
+    first = written.first
+    files = (StoredFile(first.location, first.size, ""), *written.others)
+    problem = _look_at(files)
+    if not problem:
+        manifest = inner_manifest(first.location)
+        if manifest.text != written.manifest:
+            problem = f"{first.location} has another manifest inside than was written"
+        problem = problem or _check_parts(files, manifest) or _check_beside(first.location, manifest)
+    if not problem:
+        with ChunkStore(first.location, manifest) as store:
+            check = _FullCheck(files, store, throttle, progress, first.between)
+            problem = check.run(max(1, threads))
+            files = (dataclasses.replace(files[0], sha256=check.first_digest), *files[1:])
+    if problem:
+        raise IntegrityError(f"the package {os.path.basename(first.location)} does not re-read: {problem}")
+    return files
 
 
 def scrub_package(files: Sequence[StoredFile], *, throttle: Throttle, progress: Progress) -> str:
@@ -136,11 +166,15 @@ def _shortened(problems: list[str]) -> list[str]:
 
 
 class _Follower:
-    """The digest of a whole part: takes the chunks that were read anyway, and reads what lies between them."""
+    """The digest of a whole part: takes the chunks that were read anyway, and reads what lies between them.
 
-    def __init__(self, handle: int, throttle: Throttle) -> None:
+    `between` gets every byte that is read, in order.
+    """
+
+    def __init__(self, handle: int, throttle: Throttle, between: Between | None) -> None:
         self._handle = handle
         self._throttle = throttle
+        self._between = between
         self._digest = hashlib.sha256()
         self._at = 0
 
@@ -148,8 +182,7 @@ class _Follower:
         """Stored bytes at a place in the file; those behind us were read already."""
         if offset >= self._at:
             self._read_to(offset)
-            self._digest.update(data)
-            self._at = offset + len(data)
+            self._pass(data)
 
     def finish(self) -> str:
         """Read to the end; returns the hex digest of the whole file."""
@@ -163,15 +196,36 @@ class _Follower:
             data = os.pread(self._handle, count, self._at)
             if not data:
                 return
-            self._digest.update(data)
-            self._at += len(data)
+            self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
+        self._digest.update(data)
+        if self._between is not None:
+            self._between.take(self._at, data)
+        self._at += len(data)
 
 
 class _FullCheck:
-    def __init__(self, files: Sequence[StoredFile], store: ChunkStore, throttle: Throttle, progress: Progress) -> None:
+    """With `between`, the digest of what lies between the frames of the first file, that of the file need not be known:
+    `first_digest` is what it was found to be.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[StoredFile],
+        store: ChunkStore,
+        throttle: Throttle,
+        progress: Progress,
+        between: str = "",
+    ) -> None:
+        self.first_digest = ""
         self._files, self._store = files, store
         self._throttle, self._progress = throttle, progress
-        self._followers = [_Follower(store.handle(number), throttle) for number in range(len(files))]
+        self._expected = between
+        self._between = Between(store.manifest.contents, 0) if between else None
+        self._followers = [
+            _Follower(store.handle(number), throttle, None if number else self._between) for number in range(len(files))
+        ]
         self._problems: list[str] = []
         self._following: deque[Future[None]] = deque()
 
@@ -184,9 +238,13 @@ class _FullCheck:
             self._check_derived()
             for future in self._following:
                 future.result()
-            for file, follower in zip(self._files, self._followers, strict=True):
-                if other.submit(follower.finish).result() != file.sha256:
-                    self._problems.append(f"{file.location}: the stored bytes are not what was written")
+            digests = [other.submit(follower.finish).result() for follower in self._followers]
+        self.first_digest = digests[0]
+        for file, digest in list(zip(self._files, digests, strict=True))[0 if self._between is None else 1 :]:
+            if digest != file.sha256:
+                self._problems.append(f"{file.location}: the stored bytes are not what was written")
+        if self._between is not None and self._between.hexdigest() != self._expected:
+            self._problems.append(f"{self._files[0].location}: what lies between the frames is not what was written")
         return "; ".join(_shortened(self._problems))
 
     def _rebuild(self, files: list[PackedFile], threads: int, other: ThreadPoolExecutor) -> None:

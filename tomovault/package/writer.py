@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +15,11 @@ import numpy as np
 
 from tomovault.core.errors import IntegrityError, Refused, waits_for_room
 from tomovault.core.layout import FrameKind, Layout
-from tomovault.core.manifest import ManifestFile, manifest_digest
+from tomovault.core.manifest import manifest_digest
 from tomovault.core.ports import Checkpoint, Progress, Throttle
 from tomovault.core.replica import StoredFile
 from tomovault.core.scan import ScanFile
+from tomovault.package.between import hash_between
 from tomovault.package.container import PartFile, check_space, write_problems
 from tomovault.package.encoding import Encoder
 from tomovault.package.intake import Intake
@@ -29,34 +29,16 @@ from tomovault.package.manifest import Contents, FrameRecord, PackedFile, Segmen
 from tomovault.package.names import JOURNAL, beside_name, check_job, check_stem, leftovers, part_name, temp_path
 from tomovault.package.place import place_entry
 from tomovault.package.plan import PlannedFile, plan_files
-from tomovault.package.store import hash_file, read_manifest
+from tomovault.package.store import hash_file, open_stored, read_manifest
 from tomovault.package.tree import SourceTree
 from tomovault.package.view import ViewFrame, write_view
+from tomovault.package.written import FirstFile, Written
 
 #: Above this a package goes on in a further part.
 PART_BYTES = 64_000_000_000
 
 #: What frames shrink to at worst in practice, of their size; noise of 16-bit cameras gives 0.69.
 _LIKELY_SIZE = 0.75
-
-
-@dataclass(frozen=True)
-class Written:
-    """A package that is complete, synced and in its place, but not yet re-read.
-
-    `digest` is the product digest, `manifest` the text inside and beside it, `files` its parts (absolute paths),
-    `bytes` their sizes added up; `original_*` count what was packed, and `hashed` says what each file was. `notes` say
-    what of the files could not be read, and is not in the package.
-    """
-
-    digest: str
-    manifest: str
-    files: tuple[StoredFile, ...]
-    bytes: int
-    original_bytes: int
-    original_files: int
-    hashed: tuple[ManifestFile, ...]
-    notes: tuple[str, ...] = ()
 
 
 def write_package(
@@ -163,19 +145,20 @@ class _Packer:
                 encoder.close()
         text = self._finish_first()
         self._checkpoint("pack.written")
-        stored = self._sync()
+        first, others = self._sync()
         self._checkpoint("pack.synced")
         hashed = tuple(f.meta for f in self._contents.files)
         digest = manifest_digest(hashed)
-        self._put_in_place(digest, stored)
+        self._put_in_place(digest, first.location, others)
         self._checkpoint("pack.renamed")
         self._write_beside(text)
         self._checkpoint("pack.manifest")
         return Written(
             digest=digest,
             manifest=text,
-            files=stored,
-            bytes=sum(s.size for s in stored),
+            first=first,
+            others=others,
+            bytes=first.size + sum(s.size for s in others),
             original_bytes=sum(m.size for m in hashed),
             original_files=len(hashed),
             hashed=hashed,
@@ -319,24 +302,29 @@ class _Packer:
 
     # --- to its place ----------------------------------------------------------------------------
 
-    def _sync(self) -> tuple[StoredFile, ...]:
-        """Sync the first file; what is stored, the first file first, under the names that it will have."""
+    def _sync(self) -> tuple[FirstFile, tuple[StoredFile, ...]]:
+        """Sync the first file; what is stored, under the names that it will have."""
         if self._part is None:
             raise RuntimeError("no part is open")
-        first = _synced(self._part.path)
-        where = os.path.join(self._folder, part_name(self._stem, 0))
-        others = [StoredFile(os.path.join(self._folder, p.name), p.bytes, p.sha256) for p in self._closed]
-        return (StoredFile(where, first.size, first.sha256), *others)
+        handle = open_stored(self._part.path)
+        try:
+            with write_problems(self._part.path):
+                between = hash_between(handle, self._contents, 0)
+                os.fsync(handle)
+            size = os.fstat(handle).st_size
+        finally:
+            os.close(handle)
+        first = FirstFile(os.path.join(self._folder, part_name(self._stem, 0)), size, between)
+        return first, tuple(StoredFile(os.path.join(self._folder, p.name), p.bytes, p.sha256) for p in self._closed)
 
-    def _put_in_place(self, digest: str, stored: tuple[StoredFile, ...]) -> None:
+    def _put_in_place(self, digest: str, first: str, others: tuple[StoredFile, ...]) -> None:
         """Every file has its final name, the first one last. Only files of the same product are replaced."""
         if self._part is None:
             raise RuntimeError("no part is open")
-        first = stored[0].location
         again = os.path.lexists(first)
         if again:
             _may_replace(first, digest, there_before=self._there_before)
-        moves = [(p.temporary, f.location) for p, f in zip(self._closed, stored[1:], strict=True)]
+        moves = [(p.temporary, f.location) for p, f in zip(self._closed, others, strict=True)]
         placed: list[str] = []
         with write_problems(first):
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
