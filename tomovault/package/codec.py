@@ -78,16 +78,16 @@ def encode_frame(raw: memoryview, itemsize: int) -> bytes | memoryview:
     if frame is not None:
         found = encode_noisy(raw, len(frame.head), len(frame.tail))
         return _encode_by_blosc2(raw, itemsize) if found is None else frame.put_around(found)
-    chunk = encode_noisy(raw)
-    if chunk is None:
+    found = encode_noisy(raw)
+    if found is None:
         return _encode_by_blosc2(raw, itemsize)
+    chunk = bytes(found)
     schunk = _schunk(len(raw), itemsize)
-    schunk.insert_chunk(0, bytes(chunk))
+    schunk.insert_chunk(0, chunk)
     stored: bytes = schunk.to_cframe()
-    only = _only_chunk(stored, len(raw))
-    if only is not None and only == chunk:
-        start = stored.index(only[: _CHUNK_HEADER.size])
-        _frames_around[len(raw)] = _FrameAround(stored[:start], stored[start + len(only) :])
+    start = stored.find(chunk)
+    if start > 0:
+        _frames_around[len(raw)] = _FrameAround(stored[:start], stored[start + len(chunk) :])
     return stored
 
 
