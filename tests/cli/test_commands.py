@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from tomovault import cli
+from tomovault.core.errors import Transient
 from tomovault.core.known import JobStatus
 from tomovault.core.record import Checked, Outcome, PutBack, Result
 from tomovault.core.replica import Form
@@ -341,7 +342,56 @@ def test_a_verify_that_reaches_nothing_exits_75(town, ask):
 
 def test_verify_needs_something_to_verify(ask):
     assert ask("verify", code=2)["error"].startswith("name scans")
-    assert ask("verify", "--all") == {"checked": 0, "ok": 0, "bad": [], "replaced": [], "unreached": []}
+    page = ask("verify", "--all")
+    assert page == {
+        "checked": 0,
+        "ok": 0,
+        "bad": [],
+        "replaced": [],
+        "unreached": [],
+        "chosen": 0,
+        "left": 0,
+        "stopped": "",
+    }
+
+
+@pytest.mark.parametrize(("bad", "code"), [(False, 130), (True, 4)])
+def test_interrupted_a_verify_says_what_it_has_read(town, say, ask, monkeypatch, bad, code):
+    from tomovault.vault import verifying
+
+    one, two = town.scan("one"), town.scan("two")
+
+    def ask_for(vault, action, scan, wish, **_more):
+        if scan == two:
+            raise KeyboardInterrupt
+        with vault.catalogue.writing() as tx:
+            read = [Checked(r, not bad, town.now, "rotten" if bad else "") for r in wish["replicas"]]
+            vault.catalogue.apply_records(tx, read, town.now)
+        return Answer("j1", JobStatus.SUCCEEDED)
+
+    monkeypatch.setattr(verifying, "ask", ask_for)
+    page = ask("verify", one, two, code=code)
+    assert (page["checked"], len(page["bad"]), page["chosen"]) == (4, 4 * bad, 2)
+    assert page["stopped"] == "two"
+    said = say("verify", one, two)
+    assert said.code == code
+    assert "stopped: 1 of 2 scans re-read; two was not" in said.out
+
+
+def test_a_list_that_ends_in_an_error_is_one_json_object(town, ask, monkeypatch):
+    from tomovault.vault import scan_pages
+
+    town.scan("one"), town.scan("two")
+    real, lines = scan_pages.scan_line, []
+
+    def broken(view):
+        lines.append(view)
+        if len(lines) == 2:
+            raise Transient("the catalogue went away")
+        return real(view)
+
+    monkeypatch.setattr(scan_pages, "scan_line", broken)
+    assert ask("scan", "list", code=75)["error"].startswith("the catalogue went away")
 
 
 def test_odd_names_stay_on_their_line(town, say, ask):

@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _HERE = Path(__file__).parent
 _EXIT_DEFECT = 1
+_KEPT_IN_MEMORY = 16 << 20
 
 
 class Folder(click.Group):
@@ -232,13 +233,21 @@ def say_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def say_json_list(key: str, items: Iterable[Any]) -> None:
-    """As `say_json` of an object that holds one list, whose items are printed as they come."""
-    opened = False
-    for item in items:
-        text = textwrap.indent(json.dumps(_plain(item), indent=2, ensure_ascii=True, allow_nan=False), "    ")
-        sys.stdout.write((",\n" if opened else f'{{\n  "{key}": [\n') + text)
-        opened = True
-    sys.stdout.write("\n  ]\n}\n" if opened else f'{{\n  "{key}": []\n}}\n')
+    """As `say_json` of an object that holds one list. It is written aside first, on disk if it is long: where an item
+    cannot be had, nothing of it is printed.
+    """
+    import shutil
+    import tempfile
+
+    with tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY, "w+", encoding="ascii") as aside:
+        opened = False
+        for item in items:
+            text = textwrap.indent(json.dumps(_plain(item), indent=2, ensure_ascii=True, allow_nan=False), "    ")
+            aside.write((",\n" if opened else f'{{\n  "{key}": [\n') + text)
+            opened = True
+        aside.write("\n  ]\n}\n" if opened else f'{{\n  "{key}": []\n}}\n')
+        aside.seek(0)
+        shutil.copyfileobj(aside, sys.stdout)
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 
 import click
 
-from tomovault.cli import common_options, label, open_vault, say, say_json, who
+from tomovault.cli import common_options, counted, label, open_vault, say, say_json, who
+
+#: What a shell gives for Ctrl-C.
+_INTERRUPTED = 130
 
 
 @click.command()
@@ -19,6 +22,8 @@ def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) 
 
     Exit code 4 if any copy is bad. A bad copy is suspect from then on: it counts for nothing, and is made anew. Once
     as many good copies are archived as are wanted, --all and --due name the old one and do not read it again.
+
+    Interrupted, it tells what was re-read until then, which counts; exit code 130 if nothing of that was bad.
     """
     from tomovault.cli._progress import open_progress
     from tomovault.vault.verifying import choose_replicas, verify_replicas
@@ -39,6 +44,13 @@ def command(scans: tuple[str, ...], everything: bool, due: bool, as_json: bool) 
             say(f"  {label(old['name'])}: the bad copy {old['location']} on {old['tier']} is needed no more.")
         for one in page["unreached"]:
             say(f"  {label(one['name'])} could not be re-read: {one['reason']}")
+        if page["stopped"]:
+            say(
+                f"stopped: {page['chosen'] - page['left']} of {counted(page['chosen'], 'scan')} re-read;"
+                f" {label(page['stopped'])} was not"
+            )
     if page["bad"]:
         return 4
+    if page["stopped"]:
+        return _INTERRUPTED
     return int(page["unreached"][0]["exit_code"]) if page["unreached"] else 0

@@ -62,45 +62,76 @@ def verify_replicas(
     """Each copy that could be reached was re-read now; the page of `tomovault verify`.
 
     Where no scan was `named`, archive copies that are known to be bad and that nothing needs any more, since as many
-    good ones stand as are wanted, are listed and not read again.
+    good ones stand as are wanted, are listed and not read again. Interrupted, `stopped` names the scan whose copies
+    count as not read, and `left` how many of the `chosen` scans were not come to, that one included.
     """
-    checked = 0
-    bad: list[dict[str, Any]] = []
-    anew: list[dict[str, Any]] = []
-    unreached = []
+    reading = _Rereading(vault, by, progress, named)
+    left, stopped = len(chosen), ""
     for scan_id, replicas in chosen.items():
+        try:
+            reading.read(scan_id, replicas)
+        except KeyboardInterrupt:
+            stopped = reading.at
+            break
+        left -= 1
+    return {**reading.page(), "chosen": len(chosen), "left": left, "stopped": stopped}
+
+
+class _Rereading:
+    """Scans re-read so far, and what was found; `at` is the name of the one that was come to last."""
+
+    def __init__(self, vault: Vault, by: str, progress: Callable[[str, int, int], None], named: bool) -> None:
+        self.at = ""
+        self._vault, self._by, self._progress, self._named = vault, by, progress, named
+        self._checked = 0
+        self._bad: list[dict[str, Any]] = []
+        self._replaced: list[dict[str, Any]] = []
+        self._unreached: list[dict[str, Any]] = []
+
+    def page(self) -> dict[str, Any]:
+        return {
+            "checked": self._checked,
+            "ok": self._checked - len(self._bad),
+            "bad": self._bad,
+            "replaced": self._replaced,
+            "unreached": self._unreached,
+        }
+
+    def read(self, scan_id: str, replicas: tuple[str, ...]) -> None:
+        """The copies were re-read, or it is told why that cannot be done now."""
+        vault = self._vault
         with vault.catalogue.reading() as tx:
             before = vault.catalogue.known(tx, scan_id)
-            spare = frozenset() if named else list_replaced(vault, tx, before)
-        anew += [_row(before, r, "a good copy stands for it") for r in before.replicas if r.id in spare]
+            spare = frozenset() if self._named else list_replaced(vault, tx, before)
+        self.at = name_of(before.name)
+        self._replaced += [_row(before, r, "a good copy stands for it") for r in before.replicas if r.id in spare]
         wanted = [r for r in before.replicas if _is_asked(r, replicas) and r.id not in spare]
         if not wanted:
-            continue
-        wish = {"replicas": [r.id for r in wanted]}
-        try:
-            raise_if_failed(ask(vault, "verify", scan_id, wish, by=by, wait=True, progress=progress))
-        except TomovaultError as problem:
-            unreached.append(
-                {
-                    "scan": scan_id,
-                    "name": name_of(before.name),
-                    "reason": name_of(problem.message),
-                    "exit_code": problem.exit_code,
-                }
-            )
+            return
+        missed = not self._ask(before, wanted)
         with vault.catalogue.reading() as tx:
             after = vault.catalogue.known(tx, scan_id)
             reasons = reasons_of(tx, scan_id)
         now_known = {r.id: r for r in after.replicas}
-        missed = unreached and unreached[-1]["scan"] == scan_id
         for replica in wanted:
             then = now_known.get(replica.id, replica)
             if missed and (then.state, then.verified_at) == (replica.state, replica.verified_at):
                 continue
-            checked += 1
+            self._checked += 1
             if then.state is ReplicaState.SUSPECT:
-                bad.append(_row(before, replica, reasons.get(replica.id, "it does not re-read to its digest")))
-    return {"checked": checked, "ok": checked - len(bad), "bad": bad, "replaced": anew, "unreached": unreached}
+                reason = reasons.get(replica.id, "it does not re-read to its digest")
+                self._bad.append(_row(before, replica, reason))
+
+    def _ask(self, scan: KnownScan, wanted: Sequence[Replica]) -> bool:
+        """Whether all could be reached."""
+        wish = {"replicas": [r.id for r in wanted]}
+        try:
+            raise_if_failed(ask(self._vault, "verify", scan.id, wish, by=self._by, wait=True, progress=self._progress))
+        except TomovaultError as problem:
+            told = {"scan": scan.id, "name": name_of(scan.name), "reason": name_of(problem.message)}
+            self._unreached.append({**told, "exit_code": problem.exit_code})
+            return False
+        return True
 
 
 def _is_asked(replica: Replica, replicas: tuple[str, ...]) -> bool:
