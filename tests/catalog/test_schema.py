@@ -175,7 +175,8 @@ def test_a_backup_that_does_not_fit_leaves_nothing(new_url, tmp_path, monkeypatc
 
 
 @pytest.mark.component("postgresql")
-def test_postgresql_is_backed_up_by_its_own_tools(new_url, tmp_path):
+def test_postgresql_is_backed_up_by_its_own_tools(new_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     catalogue = Catalogue.open(new_url("postgresql"), manifests=str(tmp_path))
     with pytest.raises(UserError) as said:
         catalogue.backup(str(tmp_path / "x"))

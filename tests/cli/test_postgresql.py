@@ -75,7 +75,8 @@ def test_only_a_person_who_asks_for_it_upgrades_what_others_may_be_using(say, ur
         assert "pg_dump -Fc" in told
 
 
-def test_a_backup_is_left_to_the_servers_own_tools(say, tmp_path):
+def test_a_backup_is_left_to_the_servers_own_tools(say, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     code, told = say("catalogue", "backup", str(tmp_path / "copy"))
     assert code == 2
     assert "backed up by its own tools" in told

@@ -29,6 +29,7 @@ def test_catalogue_and_audit(town, ask, tmp_path):
     town.scan("one")
     assert ask("catalogue", "check") == {"ok": True, "problems": []}
     if town.vault.shared:
+        monkeypatch.setenv("PATH", str(tmp_path))
         assert "pg_dump" in ask("catalogue", "backup", str(tmp_path / "copy.db"), code=2)["hint"]
     else:
         assert os.path.exists(ask("catalogue", "backup", str(tmp_path / "copy.db"))["file"])

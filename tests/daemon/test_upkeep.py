@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from tomovault.daemon import upkeep
 from tomovault.daemon.room_maker import RoomMaker
 from tomovault.daemon.upkeep import Upkeep
 from tomovault.vault import vault
+from tomovault.vault.backing_up import back_up
 
 
 @pytest.fixture
@@ -207,7 +209,8 @@ def test_the_timers_ask_for_overdue_copies_at_once(town, care):
     timers = care.start()
     try:
         assert care.take() == (0, False)
-        assert {job.id for job in timers.get_jobs()} == {"overdue", "behind", "room", "usage", "nightly"}
+        named = {"overdue", "behind", "room", "usage", "nightly", "backup", "backup missed"}
+        assert {job.id for job in timers.get_jobs()} == named
     finally:
         timers.shutdown(wait=False)
 
@@ -308,3 +311,28 @@ def test_old_history_is_thinned_nightly_in_short_turns(town, care, monkeypatch):
         left.append(len(_rows(town, tables.usage_history)))
     assert left[-1] == 6
     assert len(set(left)) > 3, "a series at a time"
+
+
+def test_the_catalogue_is_backed_up_once_a_night(town, care, monkeypatch, request):
+    """A night that no daemon saw is made up for within the hour; one that was backed up is not begun again."""
+    if town.vault.shared:
+        settings = replace(town.vault.site.backup, pg_dump=request.getfixturevalue("pg_dump"))
+        monkeypatch.setattr(town.vault, "site", replace(town.vault.site, backup=settings))
+    begun = []
+    monkeypatch.setattr(care.nightly, "back_up", lambda: begun.append("backup"))
+    care.ask("backup")
+    assert care.take() == (0, False)
+    assert begun == ["backup"]
+    back_up(town.vault, "somebody", anew=True)
+    care.ask("backup")
+    care.take()
+    assert begun == ["backup"]
+
+
+def test_a_site_that_wants_no_backups_has_no_timer_for_them(town):
+    town.change(catalogue_backup={"nightly": "off"})
+    timers = Upkeep(town.vault).start()
+    try:
+        assert not {job.id for job in timers.get_jobs()} & {"backup", "backup missed"}
+    finally:
+        timers.shutdown(wait=False)

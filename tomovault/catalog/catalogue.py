@@ -17,9 +17,11 @@ from sqlalchemy import Engine
 from tomovault.catalog import (
     areas,
     audit,
+    backups,
     candidates,
     census,
     destructions,
+    dumping,
     edits,
     engine,
     holding,
@@ -77,6 +79,11 @@ class Catalogue:
         with translated():
             return schema.upgrade(self._engine, now or datetime.now(UTC), asked=asked)
 
+    @property
+    def revision(self) -> str:
+        """The revision of the tables that this program works with."""
+        return schema.newest_revision()
+
     def revision_problem(self) -> str:
         """'' if the tables are of this program's revision, else what is wrong."""
         engine.require_file(self._engine)
@@ -106,9 +113,13 @@ class Catalogue:
         """Old days of the history of usage keep only their last row; the caller does something else after each turn."""
         return usage_history.thin_in_turns(self.writing, now)
 
-    def backup(self, path: str) -> str:
-        """Copy a SQLite catalogue to a new file; returns its path."""
+    def backup(self, path: str, *, pg_dump: str = dumping.PG_DUMP) -> str:
+        """Copy the catalogue, as of one moment, to a new file; returns its path. One on PostgreSQL is written by the
+        program `pg_dump` in its own format. Raises UserError where that program cannot be had.
+        """
         engine.require_file(self._engine)
+        if self._engine.dialect.name != "sqlite":
+            return dumping.dump(self._engine.url, path, pg_dump)
         return schema.backup(self._engine, path)
 
     @contextmanager
@@ -235,6 +246,14 @@ class Catalogue:
     record_usage = staticmethod(usage_history.record_usage)
     list_history = staticmethod(usage_history.list_history)
     growth = staticmethod(usage_history.growth)
+
+    record_backup = staticmethod(backups.record_backup)
+    begin_backup_copy = staticmethod(backups.begin_copy)
+    end_backup_copy = staticmethod(backups.end_copy)
+    reread_backup_copy = staticmethod(backups.reread_copy)
+    fail_backup_copy = staticmethod(backups.fail_copy)
+    record_found_backup = staticmethod(backups.record_found)
+    list_backups = staticmethod(backups.list_backups)
 
     take_lease = staticmethod(leases.take_lease)
     renew_lease = staticmethod(leases.renew_lease)

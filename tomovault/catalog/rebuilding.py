@@ -15,6 +15,7 @@ from tomovault.catalog.audit import add_audit
 from tomovault.catalog.candidates import CONFIRMED, candidate_hash
 from tomovault.catalog.homecoming import expect_files
 from tomovault.catalog.inspections import bounded, set_id_of, write_conditions
+from tomovault.catalog.manifests import read_manifest, write_manifest
 from tomovault.catalog.records import ACTOR, record_checked, record_made, record_stored
 from tomovault.catalog.taped import list_copies_at, list_readings
 from tomovault.catalog.transaction import Tx, place_hash
@@ -169,6 +170,8 @@ def _record(tx: Tx, found: Found, now: datetime) -> Added:
         if old is None:  # the newest original is that of the latest look, whichever was read last
             packed_at = told.changed_at or stored.written_at or now
             tx.run(update(product).where(product.c.id == product_id).values(created_at=packed_at))
+        elif read_manifest(tx.manifests, stored.digest) is None:  # a backup of the catalogue holds no manifests
+            write_manifest(tx.manifests, stored.digest, found.made.manifest)
         expect_files(tx, told.id, product_id, area=told.area, root=told.root, domain=found.files_domain)
         at = (replica.c.tier == stored.tier, replica.c.location_hash == place_hash(stored.location))
         here = tx.first(

@@ -117,10 +117,8 @@ def _postgresql_problems(conn: Connection) -> list[str]:
 def backup(engine: Engine, target: str) -> str:
     """Copy a SQLite catalogue, as of one moment, to a new file, synced; returns its absolute path.
 
-    Raises Refused if the target is there, UserError on PostgreSQL, NoSpace when the disk is full.
+    Raises Refused if the target is there, NoSpace when the disk is full.
     """
-    if engine.dialect.name != "sqlite":
-        raise UserError("a PostgreSQL catalogue is backed up by its own tools", hint="pg_dump -Fc")
     target = os.path.abspath(target)
     if os.path.lexists(target):
         raise Refused(f"{target} is there already", by="no overwriting", hint="name a new file")

@@ -19,6 +19,8 @@ from sqlalchemy import (
     literal_column,
 )
 
+from tomovault.catalog.backup_tables import backup_copy as backup_copy
+from tomovault.catalog.backup_tables import catalogue_backup as catalogue_backup
 from tomovault.catalog.columns import Json, PathBytes, SafeText, Time
 from tomovault.catalog.notice_tables import delivery as delivery
 from tomovault.catalog.notice_tables import notice as notice

@@ -65,6 +65,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
             told = f"`tomovault area unclaimed {area['area']}` says why"
             lines.append(f"  {area['area']}: {area['unclaimed']} files are in no scan; {told}")
     lines += [f"compared with what is there: {page['reconciled']}"] if page["reconciled"] else []
+    lines += _backup(page["backup"])
     lines += [f"  over its limit: {label(text)}" for text in page["limits"]]
     lines += [f"  {p['problem']} - {p['hint']}" for p in page["absent_places"]]
     if page["suspect"]:
@@ -90,6 +91,16 @@ def _lines(page: dict[str, Any]) -> list[str]:
             lines.append(f"  {job['id']}: {job['action']} {what} {tried}: {job['error']}{hint}")
         lines.append("  `tomovault retry JOB` does one again.")
     return lines
+
+
+def _backup(backup: dict[str, Any]) -> list[str]:
+    """How old the newest backup of the catalogue is, on disk and in the archive, and what kept it from there."""
+    lines = []
+    if backup["made_at"] is not None:
+        archived = [f"{tier} {_minute(at)}" for tier, at in backup["archived"].items()]
+        told = f"; in the archive: {', '.join(archived)}" if archived else "; none is in the archive"
+        lines.append(f"the catalogue was backed up at {_minute(backup['made_at'])} UTC{told}")
+    return lines + [f"  {label(problem)}" for problem in backup["problems"]]
 
 
 def _recalls(recalls: dict[str, Any], *, running: bool) -> list[str]:

@@ -27,6 +27,7 @@ from tomovault.catalog.usage import UsageRow
 from tomovault.core.errors import TomovaultError, UserError
 from tomovault.daemon.pulse import Pulse
 from tomovault.policy.area_facts import AreaFacts
+from tomovault.vault.backup_state import newest_archived
 from tomovault.vault.metrics_section import split_listen
 from tomovault.vault.vault import Vault
 
@@ -60,6 +61,8 @@ _HELP = {
     "suspect_copies": "Copies that nothing relies on.",
     "brake": "1 for each reason for which nothing is removed; area is empty where it is about all.",
     "alarms": "Alarms that stand, by area.",
+    "catalogue_backup_age_seconds": "Since the newest backup of the catalogue was made.",
+    "catalogue_backup_archived_age_seconds": "Since that was made which is the newest on a tier and was re-read there.",
     "outbox_messages": "Messages that wait to be sent, or were given up.",
     "outbox_oldest_age_seconds": "How long the oldest message waits.",
     "owner_warnings": "Warnings before removals: on their way, or sent.",
@@ -85,11 +88,14 @@ class Figures:
     warnings: tuple[int, int] = (0, 0)
     due: int = 0
     suspect: int = 0
+    backed_up: datetime | None = None
+    backups: tuple[tuple[str, datetime], ...] = ()
 
 
 def read_figures(vault: Vault, now: datetime) -> Figures:
     """The figures of now, in one reading transaction. Raises Transient."""
     with vault.catalogue.reading() as tx:
+        backups = newest_archived(vault, tx)
         return Figures(
             at=now,
             areas=tuple(vault.area_facts(tx, name, now) for name in vault.site.areas),
@@ -100,6 +106,8 @@ def read_figures(vault: Vault, now: datetime) -> Figures:
             warnings=count_warnings(tx),
             due=count_due(tx, now),
             suspect=count_suspect(tx),
+            backed_up=backups.pop("", None),
+            backups=tuple(sorted(backups.items())),
         )
 
 
@@ -226,6 +234,8 @@ def _samples_of_figures(figures: Figures) -> Samples:
         "job_oldest_age_seconds": (("action",), [((q.action,), age(q.oldest_at)) for q in waiting]),
         "due_scans": ((), [((), float(figures.due))]),
         "suspect_copies": ((), [((), float(figures.suspect))]),
+        "catalogue_backup_age_seconds": ((), [((), age(figures.backed_up))] if figures.backed_up is not None else []),
+        "catalogue_backup_archived_age_seconds": (("tier",), [((tier,), age(at)) for tier, at in figures.backups]),
         "outbox_messages": (
             ("channel", "state"),
             [((row.channel, row.state), float(row.count)) for row in figures.outbox],

@@ -1,19 +1,16 @@
-"""What is known is compared with what is there, at night, in a process of its own that dies with the daemon."""
+"""By night, in processes of their own that die with the daemon: what is known is compared with what is there, and the
+catalogue is backed up.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 
-import structlog
-
+from tomovault.daemon.aside import Aside
 from tomovault.daemon.planner import Alarm
+from tomovault.vault import backup_state
 from tomovault.vault.reconcile_state import alarms_of, read_state
 from tomovault.vault.vault import Vault
-
-log = structlog.get_logger(__name__)
 
 #: A night's comparison ends after so long; the next one goes on.
 LIMIT = "4h"
@@ -23,25 +20,29 @@ _LOOKED_EVERY_S = 10.0
 
 
 class Nightly:
-    """Starts a comparison, one at a time, and knows what the last ones found."""
+    """Starts what is done by night, each one at a time, and knows what the last of them found."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._process: subprocess.Popen[bytes] | None = None
+        self._comparison = Aside(vault, "reconcile")
+        self._backup = Aside(vault, "backup")
         self._looked_at = float("-inf")
         self._alarms: dict[str, Alarm] = {}
 
     @property
     def running(self) -> bool:
         """Whether a comparison is under way."""
-        return self._process is not None and self._process.poll() is None
+        return self._comparison.running
 
     @property
     def alarms(self) -> dict[str, Alarm]:
         """What a person should know of what was found, at most some seconds old."""
         if time.monotonic() - self._looked_at > _LOOKED_EVERY_S:
             self._looked_at = time.monotonic()
-            found = alarms_of(read_state(self._vault))
+            found = {
+                **alarms_of(read_state(self._vault)),
+                **backup_state.alarms_of(backup_state.read_state(self._vault)),
+            }
             self._alarms = {name: Alarm(place, text) for name, (place, text) in found.items()}
         return self._alarms
 
@@ -49,15 +50,8 @@ class Nightly:
         """A comparison is under way, of the areas of this machine alone with `own`. Must be called from the thread that
         lives as long as the daemon.
         """
-        if self.running:
-            return
-        command = [sys.executable, "-m", "tomovault", "--site", self._vault.site.folder, "reconcile"]
-        with (self._vault.run_folder / "reconcile.out").open("wb") as out:
-            self._process = subprocess.Popen(
-                [*command, "--for", LIMIT, "--parent", str(os.getpid()), *["--own"] * own],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        log.info("what is known is compared with what is there", pid=self._process.pid)
+        self._comparison.begin(["reconcile", "--for", LIMIT, *["--own"] * own])
+
+    def back_up(self) -> None:
+        """The catalogue is being backed up. Must be called from the thread that lives as long as the daemon."""
+        self._backup.begin(["catalogue", "backup", "--nightly"])

@@ -16,6 +16,7 @@ from tomovault.catalog.work import Late, asked_since, unfinished_by_place
 from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.known import SCRUB
 from tomovault.daemon.nightly import Nightly
+from tomovault.vault.backing_up import backup_is_due
 from tomovault.vault.limits import note_exceeded
 from tomovault.vault.notices import post_digest
 from tomovault.vault.tier_facts import places_to_prune
@@ -63,6 +64,10 @@ class Upkeep:
         timers.add_job(self.ask, "interval", args=["room"], minutes=1, id="room")
         timers.add_job(self.ask, "interval", args=["usage"], hours=1, id="usage")
         timers.add_job(self.ask, "cron", args=["nightly"], hour=3, id="nightly")
+        if self._vault.site.backup.nightly:
+            hour, minute = self._vault.site.backup.at
+            timers.add_job(self.ask, "cron", args=["backup"], hour=hour, minute=minute, id="backup")
+            timers.add_job(self.ask, "interval", args=["backup"], hours=1, id="backup missed")
         if (conf := self._vault.site.notify) is not None:
             hour, minute = conf.digest_at
             timers.add_job(self.ask, "cron", args=["digest"], hour=hour, minute=minute, id="digest")
@@ -72,7 +77,7 @@ class Upkeep:
         return timers
 
     def ask(self, name: str) -> None:
-        """`overdue`, `behind`, `room`, `usage`, `nightly`, `compare` or `digest` is due now."""
+        """`overdue`, `behind`, `room`, `usage`, `nightly`, `backup`, `compare` or `digest` is due now."""
         self._due.put(name)
 
     def take(self) -> tuple[int, bool]:
@@ -112,6 +117,12 @@ class Upkeep:
             return self.queue_overdue(self._behind)
         if name == "usage":
             self.keep_history(datetime.now(UTC))
+            return 0
+        if name == "backup":
+            with self._vault.catalogue.reading() as tx:
+                due = backup_is_due(self._vault, tx, datetime.now(UTC))
+            if due:
+                self.nightly.back_up()
             return 0
         if name == "compare":
             self.nightly.begin(own=True)

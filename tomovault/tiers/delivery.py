@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from tomovault.core.errors import IntegrityError
-from tomovault.core.ports import Checkpoint, Parcel, Throttle, Tier
+from tomovault.core.ports import Checkpoint, Parcel, Placed, Throttle, Tier
 from tomovault.core.record import Stored
 from tomovault.core.replica import Form, ProductKind
 from tomovault.tiers.claim import require_claim
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Where a parcel is, and when it was written and re-read there."""
+
+    placed: Placed
+    written_at: datetime
+    verified_at: datetime
 
 
 def deliver(
@@ -23,6 +33,46 @@ def deliver(
     throttle: Throttle,
     checkpoint: Checkpoint,
 ) -> list[Stored]:
+    """The parcels, which are products of scans, as copies of these. See `bring`."""
+    delivered = bring(
+        tier,
+        parcels,
+        domain,
+        job=job,
+        now=now,
+        may_continue=may_continue,
+        throttle=throttle,
+        checkpoint=checkpoint,
+    )
+    return [
+        Stored(
+            kind=ProductKind(parcel.product),
+            digest=parcel.digest,
+            form=Form.PACKAGE,
+            tier=tier.name,
+            domain=one.placed.domain,
+            location=one.placed.location,
+            files=tuple(one.placed.files),
+            bytes=sum(f.size for f in one.placed.files),
+            sha256=one.placed.files[0].sha256,
+            written_at=one.written_at,
+            verified_at=one.verified_at,
+        )
+        for parcel, one in zip(parcels, delivered, strict=True)
+    ]
+
+
+def bring(
+    tier: Tier,
+    parcels: Sequence[Parcel],
+    domain: str,
+    *,
+    job: str,
+    now: Callable[[], datetime],
+    may_continue: Callable[[], bool],
+    throttle: Throttle,
+    checkpoint: Checkpoint,
+) -> list[Delivered]:
     """Every parcel is on the tier in `domain` and was re-read there to its digests.
 
     Raises IntegrityError naming the first parcel whose stored bytes are wrong, and Transient where the claim on the job
@@ -39,19 +89,4 @@ def deliver(
             raise IntegrityError(f"{parcel.scan_name} on {tier.name} at {place.location}: {problem}")
     verified_at = now()
     checkpoint("deliver.verified")
-    return [
-        Stored(
-            kind=ProductKind(parcel.product),
-            digest=parcel.digest,
-            form=Form.PACKAGE,
-            tier=tier.name,
-            domain=place.domain,
-            location=place.location,
-            files=tuple(place.files),
-            bytes=sum(f.size for f in place.files),
-            sha256=place.files[0].sha256,
-            written_at=written_at,
-            verified_at=verified_at,
-        )
-        for parcel, place in zip(parcels, placed, strict=True)
-    ]
+    return [Delivered(place, written_at, verified_at) for place in placed]

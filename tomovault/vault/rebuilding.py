@@ -18,6 +18,7 @@ from tomovault.catalog.rebuilding import (
     record_spoilt,
     refuse_strangers,
 )
+from tomovault.core.backup import CATALOGUE, read_backup
 from tomovault.core.errors import AreaAbsent, IntegrityError, Refused, TomovaultError, Transient, UserError
 from tomovault.core.known import CODED_FRAMES
 from tomovault.core.ports import Harm, Parcel, Placed, Surveyed, SurveyedTier
@@ -64,6 +65,7 @@ class Rebuilt:
     products: int = 0
     replicas: int = 0
     suspect: int = 0
+    backups: int = 0
     noted: list[Noted] = field(default_factory=list)
     doubted: set[str] = field(default_factory=set)
     ended: TomovaultError | KeyboardInterrupt | None = None
@@ -96,6 +98,7 @@ class Rebuilt:
             "products": self.products,
             "replicas": self.replicas,
             "suspect": self.suspect,
+            "backups": self.backups,
             "damaged": _rows(self.damaged),
             "unreached": _rows(one for one in self.noted if one.harm is Harm.UNREACHED),
             "notices": _rows(one for one in self.noted if one.harm is Harm.NOTICE),
@@ -165,7 +168,9 @@ def _note(vault: Vault, rebuilt: Rebuilt, one: Surveyed) -> Noted | None:
     catalogue has there suspect if they are bad.
     """
     own = ""
-    if one.parcel is not None and one.placed is not None:
+    if one.parcel is not None and one.placed is not None and one.parcel.product == CATALOGUE:
+        own = _take_in_backup(vault, rebuilt, one, one.parcel, one.placed)
+    elif one.parcel is not None and one.placed is not None:
         own = _take_in(vault, rebuilt, one, one.parcel, one.placed)
     if one.problem and (own or one.parcel is None) and one.harm in (Harm.COPY, Harm.ALL):
         _suspect(vault, rebuilt, one)
@@ -255,6 +260,22 @@ def _take_in(vault: Vault, rebuilt: Rebuilt, one: Surveyed, parcel: Parcel, plac
     rebuilt.scans += added.scans
     rebuilt.products += added.products
     rebuilt.replicas += added.replicas
+    return ""
+
+
+def _take_in_backup(vault: Vault, rebuilt: Rebuilt, one: Surveyed, parcel: Parcel, placed: Placed) -> str:
+    """A backup of a catalogue that is lost is known again, or it is told why not."""
+    try:
+        told = read_backup(parcel.manifest)
+        if (told.sha256, told.bytes) != (parcel.digest, parcel.size) or one.written_at is None:
+            raise IntegrityError("what it tells of the catalogue is not of the file that it lies with")
+    except IntegrityError as own:
+        return own.message
+    with vault.catalogue.writing() as tx:
+        _require_rest(vault, tx)
+        rebuilt.backups += vault.catalogue.record_found_backup(
+            tx, told, rebuilt.tier, placed, one.written_at, one.problem
+        )
     return ""
 
 

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from tomovault.catalog.taped import Copy
+from tomovault.core.backup import CATALOGUE
 from tomovault.core.errors import Transient, UserError
 from tomovault.core.ports import CartridgeRead, DriveTier, Placed, TapeFile
 from tomovault.core.record import Checked
@@ -196,6 +197,7 @@ class _Scrub:
             }
             checked = [Checked(replica, not answer, now, answer) for replica, (_, answer) in judged.items()]
             vault.catalogue.apply_records(tx, checked, now)
+            _judge_backups(vault, tx, one, read, now)
         wrong = [(copy, answer) for copy, answer in judged.values() if answer]
         bad = [_copy_row(one, copy, answer) for copy, answer in wrong if copy.replica not in unneeded]
         self._checked += len(judged) - sum(copy.replica in unneeded for copy, _ in wrong)
@@ -219,6 +221,21 @@ class _Scrub:
         scans = {copy.scan for copy in known if copy.state is ReplicaState.SUSPECT and not self._named}
         found = (list_replaced(vault, tx, vault.catalogue.known(tx, scan)) for scan in sorted(scans))
         return frozenset(replica for replicas in found for replica in replicas)
+
+
+def _judge_backups(vault: Vault, tx: Any, one: Chosen, read: CartridgeRead, now: datetime) -> None:
+    """Backups of the catalogue on the cartridge were read, too."""
+    files = {f"{one.barcode}#{file.number}": file for file in read.files}
+    for backup in vault.catalogue.list_backups(tx):
+        copy = backup.copies.get(one.tier)
+        if copy is None or copy.placed is None or _barcode_of(copy.placed.location) != one.barcode:
+            continue
+        file = files.get(copy.placed.location)
+        if file is not None and file.finished and not file.problem:
+            vault.catalogue.reread_backup_copy(tx, backup.id, one.tier, now)
+        elif file is not None or not read.problem:
+            why = file.problem if file is not None else "the cartridge ends before it"
+            vault.catalogue.fail_backup_copy(tx, backup.id, one.tier, name_of(why))
 
 
 def _same_place(before: Copy, now: Copy) -> bool:
@@ -260,7 +277,7 @@ def _rows_of_damage(
 
 
 def _rows_of_unknown(one: Chosen, files: Sequence[TapeFile], known: Sequence[Copy]) -> list[dict[str, Any]]:
-    """Packages on the cartridge that the catalogue has never heard of."""
+    """Packages on the cartridge that the catalogue has never heard of; its own backups are no packages of scans."""
     heard_of = {(copy.location, copy.product, copy.digest) for copy in known}
     return [
         {
@@ -272,5 +289,7 @@ def _rows_of_unknown(one: Chosen, files: Sequence[TapeFile], known: Sequence[Cop
         }
         for file in files
         for package in file.packages
-        if not package.removed and (f"{one.barcode}#{file.number}", package.product, package.digest) not in heard_of
+        if not package.removed
+        and package.product != CATALOGUE
+        and (f"{one.barcode}#{file.number}", package.product, package.digest) not in heard_of
     ]

@@ -27,6 +27,7 @@ from tomovault.policy.yaml_text import (
     parse,
 )
 from tomovault.recall.request import Limits
+from tomovault.vault.archive_sections import BackupSection, DrillSection
 from tomovault.vault.costs_section import CostsSection
 from tomovault.vault.globus_section import GlobusSection
 from tomovault.vault.metrics_section import MetricsSection
@@ -233,6 +234,8 @@ class SiteFile(Strict):
     notify: NotifySection | None = None
     metrics: MetricsSection | None = None
     costs: CostsSection | None = None
+    catalogue_backup: Annotated[BackupSection, _EMPTY] = BackupSection()
+    fire_drill: Annotated[DrillSection, _EMPTY] = DrillSection()
     lease: Duration = timedelta(seconds=60)
 
 
@@ -279,6 +282,8 @@ def parse_site(text: str, file_name: str, folder: Path, *, policies: bool = True
         costs=None if plain.costs is None else plain.costs.costs(),
         recall=plain.recall.limits(),
         lease_s=_seconds(plain.lease),
+        backup=plain.catalogue_backup.settings(folder),
+        drill=plain.fire_drill.settings(folder),
         policies={
             n: read_policy_file(folder, n).policy for n in sorted({a.policy for a in areas.values()}) if policies
         },
@@ -322,6 +327,8 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
         yield from _check_area(name, area, folder)
     yield from _places(site, folder).problems()
     yield from _check_by_tier(site)
+    archives = [name for name, tier in site.tiers.items() if tier.of_class is TierClass.ARCHIVE]
+    yield from site.catalogue_backup.problems(archives)
 
 
 def _check_by_tier(site: SiteFile) -> Iterator[Fault]:

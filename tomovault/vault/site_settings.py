@@ -256,6 +256,30 @@ class NotifySettings:
 
 
 @dataclass(frozen=True)
+class BackupSettings:
+    """How the catalogue is backed up: every night at (hour, minute) UTC if `nightly`, into a folder that keeps the last
+    `keep` of them, and onto these tiers, None for each that archives.
+    """
+
+    folder: str
+    nightly: bool = True
+    at: tuple[int, int] = (2, 30)
+    keep: int = 7
+    tiers: tuple[str, ...] | None = None
+    pg_dump: str = "pg_dump"
+
+
+@dataclass(frozen=True)
+class DrillSettings:
+    """How many archived scans a week are restored to prove that they can be, and where to: None is the vault of each
+    scan's area.
+    """
+
+    scans_a_week: float = 1.0
+    scratch: str | None = None
+
+
+@dataclass(frozen=True)
 class Site:
     """Everything that `tomovault.yaml` says. `catalogue` is a database URL with an absolute path.
 
@@ -287,6 +311,8 @@ class Site:
     recall: Limits = field(default_factory=Limits)
     #: How long the claims of a daemon that tells nothing of itself are believed.
     lease_s: float = 60.0
+    backup: BackupSettings = field(default_factory=lambda: BackupSettings("backups"))
+    drill: DrillSettings = field(default_factory=DrillSettings)
     policies: Mapping[str, Policy] = field(repr=False, default_factory=dict)
 
     def record_of_vault(self, area: str) -> str:

@@ -13,6 +13,7 @@ from tomovault.catalog.work import places_of
 from tomovault.core.errors import UserError
 from tomovault.core.known import JobStatus, replaced
 from tomovault.core.wire import to_plain
+from tomovault.vault.backup_state import backups_page
 from tomovault.vault.expecting import recalls_page
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.notices import outbox_page
@@ -99,6 +100,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             for j in catalogue.list_jobs(tx, JobStatus.TODO, 200)
             if _is_put_off(j)
         ],
+        "backup": backups_page(vault, tx),
         "recalls": recalls_page(vault, tx, now),
         "outbox": outbox_page(vault, tx),
     }

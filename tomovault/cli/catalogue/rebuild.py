@@ -58,6 +58,8 @@ def _tell(rebuilt: Any) -> None:
         f"{rebuilt.replicas} {_copies(rebuilt.replicas)}",
     ]
     say(f"From {rebuilt.tier}: {', '.join(added)} added. None of it counts as verified: tomovault verify --all")
+    if rebuilt.backups:
+        say(f"{counted(rebuilt.backups, 'backup')} of the catalogue found there: tomovault catalogue fetch FILE")
     if rebuilt.damaged:
         say(f"{counted(len(rebuilt.damaged), 'place')} damaged.")
     if rebuilt.suspect:
