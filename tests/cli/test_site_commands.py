@@ -25,7 +25,7 @@ def test_policy_check_lists_every_error(town, ask, say, tmp_path):
     assert ask("policy", "check", str(tmp_path / "none.yaml"), code=2)["ok"] is False
 
 
-def test_catalogue_and_audit(town, ask, tmp_path):
+def test_catalogue_and_audit(town, ask, tmp_path, monkeypatch):
     town.scan("one")
     assert ask("catalogue", "check") == {"ok": True, "problems": []}
     if town.vault.shared:

@@ -39,7 +39,7 @@ from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
 
 _SCANS = 30
-_SOUND = {"suspect": 0, "damaged": [], "unreached": [], "notices": [], "stopped": ""}
+_SOUND = {"suspect": 0, "backups": 0, "damaged": [], "unreached": [], "notices": [], "stopped": ""}
 _TIERS = {"tape": {"kind": "emulated_library", "path": "tape"}, "disk": {"kind": "posix", "path": "disk"}}
 
 

@@ -190,12 +190,11 @@ def _require_room(vault: Vault, folder: Path) -> None:
 
 
 def _free_name(folder: Path, now: datetime, ending: str) -> Path:
-    stem, number = f"catalogue-{now:%Y%m%dT%H%M%SZ}", 1
-    path = folder / f"{stem}.{ending}"
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}.{ending}"
-    return path
+    """Behind all that are there, in the order of names: those of one second are numbered."""
+    stamp = f"{now:%Y%m%dT%H%M%SZ}"
+    ours = filter(None, (_NAME.fullmatch(path.name) for path in folder.iterdir()))
+    found = [int(named[2] or 1) for named in ours if named[1] == stamp]
+    return folder / f"catalogue-{stamp}{f'-{max(found) + 1}' if found else ''}.{ending}"
 
 
 def _digest(path: Path) -> tuple[int, str]:
