@@ -209,7 +209,7 @@ def test_the_timers_ask_for_overdue_copies_at_once(town, care):
     timers = care.start()
     try:
         assert care.take() == (0, False)
-        named = {"overdue", "behind", "room", "usage", "nightly", "backup", "backup missed"}
+        named = {"overdue", "behind", "room", "usage", "nightly", "backup", "backup missed", "drill"}
         assert {job.id for job in timers.get_jobs()} == named
     finally:
         timers.shutdown(wait=False)

@@ -21,6 +21,7 @@ from tomovault.catalog import (
     candidates,
     census,
     destructions,
+    drills,
     dumping,
     edits,
     engine,
@@ -254,6 +255,14 @@ class Catalogue:
     fail_backup_copy = staticmethod(backups.fail_copy)
     record_found_backup = staticmethod(backups.record_found)
     list_backups = staticmethod(backups.list_backups)
+
+    list_drawable = staticmethod(drills.list_drawable)
+    begin_drill = staticmethod(drills.begin_drill)
+    end_drill = staticmethod(drills.end_drill)
+    list_drills = staticmethod(drills.list_drills)
+    count_drills = staticmethod(drills.count_drills)
+    last_drill_at = staticmethod(drills.last_drill_at)
+    do_people_wait = staticmethod(drills.do_people_wait)
 
     take_lease = staticmethod(leases.take_lease)
     renew_lease = staticmethod(leases.renew_lease)

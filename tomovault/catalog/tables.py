@@ -22,6 +22,7 @@ from sqlalchemy import (
 from tomovault.catalog.backup_tables import backup_copy as backup_copy
 from tomovault.catalog.backup_tables import catalogue_backup as catalogue_backup
 from tomovault.catalog.columns import Json, PathBytes, SafeText, Time
+from tomovault.catalog.drill_tables import drill as drill
 from tomovault.catalog.notice_tables import delivery as delivery
 from tomovault.catalog.notice_tables import notice as notice
 from tomovault.catalog.notice_tables import owner_warning as owner_warning

@@ -65,7 +65,7 @@ def _lines(page: dict[str, Any]) -> list[str]:
             told = f"`tomovault area unclaimed {area['area']}` says why"
             lines.append(f"  {area['area']}: {area['unclaimed']} files are in no scan; {told}")
     lines += [f"compared with what is there: {page['reconciled']}"] if page["reconciled"] else []
-    lines += _backup(page["backup"])
+    lines += _backup(page["backup"]) + _drills(page["drills"])
     lines += [f"  over its limit: {label(text)}" for text in page["limits"]]
     lines += [f"  {p['problem']} - {p['hint']}" for p in page["absent_places"]]
     if page["suspect"]:
@@ -101,6 +101,14 @@ def _backup(backup: dict[str, Any]) -> list[str]:
         told = f"; in the archive: {', '.join(archived)}" if archived else "; none is in the archive"
         lines.append(f"the catalogue was backed up at {_minute(backup['made_at'])} UTC{told}")
     return lines + [f"  {label(problem)}" for problem in backup["problems"]]
+
+
+def _drills(drills: dict[str, Any]) -> list[str]:
+    """How many fire drills passed."""
+    if not drills["carried_out"]:
+        return []
+    told = f"{drills['passed']} of {counted(drills['carried_out'], 'fire drill')} passed"
+    return [f"{told}, the last at {_minute(drills['last_at'])} UTC", *(f"  {label(one)}" for one in drills["problems"])]
 
 
 def _recalls(recalls: dict[str, Any], *, running: bool) -> list[str]:

@@ -63,6 +63,8 @@ _HELP = {
     "alarms": "Alarms that stand, by area.",
     "catalogue_backup_age_seconds": "Since the newest backup of the catalogue was made.",
     "catalogue_backup_archived_age_seconds": "Since that was made which is the newest on a tier and was re-read there.",
+    "fire_drills": "Archived scans that were restored to prove that they can be, by how that ended.",
+    "fire_drill_age_seconds": "Since the last drill that was carried out.",
     "outbox_messages": "Messages that wait to be sent, or were given up.",
     "outbox_oldest_age_seconds": "How long the oldest message waits.",
     "owner_warnings": "Warnings before removals: on their way, or sent.",
@@ -90,6 +92,8 @@ class Figures:
     suspect: int = 0
     backed_up: datetime | None = None
     backups: tuple[tuple[str, datetime], ...] = ()
+    drills: tuple[tuple[str, int], ...] = ()
+    drilled: datetime | None = None
 
 
 def read_figures(vault: Vault, now: datetime) -> Figures:
@@ -108,6 +112,8 @@ def read_figures(vault: Vault, now: datetime) -> Figures:
             suspect=count_suspect(tx),
             backed_up=backups.pop("", None),
             backups=tuple(sorted(backups.items())),
+            drills=tuple(sorted(vault.catalogue.count_drills(tx).items())),
+            drilled=vault.catalogue.last_drill_at(tx),
         )
 
 
@@ -236,6 +242,8 @@ def _samples_of_figures(figures: Figures) -> Samples:
         "suspect_copies": ((), [((), float(figures.suspect))]),
         "catalogue_backup_age_seconds": ((), [((), age(figures.backed_up))] if figures.backed_up is not None else []),
         "catalogue_backup_archived_age_seconds": (("tier",), [((tier,), age(at)) for tier, at in figures.backups]),
+        "fire_drills": (("outcome",), [((outcome,), float(number)) for outcome, number in figures.drills]),
+        "fire_drill_age_seconds": ((), [((), age(figures.drilled))] if figures.drilled is not None else []),
         "outbox_messages": (
             ("channel", "state"),
             [((row.channel, row.state), float(row.count)) for row in figures.outbox],

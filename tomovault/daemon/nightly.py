@@ -8,7 +8,7 @@ import time
 
 from tomovault.daemon.aside import Aside
 from tomovault.daemon.planner import Alarm
-from tomovault.vault import backup_state
+from tomovault.vault import backup_state, drill_state
 from tomovault.vault.reconcile_state import alarms_of, read_state
 from tomovault.vault.vault import Vault
 
@@ -26,6 +26,7 @@ class Nightly:
         self._vault = vault
         self._comparison = Aside(vault, "reconcile")
         self._backup = Aside(vault, "backup")
+        self._drill = Aside(vault, "drill")
         self._looked_at = float("-inf")
         self._alarms: dict[str, Alarm] = {}
 
@@ -39,10 +40,9 @@ class Nightly:
         """What a person should know of what was found, at most some seconds old."""
         if time.monotonic() - self._looked_at > _LOOKED_EVERY_S:
             self._looked_at = time.monotonic()
-            found = {
-                **alarms_of(read_state(self._vault)),
-                **backup_state.alarms_of(backup_state.read_state(self._vault)),
-            }
+            found = alarms_of(read_state(self._vault))
+            found |= backup_state.alarms_of(backup_state.read_state(self._vault))
+            found |= drill_state.alarms_of(self._vault)
             self._alarms = {name: Alarm(place, text) for name, (place, text) in found.items()}
         return self._alarms
 
@@ -55,3 +55,9 @@ class Nightly:
     def back_up(self) -> None:
         """The catalogue is being backed up. Must be called from the thread that lives as long as the daemon."""
         self._backup.begin(["catalogue", "backup", "--nightly"])
+
+    def drill(self) -> None:
+        """A fire drill is under way, or what one left is being cleared away. Must be called from the thread that lives as
+        long as the daemon.
+        """
+        self._drill.begin(["drill"])

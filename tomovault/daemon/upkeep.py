@@ -17,6 +17,7 @@ from tomovault.core.errors import TomovaultError, Transient
 from tomovault.core.known import SCRUB
 from tomovault.daemon.nightly import Nightly
 from tomovault.vault.backing_up import backup_is_due
+from tomovault.vault.drilling import drill_is_due
 from tomovault.vault.limits import note_exceeded
 from tomovault.vault.notices import post_digest
 from tomovault.vault.tier_facts import places_to_prune
@@ -71,13 +72,17 @@ class Upkeep:
         if (conf := self._vault.site.notify) is not None:
             hour, minute = conf.digest_at
             timers.add_job(self.ask, "cron", args=["digest"], hour=hour, minute=minute, id="digest")
+        timers.add_job(self.ask, "interval", args=["drill"], hours=1, id="drill")
         timers.start()
+        self.ask("leftovers")
         self.ask("overdue")
         self.ask("usage")
         return timers
 
     def ask(self, name: str) -> None:
-        """`overdue`, `behind`, `room`, `usage`, `nightly`, `backup`, `compare` or `digest` is due now."""
+        """`overdue`, `behind`, `room`, `usage`, `nightly`, `backup`, `drill`, `leftovers` (of drills), `compare` or
+        `digest` is due now.
+        """
         self._due.put(name)
 
     def take(self) -> tuple[int, bool]:
@@ -124,6 +129,9 @@ class Upkeep:
             if due:
                 self.nightly.back_up()
             return 0
+        if name in ("drill", "leftovers"):
+            self._drill(datetime.now(UTC), due=name == "drill")
+            return 0
         if name == "compare":
             self.nightly.begin(own=True)
             return 0
@@ -140,6 +148,14 @@ class Upkeep:
         self.export_head()
         self.nightly.begin()
         return 0
+
+    def _drill(self, now: datetime, *, due: bool) -> None:
+        """A drill is under way if one is due, and in any case where one died and left its scratch folder."""
+        with self._vault.catalogue.reading() as tx:
+            died = bool(self._vault.catalogue.list_drills(tx, 1, under_way=True))
+            due = due and drill_is_due(self._vault, tx, now)
+        if died or due:
+            self.nightly.drill()
 
     def queue_overdue(self, areas: Collection[str]) -> int:
         """Copies whose last re-read is getting too old are queued for one, a few at a time; returns how many.

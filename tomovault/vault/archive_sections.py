@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +65,14 @@ class DrillSection(Strict):
 
     scans_a_week: Annotated[float, BeforeValidator(_parse_rate)] = DrillSettings.scans_a_week
     scratch: Text | None = None
+
+    def problems(self, folder: Path, areas: Mapping[str, str]) -> Iterator[Fault]:
+        """A place where what is restored would be taken for a scan."""
+        scratch = "" if self.scratch is None else os.path.realpath(folder / self.scratch)
+        for name, path in areas.items():
+            watched = os.path.realpath(path)
+            if scratch and os.path.commonpath([watched, scratch]) == watched:
+                yield Fault(f"it lies in the area {name!r}, where scans are looked for", ("fire_drill", "scratch"))
 
     def settings(self, folder: Path) -> DrillSettings:
         """With absolute paths."""

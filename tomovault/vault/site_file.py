@@ -329,6 +329,7 @@ def _check(site: SiteFile, folder: Path) -> Iterator[Fault]:
     yield from _check_by_tier(site)
     archives = [name for name, tier in site.tiers.items() if tier.of_class is TierClass.ARCHIVE]
     yield from site.catalogue_backup.problems(archives)
+    yield from site.fire_drill.problems(folder, {name: _absolute(folder, a.path) for name, a in site.areas.items()})
 
 
 def _check_by_tier(site: SiteFile) -> Iterator[Fault]:

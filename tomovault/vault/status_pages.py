@@ -14,6 +14,7 @@ from tomovault.core.errors import UserError
 from tomovault.core.known import JobStatus, replaced
 from tomovault.core.wire import to_plain
 from tomovault.vault.backup_state import backups_page
+from tomovault.vault.drill_state import drills_page
 from tomovault.vault.expecting import recalls_page
 from tomovault.vault.fellows import read_fellows
 from tomovault.vault.notices import outbox_page
@@ -101,6 +102,7 @@ def status_page(vault: Vault, tx: Any, told: Mapping[str, Any], now: datetime) -
             if _is_put_off(j)
         ],
         "backup": backups_page(vault, tx),
+        "drills": drills_page(vault, tx, 0),
         "recalls": recalls_page(vault, tx, now),
         "outbox": outbox_page(vault, tx),
     }
