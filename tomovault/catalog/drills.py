@@ -62,11 +62,8 @@ class Drill:
 def list_drawable(tx: Tx, tiers: Collection[str]) -> list[Drawable]:
     """Every good package of an original on these tiers, by id."""
     replica, product, drill = tables.replica, tables.product, tables.drill
-    counted = (
-        select(drill.c.replica_id, func.count().label("number"))
-        .where(drill.c.outcome.in_(_JUDGED))
-        .group_by(drill.c.replica_id)
-    )
+    number = func.count().label("number")
+    counted = select(drill.c.replica_id, number).where(drill.c.outcome.in_(_JUDGED)).group_by(drill.c.replica_id)
     judged = {row.replica_id: int(row.number) for row in tx.rows(counted)}
     waiting = select(drill.c.replica_id, drill.c.facts).where(drill.c.outcome == DrillOutcome.WAITING.value)
     waited = {row.replica_id: int(row.facts.get("asked", 1)) for row in tx.rows(waiting)}
@@ -149,10 +146,8 @@ def list_drills(tx: Tx, limit: int | None = None, *, under_way: bool = False) ->
 def count_drills(tx: Tx) -> dict[str, int]:
     """How many ended how."""
     drill = tables.drill
-    return {
-        row[0]: int(row[1])
-        for row in tx.rows(select(drill.c.outcome, func.count().label("number")).group_by(drill.c.outcome))
-    }
+    counted = select(drill.c.outcome, func.count().label("number")).group_by(drill.c.outcome)
+    return {row.outcome: int(row.number) for row in tx.rows(counted)}
 
 
 def last_drill_at(tx: Tx) -> datetime | None:

@@ -57,7 +57,7 @@ class Nightly:
         self._backup.begin(["catalogue", "backup", "--nightly"])
 
     def drill(self) -> None:
-        """A fire drill is under way, or what one left is being cleared away. Must be called from the thread that lives as
-        long as the daemon.
+        """A fire drill is under way, or what one left goes. Must be called from the thread that lives as long as the
+        daemon.
         """
         self._drill.begin(["drill"])
