@@ -8,12 +8,14 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tomovault.catalog.drills import DrillOutcome
 from tomovault.catalog.outbox import post_notice
 from tomovault.core.errors import Transient, UserError
 from tomovault.daemon import metrics
 from tomovault.daemon.loop import Daemon
 from tomovault.daemon.metrics import Meter, serve_metrics
 from tomovault.daemon.pulse import Brake, Pulse, brakes_of
+from tomovault.vault.backing_up import back_up
 
 PULSE = Pulse(
     leads=True,
@@ -155,3 +157,25 @@ def test_a_daemon_that_lives_is_scraped(town):
         assert found["tomovault_loop_age_seconds",] < 60
         daemon.stop()
         living.join(60)
+
+
+def test_a_scrape_tells_what_proves_the_archive(town, request):
+    """How old the backups of the catalogue are, and how many fire drills passed."""
+    if town.vault.shared:
+        town.change(catalogue_backup={"pg_dump": request.getfixturevalue("pg_dump")})
+    scan = town.scan("one")
+    back_up(town.vault, "somebody", anew=True)
+    copy = next(r for r in town.known(scan).replicas if r.tier == "tape")
+    catalogue = town.vault.catalogue
+    with catalogue.writing() as tx:
+        for number, outcome in enumerate((DrillOutcome.PASSED, DrillOutcome.PASSED, DrillOutcome.BAD)):
+            scratch = f"/vault/.drill.d{number}"
+            catalogue.begin_drill(tx, copy.id, scan, "tape", copy.location, scratch, town.now - timedelta(hours=1))
+            catalogue.end_drill(tx, f"d{number}", outcome, "", {}, town.now)
+    with serve_metrics(town.vault, lambda: PULSE, "127.0.0.1:0") as port:
+        _, found = scrape(port)
+    assert found["tomovault_fire_drills", "passed"] == 2
+    assert found["tomovault_fire_drills", "bad"] == 1
+    assert 3600 <= found["tomovault_fire_drill_age_seconds",] < 3720
+    assert 0 <= found["tomovault_catalogue_backup_age_seconds",] < 120
+    assert 0 <= found["tomovault_catalogue_backup_archived_age_seconds", "tape"] < 120

@@ -336,3 +336,27 @@ def test_a_site_that_wants_no_backups_has_no_timer_for_them(town):
         assert not {job.id for job in timers.get_jobs()} & {"backup", "backup missed"}
     finally:
         timers.shutdown(wait=False)
+
+
+def test_a_drill_is_begun_when_it_is_due_and_what_one_left_is_cleared_away_at_once(town, care, monkeypatch):
+    begun = []
+    monkeypatch.setattr(care.nightly, "drill", lambda: begun.append("drill"))
+    scan = town.scan("one")
+    care.ask("leftovers")
+    care.take()
+    assert begun == [], "a daemon that starts does not drill for that"
+    care.ask("drill")
+    care.take()
+    assert begun == ["drill"]
+    town.change(fire_drill={"scans_a_week": 0})
+    care = Upkeep(town.vault)
+    monkeypatch.setattr(care.nightly, "drill", lambda: begun.append("again"))
+    care.ask("drill")
+    care.take()
+    assert begun == ["drill"]
+    copy = next(r for r in town.known(scan).replicas if r.tier == "tape")
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.begin_drill(tx, copy.id, scan, "tape", copy.location, "/vault/.drill.d1", town.now)
+    care.ask("leftovers")
+    care.take()
+    assert begun == ["drill", "again"]
