@@ -57,3 +57,15 @@ def test_a_scan_goes_there_and_comes_back(site, store, digests, tmp_path):
     good = [r for r in site.show("bone_")["replicas"] if r["tier"] == "central" and r["state"] == "verified"]
     assert len(good) == 1, "another was made in its place"
     assert len(list(store.iterdir())) == 1
+
+
+def test_the_catalogue_goes_there_too_and_comes_back_without_one(site, store, tmp_path):
+    made = site.ask("catalogue", "backup")
+    assert sorted(made["placed"]) == ["central", "tape"]
+    assert not made["problems"]
+    (object_,) = store.iterdir()
+    assert made["placed"]["central"] == f"central:{object_.name}"
+    page = site.ask("catalogue", "fetch", str(tmp_path / "back.db"), "--from", "central")
+    assert (page["tier"], page["sha256"]) == ("central", made["sha256"])
+    object_.unlink()
+    assert "no backup" not in site.refuse("catalogue", "fetch", str(tmp_path / "no.db"), "--from", "central", code=4)

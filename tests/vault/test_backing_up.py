@@ -13,6 +13,7 @@ from tomovault.vault import backing_up
 from tomovault.vault.backing_up import back_up, backup_is_due
 from tomovault.vault.backup_state import alarms_of, newest_archived, read_state
 from tomovault.vault.cartridges import list_cartridges
+from tomovault.vault.fetching_backup import fetch_backup
 from tomovault.vault.scrubbing import choose_cartridges, scrub_cartridges
 from tomovault.vault.site import load_site
 from tomovault.vault.workbench import open_tier
@@ -201,3 +202,19 @@ def _write_sections(town, sections):
     path = Path(town.folder) / "tomovault.yaml"
     lines = [f"{name}: {json.dumps(section)}" for name, section in sections.items()]
     path.write_text(path.read_text("utf-8") + "\n" + "\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.mark.parametrize("kind", ["posix", "ltfs"])
+def test_a_folder_that_archives_holds_it_as_what_it_is(town, kind):
+    (town.folder / "shelf").mkdir()
+    town.change(tiers={"shelf": {"kind": kind, "path": "shelf", "class": "archive"}})
+    done = back_up(town.vault, "somebody", anew=True)
+    assert done.problems == {}
+    assert sorted(done.placed) == ["shelf", "tape"]
+    found = [parcel for parcel, _ in open_tier(town.vault.site, "shelf").inventory()]
+    assert [(parcel.scan, parcel.product) for parcel in found] == [("", "catalogue")]
+    target = town.base / "back"
+    page = fetch_backup(town.vault.site, str(target), "shelf", None, lambda _text: None)
+    assert page["tier"] == "shelf"
+    assert target.read_bytes() == Path(done.file).read_bytes()
+    assert back_up(town.vault, "somebody", anew=True).problems == {}
