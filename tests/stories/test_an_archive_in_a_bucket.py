@@ -136,3 +136,22 @@ def test_a_copy_that_was_not_restored_yet_counts_for_nothing(site, s3, slow_rest
     site.live(env=environment)
     assert len(_copies(site)) == 1
     assert _objects(s3) == [key], "nothing was sent twice"
+
+
+def test_a_backup_of_the_catalogue_waits_for_the_bucket_and_is_sent_once(site, s3, slow_restores, tmp_path):
+    made = site.ask("catalogue", "backup", code=75)
+    assert list(made["placed"]) == ["tape"]
+    assert "cloud" in made["waiting"]
+    assert made["problems"] == {}
+    (key,) = _objects(s3)
+    again = site.ask("catalogue", "backup", "--nightly", code=75)
+    assert (again["sha256"], list(again["waiting"])) == (made["sha256"], ["cloud"])
+    assert _objects(s3) == [key]
+
+    slow_restores()
+    s3.restore_object(Bucket="vault", Key=key, RestoreRequest={"Days": 1})
+    done = site.ask("catalogue", "backup", "--nightly")
+    assert done["placed"]["cloud"] == f"s3://vault/{key}"
+    assert _objects(s3) == [key], "nothing was sent twice"
+    page = site.ask("catalogue", "fetch", str(tmp_path / "back.db"), "--from", "cloud")
+    assert page["sha256"] == made["sha256"]
