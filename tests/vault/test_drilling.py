@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from tomovault.catalog.drills import DrillOutcome
-from tomovault.core.errors import InUse, NotYet, UserError
+from tomovault.core.errors import IntegrityError, InUse, NotYet, PlaceAbsent, UserError
+from tomovault.core.record import Checked
 from tomovault.tiers.blocks import holding
 from tomovault.vault import drilling
 from tomovault.vault.comparing_drill import Compared
@@ -214,3 +215,33 @@ def test_what_is_wrong_in_the_section_is_pointed_at(town, section, told):
         load_site(town.folder)
     assert told in str(problem.value)
     assert "tomovault.yaml:" in str(problem.value)
+
+
+def test_a_copy_that_somebody_gave_up_meanwhile_is_not_bad(town, monkeypatch):
+    town.scan("one")
+
+    def restore(vault, _scan, copy, _scratch, _rng):
+        with vault.catalogue.writing() as tx:
+            doubted = Checked(copy.id, ok=False, at=town.now, reason="somebody knew")
+            vault.catalogue.apply_records(tx, [doubted], town.now)
+        raise IntegrityError("this package was removed")
+
+    monkeypatch.setattr(drilling, "_restore", restore)
+    done = drill(town.vault, random.Random(1))
+    assert (done.outcome, done.problem) == (DrillOutcome.PUT_OFF, "the copy is not to be relied on any more")
+    assert alarms_of(town.vault) == {}
+
+
+def test_a_tier_that_went_away_meanwhile_says_nothing_of_the_copy(town, monkeypatch):
+    scan = town.scan("one")
+
+    def restore(*_given):
+        absence.append(PlaceAbsent("tier tape: its folder is not there"))
+        raise IntegrityError("cartridge A0 is not in the library")
+
+    absence = [None]
+    monkeypatch.setattr(drilling, "_restore", restore)
+    monkeypatch.setattr(drilling, "find_absence", lambda *_: absence[-1])
+    done = drill(town.vault, random.Random(1))
+    assert (done.outcome, done.problem) == (DrillOutcome.PUT_OFF, "tier tape: its folder is not there")
+    assert {r.state.value for r in town.known(scan).replicas} == {"verified"}

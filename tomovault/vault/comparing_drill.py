@@ -16,7 +16,7 @@ from tomovault.core.errors import IntegrityError, TomovaultError
 from tomovault.core.known import KnownScan
 from tomovault.core.layout import FrameKind
 from tomovault.core.manifest import ManifestFile
-from tomovault.core.ports import Engine, Throttle
+from tomovault.core.ports import Engine, Progress, Throttle
 from tomovault.core.replica import Form, ProductKind, Replica, StoredFile, TierClass
 from tomovault.tiers.ground import Ground, hash_below, parts_below
 from tomovault.vault.checkpoints import checkpoint
@@ -62,6 +62,7 @@ def compare_restored(
     scratch: Path,
     floor: int,
     rng: random.Random,
+    progress: Progress,
 ) -> Compared:
     """The package was restored into `scratch` and every byte of every file read again there from the disk.
 
@@ -78,7 +79,7 @@ def compare_restored(
             str(target),
             job=scratch.name.rpartition(".")[2],
             throttle=throttle,
-            progress=lambda _done, _total: None,
+            progress=progress,
             checkpoint=checkpoint,
             floor_bytes=floor,
         )

@@ -142,7 +142,7 @@ def _carry_out(vault: Vault, scan: KnownScan, copy: Replica, waited: int, rng: r
     try:
         compared = _restore(vault, scan, copy, Path(scratch), rng)
     except IntegrityError as damage:
-        compared = Compared(bad=damage.message)
+        compared = _judge(vault, copy, damage)
     except NotYet as problem:
         coming = type(problem) in (NotYet, Recalling)  # what is in use, absent or full is no medium that brings it
         compared = Compared(put_off=problem.message, facts={"asked": waited + 1} if coming else {})
@@ -158,6 +158,16 @@ def _carry_out(vault: Vault, scan: KnownScan, copy: Replica, waited: int, rng: r
     _record(vault, ended, compared)
     checkpoint("drill.recorded")
     return ended
+
+
+def _judge(vault: Vault, copy: Replica, damage: IntegrityError) -> Compared:
+    """What damage says of a copy: nothing where its tier went away meanwhile, or somebody removed it."""
+    with vault.catalogue.reading() as tx:
+        absent = find_absence(vault, tx, copy.tier)
+        still = any(one.replica == copy.id for one in vault.catalogue.list_drawable(tx, [copy.tier]))
+    if absent is not None:
+        return Compared(put_off=absent.message)
+    return Compared(bad=damage.message) if still else Compared(put_off="the copy is not to be relied on any more")
 
 
 def _record(vault: Vault, one: Drill, compared: Compared) -> None:
@@ -198,6 +208,7 @@ def _restore(vault: Vault, scan: KnownScan, copy: Replica, scratch: Path, rng: r
     _require_room(scratch.parent, copy.bytes + original.bytes, floor, scan.name)
     placed = Placed(copy.location, copy.domain, files)
     throttle = open_throttle(vault.site, scan.area)
+    watching = _Yielding(vault)
     scratch.mkdir(mode=0o700)
     checkpoint("drill.reserved")
     fetched = recall(
@@ -208,15 +219,15 @@ def _restore(vault: Vault, scan: KnownScan, copy: Replica, scratch: Path, rng: r
         floor_bytes=floor,
         may_continue=lambda: True,
         throttle=throttle,
-        progress=_Yielding(vault).progress,
+        progress=watching.progress,
         checkpoint=checkpoint,
     )
     checkpoint("drill.fetched")
-    return compare_restored(vault, scan, copy, fetched, scratch, floor, rng)
+    return compare_restored(vault, scan, copy, fetched, scratch, floor, rng, watching.progress)
 
 
 class _Yielding:
-    """Raises PeopleWait, from the middle of a fetch, where somebody waits for a restore."""
+    """Raises PeopleWait, from the middle of a fetch or a restore, where somebody waits for a restore."""
 
     def __init__(self, vault: Vault, clock: Callable[[], float] = time.monotonic) -> None:
         self._vault = vault
