@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,15 +19,12 @@ from tomovault.core.replica import StoredFile
 from tomovault.tiers.blocks import holding
 from tomovault.tiers.delivery import bring
 from tomovault.tiers.free import FREE
+from tomovault.vault.backup_folder import digest_of, free_name, keep_last, sweep
 from tomovault.vault.backup_state import keep_state
 from tomovault.vault.checkpoints import checkpoint
 from tomovault.vault.places import find_absence
 from tomovault.vault.vault import Vault
 from tomovault.vault.workbench import open_tier
-
-#: What is called so in the folder is ours to remove.
-_NAME = re.compile(r"catalogue-(\d{8}T\d{6}Z)(?:-(\d+))?\.(?:db|dump)")
-_LEFT = re.compile(_NAME.pattern + r"\.\d+\.tmp(-journal)?")
 
 
 @dataclass
@@ -92,7 +86,7 @@ def _back_up(vault: Vault, actor: str, *, anew: bool) -> BackedUp:
     conf, now = vault.site.backup, _now()
     folder = Path(conf.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
+    sweep(folder)
     with vault.catalogue.reading() as tx:
         known = vault.catalogue.list_backups(tx, _KNOWN)
     tonight = None if anew else _of_last_night(vault, known, now)
@@ -109,7 +103,7 @@ def _back_up(vault: Vault, actor: str, *, anew: bool) -> BackedUp:
             continue
         _archive(vault, folder, tonight, tier, actor, done)
     kept = {tonight.told.file, *(b.told.file for b in older if _waits(_now_known(vault, b)))}
-    _keep_last(folder, conf.keep, kept)
+    keep_last(folder, conf.keep, kept)
     return done
 
 
@@ -152,10 +146,10 @@ def _make(vault: Vault, folder: Path, actor: str, now: datetime) -> Backup:
     _require_room(vault, folder)
     with catalogue.reading() as tx:
         last = catalogue.list_audit(tx, limit=1)
-    path = _free_name(folder, now, "db" if database == "sqlite" else "dump")
+    path = free_name(folder, now, "db" if database == "sqlite" else "dump")
     catalogue.backup(str(path), pg_dump=vault.site.backup.pg_dump)
     checkpoint("backup.made")
-    size, sha256 = _digest(path)
+    size, sha256 = digest_of(path)
     told = BackupTold(
         site=Path(vault.site.folder).name,
         made_at=now,
@@ -187,40 +181,6 @@ def _require_room(vault: Vault, folder: Path) -> None:
             f"a copy of the catalogue needs {need} bytes in {folder}, {free} are free and as many are kept free",
             hint="free space there, or name another folder (catalogue_backup: {folder: PATH})",
         )
-
-
-def _free_name(folder: Path, now: datetime, ending: str) -> Path:
-    """Behind all that are there, in the order of names: those of one second are numbered."""
-    stamp = f"{now:%Y%m%dT%H%M%SZ}"
-    ours = filter(None, (_NAME.fullmatch(path.name) for path in folder.iterdir()))
-    found = [int(named[2] or 1) for named in ours if named[1] == stamp]
-    return folder / f"catalogue-{stamp}{f'-{max(found) + 1}' if found else ''}.{ending}"
-
-
-def _digest(path: Path) -> tuple[int, str]:
-    sha, size = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            sha.update(block)
-            size += len(block)
-    return size, sha.hexdigest()
-
-
-def _sweep(folder: Path) -> None:
-    """What was being written when a process before this one died is gone."""
-    for path in folder.iterdir():
-        if _LEFT.fullmatch(path.name):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-
-
-def _keep_last(folder: Path, keep: int, needed: set[str]) -> None:
-    """The newest are there, and those that a tier waits for; nothing else of ours."""
-    found = [named for path in folder.iterdir() if (named := _NAME.fullmatch(path.name))]
-    found.sort(key=lambda named: (named[1], int(named[2] or 1)))
-    for named in found[:-keep]:
-        if named[0] not in needed:
-            (folder / named[0]).unlink(missing_ok=True)
 
 
 # --- in the archive ----------------------------------------------------------------------------------
