@@ -11,7 +11,7 @@ import pytest
 from tomovault.core.ports import Parcel
 from tomovault.core.record import Checked, Made
 from tomovault.core.replica import ProductKind, ReplicaState, StoredFile
-from tomovault.tiers import emulated_library
+from tomovault.tiers import cartridge_library
 from tomovault.tiers.delivery import deliver
 from tomovault.tiers.recovery import FREE
 from tomovault.vault import scrubbing
@@ -220,7 +220,7 @@ def test_interrupted_it_says_how_far_it_came(shelves, say, ask, town, monkeypatc
     (one,) = shelves.write("one")
     before = {pool: shelves.copy(one, pool) for pool in "AB"}
     shelves.flip("one", "B00001L9")
-    real = emulated_library.read_whole
+    real = cartridge_library.read_whole
 
     def interrupted(drive, entry, placed, throttle, progress):
         found = real(drive, entry, placed, throttle, progress)
@@ -229,7 +229,7 @@ def test_interrupted_it_says_how_far_it_came(shelves, say, ask, town, monkeypatc
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(emulated_library, "read_whole", interrupted)
+        patch.setattr(cartridge_library, "read_whole", interrupted)
         said = say("tape", "scrub")
     assert said.code == 130
     assert "1 of 2 cartridges read to the end; B00001L9 was not" in said.out
@@ -242,14 +242,14 @@ def test_interrupted_it_says_how_far_it_came(shelves, say, ask, town, monkeypatc
 def test_an_interrupt_does_not_hide_damage_that_was_found(shelves, say, ask, town, monkeypatch, as_json):
     (one,) = shelves.write("one")
     shelves.flip("one", "A00001L9")
-    real = emulated_library.read_whole
+    real = cartridge_library.read_whole
 
     def interrupted(drive, *more):
         if drive.cartridge.header.barcode == "B00001L9":
             raise KeyboardInterrupt
         return real(drive, *more)
 
-    monkeypatch.setattr(emulated_library, "read_whole", interrupted)
+    monkeypatch.setattr(cartridge_library, "read_whole", interrupted)
     if as_json:
         page = ask("tape", "scrub", code=4)
         assert (page["stopped"], [bad["scan"] for bad in page["bad"]]) == ("B00001L9", [one])
@@ -274,7 +274,7 @@ def test_a_restore_that_waits_goes_between_two_cartridges(shelves, ask, town, mo
         order.append("restore")
 
     waiter = threading.Thread(target=fetch)
-    real = emulated_library.read_whole
+    real = cartridge_library.read_whole
 
     def noted(drive, *more):
         order.append(drive.cartridge.header.barcode)
@@ -282,7 +282,7 @@ def test_a_restore_that_waits_goes_between_two_cartridges(shelves, ask, town, mo
             waiter.start()
         return real(drive, *more)
 
-    monkeypatch.setattr(emulated_library, "read_whole", noted)
+    monkeypatch.setattr(cartridge_library, "read_whole", noted)
     ask("tape", "scrub")
     waiter.join(20)
     assert order == ["A00001L9", "restore", "B00001L9", "C00001L9"]
@@ -291,7 +291,7 @@ def test_a_restore_that_waits_goes_between_two_cartridges(shelves, ask, town, mo
 def test_a_copy_that_went_meanwhile_stays_as_it_is(shelves, ask, town, monkeypatch):
     (one,) = shelves.write("one")
     shelves.flip("one", "A00001L9")
-    real = emulated_library.read_whole
+    real = cartridge_library.read_whole
     wrong = shelves.copy(one)
 
     def meanwhile(drive, *more):
@@ -301,7 +301,7 @@ def test_a_copy_that_went_meanwhile_stays_as_it_is(shelves, ask, town, monkeypat
                 _forget(tx, wrong.id)
         return found
 
-    monkeypatch.setattr(emulated_library, "read_whole", meanwhile)
+    monkeypatch.setattr(cartridge_library, "read_whole", meanwhile)
     page = ask("tape", "scrub")
     assert (page["checked"], page["bad"]) == (1, [])
     assert shelves.copy(one).state is ReplicaState.GONE

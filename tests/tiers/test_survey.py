@@ -8,7 +8,7 @@ import pytest
 
 from tomovault.core.errors import IntegrityError, Transient
 from tomovault.core.ports import Harm
-from tomovault.tiers import emulated_library
+from tomovault.tiers import cartridge_library
 from tomovault.tiers import survey as survey_module
 from tomovault.tiers.bundle import plan_bundle
 from tomovault.tiers.emulated_library import EmulatedLibrary
@@ -25,7 +25,7 @@ def forge(monkeypatch, put):
     def run(library, *parcels, **lies):
         with monkeypatch.context() as lying:
             plan = lambda sent, **known: dataclasses.replace(plan_bundle(sent, **known), **lies)  # noqa: E731
-            lying.setattr(emulated_library, "plan_bundle", plan)
+            lying.setattr(cartridge_library, "plan_bundle", plan)
             return put(library, *parcels)
 
     return run

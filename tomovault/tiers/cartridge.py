@@ -138,6 +138,15 @@ class Cartridge:
         """Number of closed tape files, the label among them."""
         return len(self.spans)
 
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all records of closed tape files."""
+        return sum((end - start) // (FRAME + RECORD) * RECORD for start, end in self.spans)
+
+    def span(self, number: int) -> tuple[int, ...]:
+        """The bytes of the medium at which a closed tape file begins and ends."""
+        return self.spans[number]
+
     def marks_are_whole(self) -> bool:
         """Whether the filemarks lead from the end of data to the label, without a search for what lies between."""
         return self.end_of_data == HEADER or self._chained(self.end_of_data) is not None

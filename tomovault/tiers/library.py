@@ -24,13 +24,19 @@ LOST = (
 )
 
 
+def is_barcode(name: str) -> bool:
+    """Whether a cartridge can be known by this: letters and digits."""
+    return name.isalnum() and name.isascii()
+
+
 class CartridgeState(enum.StrEnum):
-    """The life of a cartridge. Nothing is written to a FULL or a SUSPECT one; both are read."""
+    """The life of a cartridge. Nothing is written to a FULL, a READ_ONLY or a SUSPECT one; all are read."""
 
     BLANK = "blank"
     LABELLED = "labelled"
     FILLING = "filling"
     FULL = "full"
+    READ_ONLY = "read-only"
     SUSPECT = "suspect"
 
 
@@ -181,7 +187,7 @@ class Shelf:
         """Barcodes of the cartridges that are in the library, in order. Raises Transient."""
         with translating("the library's cartridges"):
             names = os.listdir(os.path.join(self._path, "cartridges"))
-        return sorted(n for n in names if n.isalnum() and n.isascii())
+        return sorted(filter(is_barcode, names))
 
     def is_lost(self) -> bool:
         """Whether there are cartridges of which no state is known. Raises Transient."""
@@ -206,6 +212,11 @@ def mark_suspect(cartridge: Shelved, reason: str) -> Shelved:
     return replace(cartridge, state=CartridgeState.SUSPECT, reason=reason)
 
 
+def mark_read_only(cartridge: Shelved, *, reason: str) -> Shelved:
+    """The entry of a cartridge whose tab forbids to write."""
+    return replace(cartridge, state=CartridgeState.READ_ONLY, reason=reason)
+
+
 def health_of(shelf: Shelf, pools: str) -> Health:
     """How many cartridges are in which state. Raises Transient."""
     stock, present = shelf.read() or Stock(), set(shelf.present())
@@ -216,7 +227,9 @@ def health_of(shelf: Shelf, pools: str) -> Health:
         return Health(False, f"missing: {', '.join(lost)}", "put the cartridges back; nothing is read as lost")
     suspect = [c.barcode for c in stock.cartridges if c.state is CartridgeState.SUSPECT]
     counts = ", ".join(f"{sum(c.pool == pool for c in stock.cartridges)} cartridges in pool {pool}" for pool in pools)
-    return Health(True, counts + (f"; suspect: {', '.join(suspect)}" if suspect else ""))
+    protected = [c.barcode for c in stock.cartridges if c.state is CartridgeState.READ_ONLY]
+    named = (("suspect", suspect), ("write-protected", protected))
+    return Health(True, "; ".join((counts, *(f"{what}: {', '.join(which)}" for what, which in named if which))))
 
 
 def cartridge_line(cartridge: Shelved, path: str) -> dict[str, Any]:

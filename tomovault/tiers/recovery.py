@@ -16,26 +16,26 @@ from tomovault.tiers.bundle import (
     read_text,
     read_trailer,
 )
-from tomovault.tiers.drive import Drive
 from tomovault.tiers.free import FREE
 from tomovault.tiers.label import read_label
 from tomovault.tiers.library import CartridgeState, HeldBundle, Shelved, mark_suspect
+from tomovault.tiers.mounted import MountedDrive
 
 
-def held_bundle(drive: Drive, bundle: Bundle, number: int) -> HeldBundle:
+def held_bundle(drive: MountedDrive, bundle: Bundle, number: int) -> HeldBundle:
     """What the library's state keeps of a finished bundle, which is a tape file of the mounted cartridge."""
     keys = tuple(package_key(package) for package in bundle.packages)
-    return HeldBundle(number, bundle.bundle, bundle.job, keys, span=drive.cartridge.spans[number])
+    return HeldBundle(number, bundle.bundle, bundle.job, keys, span=drive.cartridge.span(number))
 
 
-def state_of(drive: Drive) -> CartridgeState:
+def state_of(drive: MountedDrive) -> CartridgeState:
     """The state of a sound cartridge with a label."""
     if drive.cartridge.early_warning:
         return CartridgeState.FULL
     return CartridgeState.FILLING if drive.cartridge.files > 1 else CartridgeState.LABELLED
 
 
-def finished_bundle(drive: Drive, number: int) -> Bundle | None:
+def finished_bundle(drive: MountedDrive, number: int) -> Bundle | None:
     """The bundle that a tape file is, every byte of it read; None where it is not whole or cannot be read."""
     try:
         with drive.read_file(number) as reader:
@@ -44,7 +44,7 @@ def finished_bundle(drive: Drive, number: int) -> Bundle | None:
         return None
 
 
-def catch_up(drive: Drive, shelved: Shelved) -> Shelved:
+def catch_up(drive: MountedDrive, shelved: Shelved) -> Shelved:
     """The entry with what was written after it was last kept; SUSPECT where less is there than was written."""
     files = drive.cartridge.files
     if files < shelved.files:
@@ -56,7 +56,7 @@ def catch_up(drive: Drive, shelved: Shelved) -> Shelved:
     return replace(shelved, files=files, bundles=(*shelved.bundles, *added), state=state_of(drive))
 
 
-def look_at(drive: Drive, blank: Shelved) -> Shelved:
+def look_at(drive: MountedDrive, blank: Shelved) -> Shelved:
     """The entry of a cartridge as it can be known from the cartridge alone. Raises IntegrityError.
 
     One with something behind its last filemark is SUSPECT: that may be a bundle whose filemark is damaged, and
@@ -71,7 +71,7 @@ def look_at(drive: Drive, blank: Shelved) -> Shelved:
     return mark_suspect(entry, "its last tape file is not closed") if drive.cartridge.tail else entry
 
 
-def read_out(drive: Drive, tier: str) -> list[tuple[Parcel, Placed]]:
+def read_out(drive: MountedDrive, tier: str) -> list[tuple[Parcel, Placed]]:
     """The packages of every finished bundle of a cartridge by manifests and trailers, their bytes not read.
 
     A bundle whose manifests or trailer cannot be read is left out, and one of another tier.
@@ -98,7 +98,7 @@ def parcel_of(package: BundlePackage, placed: Placed, manifest: bytes) -> Parcel
     )
 
 
-def _read_out_file(drive: Drive, place: Place, tier: str) -> list[tuple[Parcel, Placed]]:
+def _read_out_file(drive: MountedDrive, place: Place, tier: str) -> list[tuple[Parcel, Placed]]:
     found = []
     with drive.read_file(place.file) as reader:
         bundle = read_manifest(reader)

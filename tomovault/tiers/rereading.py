@@ -16,26 +16,25 @@ from tomovault.tiers.bundle import (
     read_text,
     read_trailer,
 )
-from tomovault.tiers.cartridge import FRAME, RECORD
-from tomovault.tiers.drive import Drive
 from tomovault.tiers.label import read_label
 from tomovault.tiers.library import Shelved
+from tomovault.tiers.mounted import MountedDrive
 
 
-def verify_file(drive: Drive, file: int, items: Mapping[int, Placed], throttle: Throttle) -> dict[int, str]:
+def verify_file(drive: MountedDrive, file: int, items: Mapping[int, Placed], throttle: Throttle) -> dict[int, str]:
     """For each item of a tape file '' where it is right, else what is wrong. The file was read whole."""
     return _judged(drive, file, items, throttle)[1]
 
 
 def read_whole(
-    drive: Drive, entry: Shelved | None, placed: Sequence[Placed], throttle: Throttle, progress: Progress
+    drive: MountedDrive, entry: Shelved | None, placed: Sequence[Placed], throttle: Throttle, progress: Progress
 ) -> CartridgeRead:
     """As `DriveTier.read_cartridge`, of a mounted cartridge and what the library knows of it."""
     cartridge = drive.cartridge
     wanted: dict[int, dict[int, Placed]] = {}
     for index, item in enumerate(placed):
         wanted.setdefault(read_place(item.location).file, {})[index] = item
-    told = _Told(throttle, progress, sum((end - start) // (FRAME + RECORD) * RECORD for start, end in cartridge.spans))
+    told = _Told(throttle, progress, cartridge.data_bytes)
     problems = [_label_problem(drive, told)]
     if not cartridge.marks_are_whole():
         problems.append("a filemark is damaged")
@@ -53,6 +52,7 @@ def read_whole(
     files += [TapeFile(number, problem=there) for number in _lost(entry, cartridge.files)]
     if cartridge.tail and not _lost(entry, cartridge.files):
         files.append(TapeFile(cartridge.files, problem="it is not closed", finished=False))
+    told.end()
     return CartridgeRead(tuple(files), tuple(answers), "; ".join(filter(None, problems)), told.done)
 
 
@@ -69,11 +69,16 @@ class _Told:
         """As `Throttle.spend`."""
         self._throttle.spend(count)
         self.done += count
-        self._progress(min(self.done, self._total), self._total)
+        self._progress(self.done, max(self.done, self._total))
+
+    def end(self) -> None:
+        """All was read that there is."""
+        if self.done != self._total:
+            self._progress(self.done, self.done)
 
 
 def _judged(
-    drive: Drive, file: int, items: Mapping[int, Placed], throttle: Throttle
+    drive: MountedDrive, file: int, items: Mapping[int, Placed], throttle: Throttle
 ) -> tuple[Bundle | IntegrityError | Transient, dict[int, str]]:
     """The bundle, or what is wrong with it, and what is wrong with each item.
 
@@ -88,7 +93,7 @@ def _judged(
     return problem, {i: _alone(drive, file, item, throttle, problem.message) for i, item in items.items()}
 
 
-def _alone(drive: Drive, file: int, item: Placed, throttle: Throttle, problem: str) -> str:
+def _alone(drive: MountedDrive, file: int, item: Placed, throttle: Throttle, problem: str) -> str:
     """'' if this item's own bytes, the manifest and the trailer are there and right, else what is wrong."""
     try:
         with drive.read_file(file) as reader:
@@ -103,7 +108,7 @@ def _alone(drive: Drive, file: int, item: Placed, throttle: Throttle, problem: s
     return "" if len(bundle.packages) > 1 else problem
 
 
-def _label_problem(drive: Drive, throttle: Throttle) -> str:
+def _label_problem(drive: MountedDrive, throttle: Throttle) -> str:
     """What is wrong with tape file 0; '' on a blank cartridge."""
     if not drive.cartridge.files:
         return ""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from tomovault.core.errors import IntegrityError, Transient
 from tomovault.core.ports import Harm, Progress, Surveyed
 from tomovault.tiers.address import Place, placed_at
-from tomovault.tiers.blocks import translating
 from tomovault.tiers.bundle import (
     Bundle,
     BundlePackage,
@@ -21,24 +18,24 @@ from tomovault.tiers.bundle import (
     read_text,
     read_trailer,
 )
-from tomovault.tiers.drive import Drive
 from tomovault.tiers.free import FREE
 from tomovault.tiers.label import read_label
 from tomovault.tiers.library import LOST, Shelf, Shelved, Stock
+from tomovault.tiers.mounted import MountedDrive
 from tomovault.tiers.recovery import parcel_of
 from tomovault.tiers.surveying import Told, of_another_tier
 
 #: Mounts the cartridge of a barcode.
-Mount = Callable[[str], AbstractContextManager[Drive]]
+Mount = Callable[[str], AbstractContextManager[MountedDrive]]
 
 
-def survey_library(folder: str, shelf: Shelf, tier: str, mount: Mount, progress: Progress) -> Iterator[Surveyed]:
-    """What is on each cartridge in `folder`, by barcode; of those that the shelf knows also what is lacking."""
+def survey_library(
+    sizes: Mapping[str, int], shelf: Shelf, tier: str, mount: Mount, progress: Progress
+) -> Iterator[Surveyed]:
+    """What is on each cartridge that `sizes` names, by barcode; of those that the shelf knows also what is lacking."""
     if shelf.is_lost():
         yield Surveyed(shelf.path, problem=LOST, harm=Harm.NOTICE)
     stock = shelf.read() or Stock()
-    with translating(f"tier {tier}"):
-        sizes = {name: _size_of(os.path.join(folder, name)) for name in _barcodes(folder)}
     told = Told(progress, sum(sizes.values()))
     for barcode in sorted(sizes.keys() | {c.barcode for c in stock.cartridges if c.bundles}):
         known = stock.cartridge(barcode) or Shelved(barcode, "", "")
@@ -55,18 +52,7 @@ def survey_library(folder: str, shelf: Shelf, tier: str, mount: Mount, progress:
         told.passed(sizes[barcode])
 
 
-def _barcodes(folder: str) -> list[str]:
-    return [name for name in os.listdir(folder) if name.isalnum() and name.isascii()]
-
-
-def _size_of(path: str) -> int:
-    """Bytes of a cartridge; none where that cannot be told, which its mount will say."""
-    with contextlib.suppress(OSError):
-        return os.lstat(path).st_size
-    return 0
-
-
-def _survey_cartridge(drive: Drive, barcode: str, tier: str, known: Shelved, told: Told) -> Iterator[Surveyed]:
+def _survey_cartridge(drive: MountedDrive, barcode: str, tier: str, known: Shelved, told: Told) -> Iterator[Surveyed]:
     """Its bundles in order; nothing of one whose label is of another tier."""
     owner, damage = _label_of(drive, tier)
     if foreign := of_another_tier("a cartridge", owner, tier):
@@ -75,12 +61,13 @@ def _survey_cartridge(drive: Drive, barcode: str, tier: str, known: Shelved, tol
     if damage:
         yield Surveyed(barcode, problem=f"label: {damage}", harm=Harm.NONE)
     for number in range(1, drive.cartridge.files):
-        told.at(drive.cartridge.spans[number][0])
+        if span := drive.cartridge.span(number):
+            told.at(span[0])
         yield from _survey_file(drive, Place(barcode, number), tier, known, told)
     yield from _lacking(drive, known)
 
 
-def _label_of(drive: Drive, tier: str) -> tuple[str, str]:
+def _label_of(drive: MountedDrive, tier: str) -> tuple[str, str]:
     """Of which tier the label is, and what is wrong with it; `tier` where it does not tell."""
     if not drive.cartridge.files:
         return tier, ""
@@ -91,7 +78,7 @@ def _label_of(drive: Drive, tier: str) -> tuple[str, str]:
         return tier, damage.message
 
 
-def _survey_file(drive: Drive, place: Place, tier: str, known: Shelved, told: Told) -> Iterator[Surveyed]:
+def _survey_file(drive: MountedDrive, place: Place, tier: str, known: Shelved, told: Told) -> Iterator[Surveyed]:
     held = known.bundle_at(place.file)
     removed = held.removed if held is not None else ()
     try:
@@ -115,7 +102,7 @@ def _survey_file(drive: Drive, place: Place, tier: str, known: Shelved, told: To
         yield Surveyed(str(place), problem=damage, harm=Harm.NONE)
 
 
-def _read_bundle(drive: Drive, place: Place, told: Told) -> tuple[Bundle, str]:
+def _read_bundle(drive: MountedDrive, place: Place, told: Told) -> tuple[Bundle, str]:
     """The bundle, every byte of it read, and what is damaged in it, '' if nothing is.
 
     Raises IntegrityError or Transient where its manifest or its trailer cannot be read: it does not exist then.
@@ -132,7 +119,7 @@ def _read_bundle(drive: Drive, place: Place, told: Told) -> tuple[Bundle, str]:
 
 
 def _survey_package(
-    drive: Drive, place: Place, tier: str, bundle: Bundle, package: BundlePackage, *, check: bool
+    drive: MountedDrive, place: Place, tier: str, bundle: Bundle, package: BundlePackage, *, check: bool
 ) -> Surveyed:
     """A package of a bundle; its own files are read again only if `check` says so."""
     placed = placed_at(place, tier, bundle.pool, package)
@@ -152,7 +139,7 @@ def _survey_package(
     return Surveyed(str(place), parcel, placed, bundle.written_at)
 
 
-def _lacking(drive: Drive, known: Shelved) -> Iterator[Surveyed]:
+def _lacking(drive: MountedDrive, known: Shelved) -> Iterator[Surveyed]:
     """Tape files that the library knows and the cartridge has not, and what stands behind its last filemark."""
     cartridge = drive.cartridge
     lost = [held for held in known.bundles if held.file >= cartridge.files]
