@@ -1,8 +1,14 @@
 """What a kind of tier needs from its site before the contract can be asked of it."""
 
 import os
+import stat
+import sys
 
 import pytest
+
+from tomovault.testing import mtx_stand
+from tomovault.testing.tape_stand import TapeStand, make_stand
+from tomovault.tiers import st
 
 #: An archive behind commands, as a site would write them: objects are files in a folder, of which `{}` is the place.
 _COMMANDS = {
@@ -24,11 +30,32 @@ def needed(plugin, place, request):
     kind = plugin.__module__.rpartition(".")[2]
     if kind == "s3":
         return request.getfixturevalue("bucket")
+    if kind == "tape_library":
+        return request.getfixturevalue("tape")
     if kind != "command":
         return {}
     store = place / "store"
     store.mkdir()
     return {verb: [w.format(*[store] * 3) for w in words] + _ABOUT[verb] for verb, words in _COMMANDS.items()}
+
+
+@pytest.fixture
+def tape(tmp_path, place, monkeypatch):
+    """Two drives and a changer that are none: the calls of the driver and the program mtx are stood in for."""
+    folder = place / "behind"
+    make_stand(str(folder), {1: "TA0001L9", 2: "TB0001L9", 3: "TA0002L9"})
+    monkeypatch.setattr(st, "SYSTEM", TapeStand(str(folder), capacity=64_000_000))
+    mtx = tmp_path / "mtx"
+    mtx.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {mtx_stand.__file__} "$@"\n')
+    mtx.chmod(mtx.stat().st_mode | stat.S_IXUSR)
+    return {
+        "mtx": str(mtx),
+        "sg_logs": str(tmp_path / "none"),
+        "changer": str(folder / "state.json"),
+        "drives": [str(folder / "nst0"), str(folder / "nst1")],
+        "pools": {"A": "TA*", "B": "TB*"},
+        "ready_s": 0,
+    }
 
 
 @pytest.fixture

@@ -385,7 +385,10 @@ def test_a_medium_that_names_files_elsewhere_writes_nothing_there(
     assert list(make().inventory()) == []
 
 
-def test_a_full_disk_is_no_space_and_leaves_nothing(make, put, parcel, place, monkeypatch):
+def test_a_full_disk_is_no_space_and_leaves_nothing(plugin, make, put, parcel, place, monkeypatch):
+    if plugin.__module__.endswith(".tape_library"):
+        # No disk is between the source and the tape; a full cartridge is followed by the next.
+        pytest.skip("it writes to no disk")
     tier, sent = make(), parcel("scan1", os.urandom(3_000_000))
     put(tier, parcel("scan0", b"there before"))
     before = kept_below(place)
