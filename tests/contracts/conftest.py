@@ -1,14 +1,12 @@
 """What a kind of tier needs from its site before the contract can be asked of it."""
 
 import os
-import stat
-import sys
 
 import pytest
 
 from tomovault.testing import mtx_stand
 from tomovault.testing.tape_stand import TapeStand, make_stand
-from tomovault.tiers import st
+from tomovault.tiers import changer, st
 
 #: An archive behind commands, as a site would write them: objects are files in a folder, of which `{}` is the place.
 _COMMANDS = {
@@ -45,11 +43,8 @@ def tape(tmp_path, place, monkeypatch):
     folder = place / "behind"
     make_stand(str(folder), {1: "TA0001L9", 2: "TB0001L9", 3: "TA0002L9"})
     monkeypatch.setattr(st, "SYSTEM", TapeStand(str(folder), capacity=64_000_000))
-    mtx = tmp_path / "mtx"
-    mtx.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {mtx_stand.__file__} "$@"\n')
-    mtx.chmod(mtx.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(changer.Changer, "_run", lambda self, *words: mtx_stand.answer(["-f", self.device, *words])[1])
     return {
-        "mtx": str(mtx),
         "sg_logs": str(tmp_path / "none"),
         "changer": str(folder / "state.json"),
         "drives": [str(folder / "nst0"), str(folder / "nst1")],

@@ -57,21 +57,25 @@ def _move(state: dict[str, Any], verb: str, slot: str, number: int) -> str:
     return ""
 
 
-def main(argv: Sequence[str]) -> int:
-    """The exit status of one call."""
+def answer(argv: Sequence[str]) -> tuple[int, str]:
+    """The exit status of one call, and what it prints: on standard error where the status is not 0."""
     _, path, verb, *where = argv
     with open(path, encoding="ascii") as stream:
         state = json.load(stream)
     if verb == "status":
-        sys.stdout.write(_status(state, path))
-        return 0
+        return 0, _status(state, path)
     if problem := _move(state, verb, where[0], int(where[1])):
-        sys.stderr.write(problem + "\n")
-        return 1
+        return 1, problem + "\n"
     with open(path, "w", encoding="ascii") as stream:
         json.dump(state, stream)
-    sys.stdout.write("done\n")
-    return 0
+    return 0, "done\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit status of one call, which has printed."""
+    status, text = answer(argv)
+    (sys.stderr if status else sys.stdout).write(text)
+    return status
 
 
 if __name__ == "__main__":

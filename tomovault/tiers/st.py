@@ -27,7 +27,7 @@ _OPERATION = struct.Struct("@hxxi")
 _STATUS = struct.Struct("@lllllii")
 _POSITION = struct.Struct("@l")
 
-_EOF, _BOT, _EOD, _WRITE_PROTECTED, _ONLINE, _NO_TAPE = 1 << 31, 1 << 30, 1 << 27, 1 << 26, 1 << 24, 1 << 18
+_EOT, _EOD, _WRITE_PROTECTED, _ONLINE, _NO_TAPE = 1 << 29, 1 << 27, 1 << 26, 1 << 24, 1 << 18
 
 #: A drive that was lost or switched off, as the driver tells it.
 _LOST = (errno.ENXIO, errno.ENODEV, errno.ENOENT)
@@ -113,6 +113,11 @@ class Status:
     def write_protected(self) -> bool:
         """Nothing can be written to the cartridge."""
         return bool(self.bits & _WRITE_PROTECTED)
+
+    @property
+    def end_of_tape(self) -> bool:
+        """The end of the tape is near or here, which says nothing of what was read."""
+        return bool(self.bits & _EOT)
 
     @property
     def end_of_data(self) -> bool:

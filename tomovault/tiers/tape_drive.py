@@ -131,11 +131,19 @@ class TapeCartridge:
         return number, 0
 
     def is_blank(self) -> bool:
-        """Whether nothing is on it, or only the filemark that `mt weof` writes to erase what was there."""
+        """Whether nothing is on it, or only the filemark that `mt weof` writes to erase what was there.
+
+        Some drives hand over zeros of a blank cartridge, and say that its first record is at the end of the tape.
+        """
         with speaking_to(self.device.path):
             self.device.do(Operation.REWIND)
         found = self._look()
-        return found is None or (found == 0 and self._look() is None)
+        if found:
+            with speaking_to(self.device.path):
+                at_end = self.device.status().end_of_tape
+                self.device.do(Operation.REWIND)
+                return at_end and not self.device.read(RECORD).strip(b"\0")
+        return found is None or self._look() is None
 
     def _look(self) -> int | None:
         """Bytes of the record under the head, 0 for a filemark; None where nothing was written."""

@@ -135,7 +135,7 @@ def tell():
 
 try:
     tell()
-except BaseException:
+except BaseException:  # noqa: BLE001 - nobody else hears it
     TOLD["failed"] = traceback.format_exc()
 with open(f"{WORK}/result.json", "w", encoding="ascii") as result:
     json.dump(TOLD, result, indent=1)
