@@ -47,7 +47,7 @@ def tape(tmp_path, place, monkeypatch):
     return {
         "sg_logs": str(tmp_path / "none"),
         "changer": str(folder / "state.json"),
-        "drives": [str(folder / "nst0"), str(folder / "nst1")],
+        "devices": [str(folder / "nst0"), str(folder / "nst1")],
         "pools": {"A": "TA*", "B": "TB*"},
         "ready_s": 0,
     }

@@ -59,12 +59,12 @@ class ChangerShelf(Shelf):
 
 
 class TapeLibrary(CartridgeLibrary):
-    """The tier of kind `tape_library`. Options: path, changer, drives, pools, capacity, mtx, sg_logs, wait_s, move_s,
+    """The tier of kind `tape_library`. Options: path, changer, devices, pools, capacity, mtx, sg_logs, wait_s, move_s,
     ready_s, and the coefficients of `recall.timing.Timing`.
     """
 
     OPTIONS: ClassVar[frozenset[str]] = TIMING_OPTIONS | {
-        *("path", "changer", "drives", "pools", "capacity", "mtx", "sg_logs", "wait_s", "move_s", "ready_s")
+        *("path", "changer", "devices", "pools", "capacity", "mtx", "sg_logs", "wait_s", "move_s", "ready_s")
     }
     TIER_CLASS: ClassVar[TierClass] = TierClass.ARCHIVE
     MARKED: ClassVar[bool] = True
@@ -120,7 +120,7 @@ class TapeLibrary(CartridgeLibrary):
             return Health(False, problem.message, problem.hint)
         missing = [n for n in range(len(self._robot.devices)) if n not in contents.drives]
         if missing:
-            told = f"the changer knows drives {sorted(contents.drives)}, and `drives` names {len(self._robot.devices)}"
+            told = f"the changer knows drives {sorted(contents.drives)}, and `devices` names {len(self._robot.devices)}"
             return Health(False, told, "give each drive of the changer its device, in the changer's order")
         for device in self._robot.devices:
             if not os.access(device, os.R_OK | os.W_OK):
@@ -128,6 +128,9 @@ class TapeLibrary(CartridgeLibrary):
                     False, f"{device} cannot be read and written", "is it there? is the account in group tape?"
                 )
         nameless = contents.nameless()
+        if not os.path.lexists(self._shelf.path):
+            told = f"{len(self._ours())} cartridges of its pools are there; the next job looks at each of them, as"
+            return Health(True, f"{told} {self._shelf.path} is not there")
         return Health(True, found.detail + (f"; {nameless} cartridge(s) without a barcode" if nameless else ""))
 
     @contextlib.contextmanager
@@ -222,13 +225,13 @@ def _patterns(name: str, options: Mapping[str, Any]) -> dict[str, str]:
 
 def _devices(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """The no-rewind devices of the drives in the changer's order. Raises UserError."""
-    devices = options.get("drives")
+    devices = options.get("devices")
     if not isinstance(devices, (list, tuple)) or not devices or len(set(map(str, devices))) != len(devices):
         raise UserError(
-            f"tier {name}: drives must be a list of no-rewind devices, not {devices!r}",
+            f"tier {name}: devices must be a list of no-rewind devices, not {devices!r}",
             hint="such as [/dev/tape/by-id/scsi-XYZ-nst], in the order of the changer's drives",
         )
-    paths = tuple(folder_option(name, {"drives": device}, "drives") for device in devices)
+    paths = tuple(folder_option(name, {"devices": device}, "devices") for device in devices)
     rewinding = [p for p in paths if re.fullmatch(r"/dev/st\d+[alm]?", p)]
     if rewinding:
         raise UserError(

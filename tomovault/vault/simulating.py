@@ -150,14 +150,16 @@ def _tapes(site: Site, model: Model) -> list[TapePlan]:
         if tier.tier_class is not TierClass.ARCHIVE:
             continue
         emulated = tier.kind == "emulated_library"
-        copies = int(tier.options.get("copies", 2)) if emulated else 1
-        domains = tuple(f"{name}:{letter}" for letter in _LETTERS[:copies]) if emulated else (name,)
+        pools = tier.options.get("pools") if tier.kind == "tape_library" else None
+        letters = _LETTERS[: int(tier.options.get("copies", 2))] if emulated else tuple(sorted(pools or ()))
+        domains = tuple(f"{name}:{letter}" for letter in letters) or (name,)
         tapes.append(TapePlan(name, domains, counts=site.simulated or not emulated, forgets_s=model.keeps_s))
     return tapes
 
 
 def _machines(site: Site, machines: Machines) -> Machines:
     drives = [int(t.options["drives"]) for t in site.tiers.values() if "drives" in t.options]
+    drives += [len(t.options["devices"]) for t in site.tiers.values() if t.kind == "tape_library"]
     return replace(machines, drives=sum(drives)) if drives else machines
 
 

@@ -53,7 +53,7 @@ def library(tmp_path, stand, mtx, now):
             "mtx": str(mtx),
             "sg_logs": str(tmp_path / "none"),
             "changer": str(stand.folder / "state.json"),
-            "drives": [str(stand.folder / "nst0"), str(stand.folder / "nst1")],
+            "devices": [str(stand.folder / "nst0"), str(stand.folder / "nst1")],
             "pools": {"A": "TA*", "B": "TB*"},
             "capacity": CAPACITY,
             "ready_s": 0,

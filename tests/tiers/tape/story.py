@@ -26,7 +26,7 @@ def library():
     options = {
         "path": f"{WORK}/tape",
         "changer": CHANGER,
-        "drives": DRIVES,
+        "devices": DRIVES,
         "pools": {"A": "TA*", "B": "TB*"},
         "capacity": "7MB",
         "ready_s": 20,

@@ -3,7 +3,7 @@ import pytest
 from tomovault.core.errors import Transient, UserError
 from tomovault.tiers.changer import Changer, read_contents
 
-#: As mtx 1.3.12 printed it of an emulated library; the mail slot and the unknown home as its source has them. It pads each
+#: As mtx 1.3.12 printed it of an emulated library, mail slot and unknown home as its source has them. It pads each
 #: tag with spaces.
 STATUS = """\
   Storage Changer /dev/sg3:2 Drives, 9 Slots ( 1 Import/Export )

@@ -249,9 +249,9 @@ def test_a_cartridge_that_was_taken_out_is_missed(library, put, parcel, bucket, 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"drives": ["/dev/st0"]}, "rewinds whenever"),
-        ({"drives": "nst0"}, "must be a list"),
-        ({"drives": ["/dev/nst0", "/dev/nst0"]}, "must be a list"),
+        ({"devices": ["/dev/st0"]}, "rewinds whenever"),
+        ({"devices": "nst0"}, "must be a list"),
+        ({"devices": ["/dev/nst0", "/dev/nst0"]}, "must be a list"),
         ({"pools": {"a": "TA*"}}, "capital letter"),
         ({"pools": {}}, "capital letter"),
         ({"changer": "sg3"}, "absolute path"),
@@ -264,7 +264,7 @@ def test_a_site_file_that_is_wrong_is_told(library, options, told):
 
 def test_a_drive_that_the_changer_does_not_have_is_told_by_doctor(library, stand):
     stand.folder.joinpath("nst2").touch()
-    health = library(drives=[str(stand.folder / f"nst{n}") for n in range(3)]).health()
+    health = library(devices=[str(stand.folder / f"nst{n}") for n in range(3)]).health()
     assert not health.ok
     assert "names 3" in health.detail
 
@@ -279,3 +279,15 @@ def test_a_record_of_another_size_is_a_bad_one(stand):
         device.read(999)
     assert device.status().record == 0
     assert len(device.read(1001)) == 1000
+
+
+def test_tape_files_are_counted_by_reading_where_a_drive_moves_not(library, put, parcel, bucket, stand, tmp_path):
+    placed = [put(library(), parcel(f"s{n}", b"s"))[0] for n in range(2)]
+    (tmp_path / "tape" / "library.json").unlink()
+    stand.system.failing = fails("fsf", errno.EIO)
+    tier = library()
+    tier._stock()
+    stand.system.failing = lambda *_: None
+    assert states(tier)["TA0001L9"] == "filling"
+    assert tier._shelf.read().cartridge("TA0001L9").files == 3
+    assert list(tier.verify(placed, throttle=bucket)) == ["", ""]
