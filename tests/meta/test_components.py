@@ -2,7 +2,7 @@
 
 import pytest
 
-NAMES = ("fabio", "moto", "nxtomo", "openssl", "postgresql", "systemd-analyze", "zstd")
+NAMES = ("fabio", "moto", "nxtomo", "openssl", "postgresql", "systemd-analyze", "uml", "zstd")
 
 
 def test_every_component_is_listed(components):

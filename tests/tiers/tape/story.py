@@ -79,16 +79,6 @@ def by_mt_and_tar(placed):
     return [line.split()[0] for line in sums.stdout.decode().splitlines()] == [f["sha256"] for f in files]
 
 
-def command(*words):
-    done = subprocess.run(
-        [sys.executable, "-m", "tomovault", "--site", f"{WORK}/site", *words, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout or done.stderr
-
-
 def tell():
     for folder in ("tape", "source", "back"):
         os.makedirs(f"{WORK}/{folder}")
