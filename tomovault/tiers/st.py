@@ -152,9 +152,10 @@ class TapeDevice:
         self._system.ioctl(self._fd, _MTIOCTOP, bytearray(_OPERATION.pack(operation, count)))
 
     def status(self) -> Status:
-        """Where the head is, and what of."""
+        """Where the head is, and what the drive says of that place. Raises Transient."""
         buffer = bytearray(_STATUS.size)
-        self._system.ioctl(self._fd, _MTIOCGET, buffer)
+        with speaking_to(self.path):
+            self._system.ioctl(self._fd, _MTIOCGET, buffer)
         _, _, _, bits, _, file, record = _STATUS.unpack(buffer)
         return Status(file, record, bits & 0xFFFFFFFF)
 

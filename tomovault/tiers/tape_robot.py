@@ -27,7 +27,9 @@ from tomovault.tiers.library import Shelved
 from tomovault.tiers.mounted import WriteProtected
 from tomovault.tiers.st import NotReady, Operation, TapeDevice, speaking_to, told
 from tomovault.tiers.tape_alert import Inspector
-from tomovault.tiers.tape_drive import RecordReader, TapeCartridge, TapeDrive
+from tomovault.tiers.tape_cartridge import TapeCartridge
+from tomovault.tiers.tape_drive import TapeDrive
+from tomovault.tiers.tape_file import RecordReader
 
 _READY_STEP_S = 1.0
 _SEIZE_STEP_S = 0.5
