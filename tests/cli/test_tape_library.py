@@ -3,17 +3,20 @@
 import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tomovault.core.ports import Parcel
 from tomovault.core.record import Made
 from tomovault.core.replica import ProductKind, StoredFile
+from tomovault.simulation.scenario import Machines
 from tomovault.testing import mtx_stand
 from tomovault.testing.tape_stand import TapeStand, make_stand
 from tomovault.tiers import changer, st
 from tomovault.tiers.delivery import deliver
 from tomovault.tiers.free import FREE
+from tomovault.vault import simulating
 from tomovault.vault.places import mark_places
 from tomovault.vault.workbench import open_tier
 
@@ -89,3 +92,11 @@ def test_a_rebuild_reads_the_media_alone(stand, town, ask):
     (town.folder / "deep" / "library.json").unlink()
     told = ask("catalogue", "rebuild", "--from", "deep", code=4)
     assert {one["location"].partition("#")[0] for one in told["damaged"]} == {"TA0001L9", "TB0001L9"}, told
+
+
+def test_a_simulated_future_has_the_pools_and_drives_of_the_library(stand, town):
+    model = SimpleNamespace(keeps_s=None)
+    (plan,) = [one for one in simulating._tapes(town.vault.site, model) if one.name == "deep"]
+    assert plan.domains == ("deep:A", "deep:B")
+    assert plan.counts
+    assert simulating._machines(town.vault.site, Machines()).drives == 2
