@@ -26,6 +26,12 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPONENTS = REPOSITORY / ".ci" / "components"
 
+# Daemons, commands and jobs start by the thousand. Where an environment (many an image of a container) forbids Python
+# to keep what it compiled, each would compile the whole package anew, a third of what its start takes. Here and not in
+# a hook: the conftest of a folder may copy the environment before any hook runs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 # --- the real data -----------------------------------------------------------------------------------
 
