@@ -6,6 +6,7 @@ YAML 1.2, without anchors, tags and merge keys: a file of settings says each thi
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import types
 import typing
@@ -140,6 +141,13 @@ def point_out(text: str, file_name: str, found: Sequence[Fault]) -> list[str]:
     return [point_at(text, file_name, document.spot_of(fault), fault.text) for fault in found]
 
 
+@functools.lru_cache(maxsize=4)
+def _nodes(text: str) -> Node | None:
+    """The tree of a text, which nobody changes; one command reads the same few files again and again."""
+    node: Node | None = YAML(typ="safe", pure=True).compose(text)
+    return node
+
+
 class Document:
     """A YAML text with the place of each key and value; syntax errors are raised as UserError at once."""
 
@@ -186,9 +194,8 @@ class Document:
         return [_Problem(self.spot(path), _say(detail))]
 
     def _compose(self) -> Node | None:
-        loader = YAML(typ="safe", pure=True)
         try:
-            node: Node | None = loader.compose(self.text)
+            node = _nodes(self.text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             spot = Spot(mark.line, mark.column) if mark else Spot(0, 0)
