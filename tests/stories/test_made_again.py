@@ -67,6 +67,6 @@ def test_explain_tells_that_it_went_and_restore_what_is_kept_of_it(lived, tmp_pa
     (run,) = [p for p in site.show("bone_")["processings"] if p["parameters"]["purpose"] == "volume"]
     assert run["id"] in said.err
     assert "can be made again" in said.err
-    assert "no command makes it of them yet" in said.err
+    assert f"--like {run['id']}" in said.err
     assert site.ask("audit", "verify")["ok"] is True
     assert site.ask("catalogue", "check") == {"ok": True, "problems": []}

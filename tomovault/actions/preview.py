@@ -5,7 +5,7 @@ others made its three middle planes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Order:
     """From which `frames`, with which parameters (empty: the engine's own), and where the preview goes. Where it is
-    `of_slices`, the frames are those of a volume, and no engine is asked.
+    `of_slices`, the frames are those of a volume, and no engine is asked. What is `told` of the run is stored beside
+    its parameters.
     """
 
     frames: Frames
@@ -36,6 +37,7 @@ class Order:
     parameters: Mapping[str, Any]
     floor_bytes: int = 0
     of_slices: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Preview:
@@ -56,12 +58,17 @@ class Preview:
 
 def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
     from tomovault.package.preview import make_preview
+    from tomovault.package.runs import run_without_lost
 
     engine = bench.engine()
     started_at = bench.now()
     row = source.frame_shape[0] // 2
-    resolved = dict(engine.resolve(source, {**wanted.parameters, "rows": [row]}))
-    image = next(data for _, data in engine.slices(source, resolved, [row], bench.progress))
+
+    def slice_of(resolved: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        image = next(data for _, data in engine.slices(source, resolved, [row], bench.progress))
+        return image, {**wanted.told, **resolved}
+
+    image, resolved = run_without_lost(engine, source, {**wanted.parameters, "rows": [row]}, slice_of)
     bench.checkpoint("preview.reconstructed")
     made = make_preview(
         source,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tomovault.core.errors import UserError
 from tomovault.core.ports import Action, Bench, FrameSource, Progress
@@ -14,13 +14,17 @@ from tomovault.core.wire import from_plain
 from tomovault.package.frames import Frames, open_frames
 from tomovault.package.names import Whose
 
+if TYPE_CHECKING:
+    from tomovault.package.volume import VolumeWritten
+
 
 @dataclass(frozen=True)
 class Order:
     """From which `frames`, with which parameters (empty: the engine's own), and where the volume goes.
 
     No run begins that would need more than `memory_bytes`; 0 is no limit. The values are stored as they are, or as
-    counts of a `dtype`.
+    counts of a `dtype`. With `resolved` parameters of an earlier run that is repeated. What is `told` of the run is
+    stored beside its parameters.
     """
 
     frames: Frames
@@ -34,6 +38,8 @@ class Order:
     floor_bytes: int = 0
     memory_bytes: int = 0
     dtype: str = "float32"
+    resolved: Mapping[str, Any] | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Reconstruct:
@@ -53,38 +59,41 @@ class Reconstruct:
 
 def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
     from tomovault.package.made import facts_of_made
+    from tomovault.package.runs import run_without_lost
     from tomovault.package.volume import verify_volume, write_volume
 
     engine = bench.engine()
     started_at = bench.now()
-    resolved = dict(engine.resolve(source, wanted.parameters))
-    rows = list(resolved.get("rows") or range(source.frame_shape[0]))
-    needed = engine.estimate(source, {**resolved, "rows": rows}).memory_bytes
-    if 0 < wanted.memory_bytes < needed:
-        raise UserError(
-            f"{wanted.stem}: its volume needs {needed} bytes of memory, and jobs may use {wanted.memory_bytes}",
-            hint="raise `jobs.memory` in tomovault.yaml, or reconstruct on a larger machine",
+
+    def write(resolved: Mapping[str, Any]) -> VolumeWritten:
+        rows = list(resolved.get("rows") or range(source.frame_shape[0]))
+        _require_memory(wanted, engine.estimate(source, {**resolved, "rows": rows}).memory_bytes)
+        making, writing = _passes(bench.progress, wanted.dtype)
+        return write_volume(
+            wanted.folder,
+            wanted.stem,
+            rows,
+            engine.slices(source, resolved, rows, making),
+            resolved={**wanted.told, **resolved},
+            engine=engine.name,
+            version=engine.version(),
+            nx=source.facts(),
+            whose=wanted.whose,
+            job=bench.job,
+            now=bench.now(),
+            threads=wanted.threads,
+            throttle=bench.throttle(wanted.area),
+            checkpoint=bench.checkpoint,
+            floor_bytes=wanted.floor_bytes,
+            progress=writing,
+            dtype=wanted.dtype,
         )
-    making, writing = _passes(bench.progress, wanted.dtype)
-    written = write_volume(
-        wanted.folder,
-        wanted.stem,
-        rows,
-        engine.slices(source, resolved, rows, making),
-        resolved=resolved,
-        engine=engine.name,
-        version=engine.version(),
-        nx=source.facts(),
-        whose=wanted.whose,
-        job=bench.job,
-        now=bench.now(),
-        threads=wanted.threads,
-        throttle=bench.throttle(wanted.area),
-        checkpoint=bench.checkpoint,
-        floor_bytes=wanted.floor_bytes,
-        progress=writing,
-        dtype=wanted.dtype,
-    )
+
+    if wanted.resolved is None:
+        written = run_without_lost(engine, source, wanted.parameters, write)
+    else:
+        again = engine.repeat(source, wanted.resolved)
+        written = write({**again.resolved, "anew": dict(again.anew)})
     facts = facts_of_made(
         ProductKind.VOLUME,
         written.digest,
@@ -99,6 +108,14 @@ def _make(wanted: Order, source: FrameSource, bench: Bench) -> Result:
         now=bench.now,
     )
     return Result(Outcome.SUCCEEDED, facts)
+
+
+def _require_memory(wanted: Order, needed: int) -> None:
+    if 0 < wanted.memory_bytes < needed:
+        raise UserError(
+            f"{wanted.stem}: its volume needs {needed} bytes of memory, and jobs may use {wanted.memory_bytes}",
+            hint="raise `jobs.memory` in tomovault.yaml, or reconstruct on a larger machine",
+        )
 
 
 def _passes(progress: Progress, dtype: str) -> tuple[Progress, Progress]:

@@ -154,13 +154,16 @@ def record_made(tx: Tx, scan_id: str, made: Made, now: datetime) -> str:
     else:
         product_id = row.id
         tx.run(update(product).where(product.c.id == product_id).values(**values))
-    if made.processing is not None:
-        _record_processing(tx, scan_id, product_id, made.processing)
-    touch(tx, scan_id, now, new_fact=row is None)
+    again = made.processing is not None and _record_processing(tx, scan_id, product_id, made.processing)
+    if row is not None and again:
+        # It stands where what was made after it stood: of its kind it is the newest once more.
+        tx.run(update(product).where(product.c.id == product_id).values(created_at=now))
+    touch(tx, scan_id, now, new_fact=row is None or again)
     return str(product_id)
 
 
-def _record_processing(tx: Tx, scan_id: str, product_id: str, run: Processing) -> None:
+def _record_processing(tx: Tx, scan_id: str, product_id: str, run: Processing) -> bool:
+    """Whether the run was not known yet."""
     table = tables.processing
     known = tx.first(
         select(table.c.id).where(
@@ -171,7 +174,7 @@ def _record_processing(tx: Tx, scan_id: str, product_id: str, run: Processing) -
         )
     )
     if known is not None:
-        return
+        return False
     tx.run(
         insert(table).values(
             id=new_id("x"),
@@ -185,6 +188,7 @@ def _record_processing(tx: Tx, scan_id: str, product_id: str, run: Processing) -
             outputs=list(run.outputs),
         )
     )
+    return True
 
 
 def record_stored(tx: Tx, scan_id: str, stored: Stored, now: datetime) -> str:

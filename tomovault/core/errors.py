@@ -32,6 +32,14 @@ class NoScan(UserError):
     """What a format was asked about can be read, or is known well enough, and is no scan of that format; says why."""
 
 
+class LostFrames(UserError):
+    """Frames that a reconstruction would use hold nothing: no light, or no number. `frames`: their indices."""
+
+    def __init__(self, message: str, frames: Sequence[int], *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.frames = tuple(frames)
+
+
 class Refused(TomovaultError):
     """A rule, a pin or a law forbids it; `by` names which one."""
 

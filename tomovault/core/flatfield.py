@@ -107,6 +107,8 @@ class FlatField:
         self._dead = dead if dead is not None and dead.any() else None
         self._patch = None if self._dead is None else _patch_of(self._dead)
         self._single = 1.0 / self._nets[0] if len(self._nets) == 1 else None
+        #: Projections that had no finite value in these rows: all of what is returned of one is made up.
+        self.empty: set[int] = set()
 
     def transmission(self, index: int) -> Image:
         """(projection - dark) / (flat - dark) of the rows, per exposure; always finite."""
@@ -125,6 +127,8 @@ class FlatField:
             image /= np.float32(self._white)
         if raw.dtype.kind == "f" and not np.isfinite(image).all():
             broken = ~np.isfinite(image)
+            if broken.all():
+                self.empty.add(index)
             _patch(image, _patch_of(broken if self._dead is None else broken | self._dead))
         elif self._patch is not None:
             _patch(image, self._patch)

@@ -364,6 +364,16 @@ class Estimate:
     cpu_s: float
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """Resolved parameters after those of an earlier run. `anew`: what was not taken over, each with the reason; empty
+    where the run is repeated to the last bit.
+    """
+
+    resolved: Mapping[str, Any]
+    anew: Mapping[str, str]
+
+
 class Engine(Protocol):
     """A reconstruction program. Never imported in the daemon."""
 
@@ -374,6 +384,11 @@ class Engine(Protocol):
 
     def resolve(self, source: FrameSource, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """Every 'auto' becomes a number. The result alone is enough to run again."""
+
+    def repeat(self, source: FrameSource, resolved: Mapping[str, Any]) -> Repeated:
+        """The parameters of an earlier run for a source: as they were, if it is what that run read and would give the
+        same numbers; else resolved anew from what does not depend on the scan, with the reasons.
+        """
 
     def estimate(self, source: FrameSource, resolved: Mapping[str, Any]) -> Estimate:
         """Memory and time of a run."""

@@ -118,7 +118,7 @@ class PolicyWatch:
         for name, one in recorded.items():
             try:
                 if taken.get(name) != one.sha256:
-                    policies[name], taken[name] = parse_policy(one.text, name), one.sha256
+                    policies[name], taken[name] = parse_policy(one.text, name, None), one.sha256
                 wrong[name] = self._difference(name, one)
             except UserError as problem:
                 wrong[name] = f"the policy {name!r} that the leader decides by cannot be read here: {problem.message}"
@@ -207,7 +207,7 @@ class PolicyWatch:
             return None
         texts = {Text(one.name, one.sha256): one.text for one in self._vault.catalogue.recorded_policies(tx)}
         try:
-            before = [parse_policy(texts[text], text.policy) for text in sorted(change.before)]
+            before = [parse_policy(texts[text], text.policy, None) for text in sorted(change.before)]
         except (KeyError, UserError):
             return None
         return [edit_of(old, self._vault.policies[change.policy.policy], now) for old in before]

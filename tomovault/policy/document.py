@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tomovault.core.life import Stage
 from tomovault.core.replica import LEAST_COPIES, Form, ProductKind, TierClass
 from tomovault.policy.address import problem_of_address, problem_of_folder
 from tomovault.policy.calendar import parse_moment, show_moment
 from tomovault.policy.expression import Expression, Leaf, WrongExpression, read_expression
+from tomovault.policy.preset import problems_of_parameters
 from tomovault.policy.quantity import show_found
 from tomovault.policy.reading import asks_usage, leaves
 from tomovault.policy.yaml_text import Duration, Fault, Percent, Size, Strict, Whole, Word, faults, nearest, parse
@@ -287,21 +288,29 @@ class Policy(Strict):
     rules: tuple[Rule, ...]
 
     @model_validator(mode="after")
-    def _check_names(self) -> Policy:
+    def _check_names(self, told: ValidationInfo) -> Policy:
         names = [rule.name for rule in self.rules]
         found = [
             Fault(f"a rule named {name!r} is here already; a name is cited in permits", ("rules", i, "name"))
             for i, name in enumerate(names)
             if name in names[:i]
         ]
-        for i, rule in enumerate(self.rules):
-            preset = rule.settings.preset
-            if preset is not None and preset not in self.presets:
-                problem = f"the policy has no preset {preset!r}{nearest(preset, self.presets)}"
-                found.append(Fault(problem, ("rules", i, "with", "preset")))
+        for name, parameters in self.presets.items():
+            found.extend(problems_of_parameters(parameters, ("presets", name)))
+        found.extend(self._unknown_presets((told.context or {}).get("presets", ())))
         if found:
             raise faults(found)
         return self
+
+    def _unknown_presets(self, others: Collection[str] | None) -> Iterator[Fault]:
+        """Rules that name a preset which neither the policy has nor the site; None where the site's are not known."""
+        for i, rule in enumerate(self.rules):
+            preset = rule.settings.preset
+            if preset is None or preset in self.presets or others is None or preset in others:
+                continue
+            known = [*self.presets, *others]
+            problem = f"there is no preset {preset!r}, here or in presets/{nearest(preset, known)}"
+            yield Fault(problem, ("rules", i, "with", "preset"))
 
     def ordered(self) -> tuple[Rule, ...]:
         """The rules in the order in which they are asked."""
@@ -320,6 +329,9 @@ class Policy(Strict):
         return f"{rule.name}@{self.name}:{self.version}"
 
 
-def parse_policy(text: str, file_name: str) -> Policy:
-    """The policy that a text holds. Raises UserError with every problem and its place."""
-    return parse(text, file_name, Policy)
+def parse_policy(text: str, file_name: str, presets: Collection[str] | None = ()) -> Policy:
+    """The policy that a text holds; its rules may name `presets` of the site, any where those are not known (None).
+
+    Raises UserError with every problem and its place.
+    """
+    return parse(text, file_name, Policy, known={"presets": presets})

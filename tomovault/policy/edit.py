@@ -106,7 +106,7 @@ def _asks(rule: Rule, policy: Policy) -> str:
     settings: Any = rule.settings.copies if by_mark else sorted(rule.settings.model_dump().items())
     preset = rule.settings.preset
     told = rule.notify if rule.do == "notify" else ()
-    return repr((rule.name, settings, None if preset is None else policy.presets[preset], told))
+    return repr((rule.name, settings, None if preset is None else policy.presets.get(preset), told))
 
 
 def _when(rule: Rule) -> object:

@@ -114,8 +114,9 @@ def parse(
     file_name: str,
     model: type[M],
     check: typing.Callable[[M], Iterable[Fault]] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> M:
-    """The model that the text holds.
+    """The model that the text holds. Its validators may ask for what is `known` besides, as their context.
 
     `check` may find more problems, once every value is right by itself; it names each by its path of keys.
     Raises UserError whose message has one entry for each problem, in the order of the file.
@@ -124,7 +125,7 @@ def parse(
     problems = list(document.problems)
     value: M | None = None
     try:
-        value = model.model_validate(document.plain)
+        value = model.model_validate(document.plain, context=known)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             problems.extend(document.explain(detail, model))
@@ -133,6 +134,19 @@ def parse(
     if problems or value is None:
         raise document.error(problems)
     return value
+
+
+def faults_of(error: ValidationError, model: type[BaseModel], path: KeyPath = ()) -> list[Fault]:
+    """The problems of a value that was checked by itself and stands at `path`, for the validator of a whole to raise."""
+    found = []
+    for detail in error.errors(include_url=False):
+        where: KeyPath = tuple(detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            told = f"unknown key {str(where[-1])!r}{nearest(str(where[-1]), _known_keys(model, where[:-1]))}"
+            found.append(Fault(told, (*path, *where), at_key=True))
+        else:
+            found.append(Fault(_say(detail), (*path, *where)))
+    return found
 
 
 def point_out(text: str, file_name: str, found: Sequence[Fault]) -> list[str]:

@@ -21,6 +21,7 @@ from tomovault.policy.review import Finding, Places, review
 from tomovault.policy.yaml_text import Fault, nearest, point_out
 from tomovault.vault.deeds import listeners
 from tomovault.vault.policy_files import read_path, read_policy_file, reused, reused_text
+from tomovault.vault.preset_files import PRESETS, read_preset
 from tomovault.vault.site import POLICIES, SITE_FILE, Site, find_policy, load_site, shipped_policies
 from tomovault.vault.site_settings import TierSettings
 from tomovault.vault.tier_marks import ON_DISK
@@ -35,13 +36,21 @@ def check_policies(folder: Path | None, files: Sequence[Path], now: datetime) ->
     policies that came with tomovault are checked where an area uses them.
     """
     if folder is None:
-        return _page([_row(path, partial(_check_policy, path, None, (), now)) for path in files])
+        return _page([_row(path, _check_of(path, now)) for path in files])
     site, rows = _site(folder), [_row(folder / SITE_FILE, partial(_check_site, folder))]
     rows += [_row(path, partial(_check_template, path)) for path in template_files(folder)]
     recorded = _recorded(site) if site is not None else ()
+    rows += [_row(path, partial(_check_preset, path)) for path in sorted((folder / PRESETS).glob("*.yaml"))]
     for path in [*sorted((folder / POLICIES).glob("*.yaml")), *_shipped(site)]:
         rows.append(_row(path, partial(_check_policy, path, site, recorded, now)))
     return _page(rows)
+
+
+def _check_of(path: Path, now: datetime) -> Callable[[], _Told]:
+    """How a file by itself is checked: as a preset where it is in a folder of presets."""
+    if path.absolute().parent.name == PRESETS:
+        return partial(_check_preset, path)
+    return partial(_check_policy, path, None, (), now)
 
 
 def _shipped(site: Site | None) -> list[Path]:
@@ -114,6 +123,11 @@ def _asks_for_costs(site: Site, policy: str) -> bool:
 
 def _check_template(path: Path) -> _Told:
     check_template(path)
+    return [], [], []
+
+
+def _check_preset(path: Path) -> _Told:
+    read_preset(path)
     return [], [], []
 
 

@@ -28,11 +28,11 @@ from tomovault.core.replica import (
 from tomovault.core.scan import has_slices
 from tomovault.core.told import tell
 from tomovault.core.wire import to_plain
-from tomovault.policy.document import Settings
 from tomovault.policy.matching import Asks
 from tomovault.vault.domains import domain_now
 from tomovault.vault.move_orders import order_move
 from tomovault.vault.places import find_absence, place_of, require_place
+from tomovault.vault.reconstruct_orders import preset_by_rule, wanted_of
 from tomovault.vault.removal_orders import (
     find_permit,
     order_destroy,
@@ -159,39 +159,37 @@ def _frames(request: Request) -> dict[str, Any]:
 
 
 def _preview(request: Request) -> dict[str, Any]:
+    parameters, told = preset_by_rule(request, "preview")
     return {
         "frames": _frames(request),
         **_place(request),
         "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
-        "parameters": _preset(request, "preview"),
+        "parameters": dict(parameters),
+        "told": dict(told),
         "of_slices": has_slices(request.scan.metadata),
         "floor_bytes": request.vault.area(request.scan.area).floor,
     }
 
 
 def _reconstruct(request: Request) -> dict[str, Any]:
-    vault, rule = request.vault, _asks(request).rules.get("reconstruct")
+    vault, wanted = request.vault, wanted_of(request)
     return {
         "frames": _frames(request),
         **_place(request),
         "threads": vault.site.jobs.cpus,
         "memory_bytes": vault.site.jobs.memory_bytes,
         "whose": {"scan": request.scan.id, "locations": own_locations(request.scan)},
-        "parameters": {**_preset(request, "reconstruct"), **request.wish.get("parameters", {})},
+        "parameters": dict(wanted.parameters),
+        "resolved": dict(wanted.resolved) if wanted.resolved is not None else None,
+        "told": dict(wanted.told),
         "floor_bytes": vault.area(request.scan.area).floor,
-        "dtype": rule.settings.dtype if rule is not None else Settings().dtype,
+        "dtype": wanted.dtype,
     }
 
 
 def _asks(request: Request) -> Asks:
     area = request.vault.area_facts(request.tx, request.scan.area, request.now)
     return request.vault.asks(request.scan, area, request.now)
-
-
-def _preset(request: Request, do: str) -> Mapping[str, Any]:
-    """The parameters of the preset that the rules name for a scan; none for an engine's defaults."""
-    name = _asks(request).presets.get(do)
-    return request.vault.policy_of(request.scan.area).presets[name] if name is not None else {}
 
 
 def _archive(request: Request) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tomovault.core.errors import UserError
 from tomovault.policy.document import Policy, parse_policy
+from tomovault.vault.preset_files import preset_names, read_yaml
 from tomovault.vault.site_settings import POLICIES, find_policy
 
 if TYPE_CHECKING:
@@ -31,19 +32,18 @@ def read_policy_file(folder: str | os.PathLike[str], name: str) -> PolicyFile:
     path = find_policy(folder, name)
     if path is None:
         raise UserError(f"there is no policy {name!r}", hint=f"write it in {Path(folder, POLICIES, name + '.yaml')}")
-    return read_path(path)
+    data, text = read_yaml(path)
+    return PolicyFile(parse_policy(text, str(path), preset_names(folder)), text, hashlib.sha256(data).hexdigest())
 
 
 def read_path(path: Path) -> PolicyFile:
-    """The policy in a file. Raises UserError where it cannot be read, or with every problem of it."""
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{path}: is not UTF-8 text (byte {problem.start})") from None
-    except OSError as problem:
-        raise UserError(f"{path} cannot be read: {problem.strerror}") from problem
-    return PolicyFile(parse_policy(text, str(path)), text, hashlib.sha256(data).hexdigest())
+    """The policy in a file. Raises UserError where it cannot be read, or with every problem of it.
+
+    Its rules may name the presets that stand beside `policies/`, where the file is in one, and those that are shipped.
+    """
+    data, text = read_yaml(path)
+    beside = path.absolute().parent.parent
+    return PolicyFile(parse_policy(text, str(path), preset_names(beside)), text, hashlib.sha256(data).hexdigest())
 
 
 def policies_in_force(folder: str, names: Iterable[str], recorded: Iterable[RecordedPolicy]) -> dict[str, Policy]:
@@ -59,7 +59,7 @@ def policies_in_force(folder: str, names: Iterable[str], recorded: Iterable[Reco
         except UserError:
             if name not in last:
                 raise
-            found[name] = parse_policy(last[name], name)
+            found[name] = parse_policy(last[name], name, None)
     return found
 
 

@@ -128,7 +128,7 @@ def _no_copy(request: Request, kind: ProductKind) -> UserError:
         return UserError(
             f"the {kind} of {scan.name} was removed by {permit.rule}, since it can be made again",
             hint=f"its package (tomovault restore {scan.id} --to DIR) and the parameters of run {run}, which are in"
-            f" `tomovault scan show {scan.id}`, are kept; no command makes it of them yet",
+            f" `tomovault scan show {scan.id}`, are kept: tomovault reconstruct {scan.id} --like {run}",
         )
     where = f" on {only}" if only else ""
     standing = (ReplicaState.PRESENT, ReplicaState.VERIFIED)

@@ -73,7 +73,7 @@ def _read_policy(folder: Path, name: str) -> tuple[Policy, str]:
             known = sorted({p.stem for p in [*(folder / POLICIES).glob("*.yaml"), *shipped_policies().glob("*.yaml")]})
             raise UserError(f"there is no policy {name!r}", hint=f"a file, or one of: {', '.join(known)}")
         path = found
-    return parse_policy(_read_text(path), str(path)), str(path)
+    return parse_policy(_read_text(path), str(path), None), str(path)
 
 
 def _read_model(folder: Path, wish: Wish, policy: str, *, on_site: bool) -> tuple[Model, str]:

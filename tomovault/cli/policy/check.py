@@ -14,7 +14,7 @@ from tomovault.cli import common_options, say, say_json, site_folder
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @common_options
 def command(files: tuple[Path, ...], as_json: bool) -> int:
-    """Check every policy of the site and the site file itself, or policy FILEs by themselves, without any site.
+    """Check every policy and preset of the site and the site file itself, or FILEs by themselves, without any site.
 
     Every error is listed with file, line and column; exit code 2 if there is one. A sentence that no scan can satisfy
     is an error, too. Warnings say what the rules will never do on this site, or at this date, and notes which of them

@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tomovault.core.errors import UserError
-from tomovault.core.flatfield import FlatField, line_integrals
-from tomovault.core.ports import Estimate, FrameSource, Progress
+from tomovault.core.errors import LostFrames, UserError
+from tomovault.core.ports import Estimate, FrameSource, Progress, Repeated
+from tomovault.engines.fourier.correction import Correction
 from tomovault.engines.fourier.geometry import outside_circle
+from tomovault.engines.fourier.phase import phase_bytes
 from tomovault.engines.fourier.polar import PolarTransform, require_finufft, transform_bytes
+from tomovault.engines.fourier.repeating import repeat
 from tomovault.engines.fourier.resolving import flat_plan, projections_of, resolve
+from tomovault.engines.fourier.rings import remove_rings, rings_bytes
 
 #: Raised whenever the same parameters would give other numbers.
 ALGORITHM = 1
@@ -27,6 +30,10 @@ _AT_REST_BYTES = 190_000_000
 #: Processor time for a point of the polar grid in one transform, and to correct one pixel of a projection.
 _POINT_S = 80e-9
 _PIXEL_S = 15e-9
+
+#: To compare a value of a sinogram with one in the window of the median, and for phase a pixel of a frame.
+_RANK_S = 12e-9
+_PHASE_S = 300e-9
 
 
 class FourierEngine:
@@ -50,6 +57,11 @@ class FourierEngine:
         require_finufft()
         return {**resolve(source, parameters), "algorithm": ALGORITHM}
 
+    def repeat(self, source: FrameSource, resolved: Mapping[str, Any]) -> Repeated:
+        """As `resolved` where it was resolved for this source; see `repeating` for another."""
+        require_finufft()
+        return repeat(source, resolved, ALGORITHM)
+
     def estimate(self, source: FrameSource, resolved: Mapping[str, Any]) -> Estimate:
         """Peak memory of the process and processor seconds for the rows in `resolved`."""
         pairs = {row // 2 for row in resolved["rows"]}
@@ -57,9 +69,14 @@ class FourierEngine:
         points = angles * int(resolved["padding"])
         chunk = _chunk_pairs(resolved) * 2
         rows = min(chunk, 2 * len(pairs))
-        memory = _AT_REST_BYTES + _transform_bytes(resolved) + rows * _row_bytes(resolved)
+        memory = _AT_REST_BYTES + _transform_bytes(resolved) + rows * _row_bytes(resolved) + _extra_bytes(resolved)
         grid = 1.0 + int(resolved["size"]) / max(angles, 1) * 0.3
         cpu_s = (len(pairs) + 2) * points * _POINT_S * grid + 2 * len(pairs) * angles * columns * _PIXEL_S
+        if resolved.get("rings"):
+            cpu_s += 2 * len(pairs) * angles * columns * int(resolved["rings_width"]) * _RANK_S
+        if resolved.get("phase"):
+            runs = len(_chunks(sorted(pairs), _chunk_pairs(resolved)))
+            cpu_s += runs * angles * int(resolved["frame"][0]) * columns * _PHASE_S
         return Estimate(memory_bytes=int(memory), cpu_s=float(cpu_s))
 
     def slices(
@@ -99,6 +116,8 @@ def _make_slices(
         for _ in _read_sinograms(source, resolved, band, sinograms):
             done += 1
             progress(done, steps)
+        for sinogram in sinograms if resolved.get("rings") else ():
+            remove_rings(sinogram, int(resolved["rings_width"]))
         for at in range(0, len(sinograms), 2):
             odd = sinograms[at + 1] if at + 1 < len(sinograms) else None
             pair = transform.slices(sinograms[at], odd)
@@ -113,15 +132,30 @@ def _make_slices(
 def _read_sinograms(
     source: FrameSource, resolved: Mapping[str, Any], band: slice, sinograms: npt.NDArray[np.float32]
 ) -> Iterator[int]:
-    """Fill (rows, angles, columns) with line integrals, one projection a step."""
-    field = FlatField(source, flat_plan(resolved), band)
-    low, high = resolved["clip"]
+    """Fill (rows, angles, columns) with line integrals, one projection a step. Raises LostFrames at the end."""
+    correction = Correction(source, flat_plan(resolved), band, resolved)
     for position, index in enumerate(projections_of(resolved)):
-        image = field.transmission(index)
-        if resolved["logarithm"]:
-            line_integrals(image, low, high)
-        sinograms[:, position, :] = image
+        sinograms[:, position, :] = correction.integrals(index)
         yield position
+    if correction.lost:
+        listed = ", ".join(map(str, correction.lost[:20])) + (", ..." if len(correction.lost) > 20 else "")
+        raise LostFrames(
+            f"{len(correction.lost)} of {len(resolved['angles_deg'])} projections hold no light or no numbers:"
+            f" frames {listed}",
+            correction.lost,
+            hint="leave them out with `exclude` in a preset, if they are lost",
+        )
+
+
+def _extra_bytes(resolved: Mapping[str, Any]) -> int:
+    """Memory of what is done before the transform, where it is wanted."""
+    rows, columns = (int(size) for size in resolved["frame"])
+    extra = 0
+    if resolved.get("rings"):
+        extra += rings_bytes(len(resolved["angles_deg"]), columns, int(resolved["rings_width"]))
+    if resolved.get("phase"):
+        extra += phase_bytes((rows, columns), len(resolved["flats"]) + len(resolved["darks"]))
+    return extra
 
 
 def _transform_bytes(resolved: Mapping[str, Any]) -> int:

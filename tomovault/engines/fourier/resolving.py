@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
@@ -17,6 +16,8 @@ from tomovault.core.flatfield import FlatField, FlatPlan, average_frames, line_i
 from tomovault.core.layout import FrameKind
 from tomovault.core.ports import FrameSource
 from tomovault.engines.fourier.centre import Centre, Look, find_centre
+from tomovault.engines.fourier.correction import Correction
+from tomovault.engines.fourier.doubts import doubts_about
 from tomovault.engines.fourier.filters import filter_response, good_length
 from tomovault.engines.fourier.geometry import (
     angle_weights,
@@ -26,23 +27,9 @@ from tomovault.engines.fourier.geometry import (
     read_angles,
     slice_size,
 )
+from tomovault.engines.fourier.phase import resolve_phase
 from tomovault.engines.fourier.polar import choose_block
-
-#: What a caller may ask for; everything else is found.
-DEFAULTS: Mapping[str, Any] = {
-    "rows": None,
-    "exclude": (),
-    "centre": None,
-    "scan_range_deg": None,
-    "half_acquisition": None,
-    "filter": "shepp-logan",
-    "logarithm": True,
-    "clip": (1e-4, 10.0),
-    "taper": None,
-    "eps": 1e-4,
-    "upsampling": 1.25,
-    "memory_bytes": 1_000_000_000,
-}
+from tomovault.engines.fourier.wishes import read_wishes
 
 #: Rows looked at to find the centre and whether the object leaves the field.
 BAND_ROWS = 64
@@ -56,7 +43,7 @@ TAPER_WIDTH = 0.25
 
 def resolve(source: FrameSource, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Plain JSON values that are enough to run again. Raises UserError for a wish that makes no sense."""
-    wishes = _read_wishes(parameters)
+    wishes = read_wishes(parameters)
     rows, columns = source.frame_shape
     projections = _choose_projections(source, wishes["exclude"])
     angles, assumed = read_angles(source, projections, wishes["scan_range_deg"])
@@ -64,7 +51,8 @@ def resolve(source: FrameSource, parameters: Mapping[str, Any]) -> dict[str, Any
     half = wishes["half_acquisition"]
     half = is_half_acquisition(source.facts(), angles) if half is None else bool(half)
     fields, band = _average_fields(source, plan, projections[0], int(wishes["memory_bytes"]), wishes)
-    look = _make_look(source, plan, projections, band, wishes)
+    steps = {**wishes, "phase": resolve_phase(wishes, source.facts())}
+    look = _make_look(source, plan, projections, band, steps)
     edges = _edge_levels(look, len(projections))
     truncated = max(edges) > EDGE_LEVEL
     centre = _choose_centre(look, angles, columns, wishes["centre"], truncated=truncated, half=half)
@@ -76,7 +64,7 @@ def resolve(source: FrameSource, parameters: Mapping[str, Any]) -> dict[str, Any
     padded = good_length(max(2 * columns, 2 * size, columns + 2 * taper))
     filter_response(wishes["filter"], 16)
     period = 360.0 if half else 180.0
-    return {
+    resolved = {
         "engine": "fourier",
         "rows": _choose_rows(wishes["rows"], rows),
         "frame": [rows, columns],
@@ -103,6 +91,10 @@ def resolve(source: FrameSource, parameters: Mapping[str, Any]) -> dict[str, Any
         "darks": fields["darks"],
         "logarithm": bool(wishes["logarithm"]),
         "clip": [float(value) for value in wishes["clip"]],
+        "zingers": wishes["zingers"],
+        "rings": wishes["rings"],
+        "rings_width": wishes["rings_width"] if wishes["rings"] is not None else None,
+        "phase": steps["phase"],
         "filter": wishes["filter"],
         "padding": padded,
         "padding_mode": "edge values falling to zero as a cosine" if taper else "zero",
@@ -123,6 +115,7 @@ def resolve(source: FrameSource, parameters: Mapping[str, Any]) -> dict[str, Any
         "finufft": installed_version("finufft"),
         "cpu": cpu_model(),
     }
+    return {**resolved, "warnings": doubts_about(resolved)}
 
 
 def flat_plan(resolved: Mapping[str, Any]) -> FlatPlan:
@@ -145,38 +138,6 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _read_wishes(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(parameters) - set(DEFAULTS))
-    if unknown:
-        raise UserError(
-            f"the fourier engine has no parameter {', '.join(unknown)}",
-            hint=f"its parameters are {', '.join(sorted(DEFAULTS))}",
-        )
-    wishes = {**DEFAULTS, **parameters}
-    checks: Mapping[str, bool] = {
-        "clip": _is_pair(wishes["clip"]) and 0 < wishes["clip"][0] < wishes["clip"][1] < math.inf,
-        "centre": wishes["centre"] is None or _is_number(wishes["centre"]),
-        "scan_range_deg": wishes["scan_range_deg"] is None
-        or (_is_number(wishes["scan_range_deg"]) and wishes["scan_range_deg"] != 0),
-        "taper": wishes["taper"] is None or (_is_number(wishes["taper"]) and wishes["taper"] >= 0),
-        "eps": _is_number(wishes["eps"]) and 1e-7 < wishes["eps"] < 0.1,
-        "upsampling": wishes["upsampling"] in (1.25, 2.0),
-        "memory_bytes": _is_number(wishes["memory_bytes"]) and wishes["memory_bytes"] >= 1_000_000,
-    }
-    for name, right in checks.items():
-        if not right:
-            raise UserError(f"the fourier engine's parameter {name} cannot be {wishes[name]!r}")
-    return wishes
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(_is_number(v) for v in value)
 
 
 def _choose_projections(source: FrameSource, exclude: Sequence[int]) -> list[int]:
@@ -252,15 +213,10 @@ def _best_band(energy: np.typing.NDArray[np.float64], width: int) -> slice:
 
 
 def _make_look(
-    source: FrameSource, plan: FlatPlan, projections: Sequence[int], band: slice, wishes: Mapping[str, Any]
+    source: FrameSource, plan: FlatPlan, projections: Sequence[int], band: slice, steps: Mapping[str, Any]
 ) -> Look:
-    field = FlatField(source, plan, band)
-
-    def look(position: int) -> np.typing.NDArray[np.float32]:
-        image = field.transmission(projections[position])
-        return line_integrals(image, *wishes["clip"]) if wishes["logarithm"] else image
-
-    return look
+    correction = Correction(source, plan, band, steps)
+    return lambda position: correction.integrals(projections[position])
 
 
 def _edge_levels(look: Look, count: int) -> tuple[float, float]:
