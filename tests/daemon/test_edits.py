@@ -89,7 +89,8 @@ lives = st.fixed_dictionaries(
 
 def _policy(named, version, recency, now):
     moments = {"soon": (now + 5 * DAY).date().isoformat(), "past": (now - 5 * DAY).date().isoformat()}
-    head = f"name: standard\nversion: {version}\nverified_within: {recency}\npresets: {{quick: {{}}, slow: {{a: 1}}}}\n"
+    presets = "{quick: {}, slow: {filter: hann}}"
+    head = f"name: standard\nversion: {version}\nverified_within: {recency}\npresets: {presets}\n"
     listed = "".join(f"  - {{name: {name}, {rule}}}\n" for name, rule in named.items())
     for word, moment in moments.items():
         listed = listed.replace(f"{{{word}}}", moment)

@@ -42,7 +42,7 @@ class Parameters(BaseModel):
     #: How stripes of the sinogram, rings of the slice, are taken out; not at all where it is left out.
     rings: Literal["sorting"] | None = None
     #: Width in columns of the median that they are compared with.
-    rings_width: Annotated[int, Field(strict=True, ge=3, le=501)] = 31
+    rings_width: Annotated[int, Field(strict=True, ge=3, le=501)] = 9
     #: Ratio of delta to beta of the sample: phase by Paganin's method; off where it is left out.
     delta_beta: Positive | None = None
     energy_kev: Positive | None = None

@@ -137,7 +137,7 @@ def parse(
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], path: KeyPath = ()) -> list[Fault]:
-    """The problems of a value that was checked by itself and stands at `path`, for the validator of a whole to raise."""
+    """The problems of a value that was checked by itself and stands at `path`, for a validator around it to raise."""
     found = []
     for detail in error.errors(include_url=False):
         where: KeyPath = tuple(detail["loc"])

@@ -24,7 +24,7 @@ DEFAULTS: Mapping[str, Any] = {
     "memory_bytes": 1_000_000_000,
     "zingers": None,
     "rings": None,
-    "rings_width": 31,
+    "rings_width": 9,
     "delta_beta": None,
     "energy_kev": None,
     "distance_m": None,
