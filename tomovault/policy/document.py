@@ -287,6 +287,14 @@ class Policy(Strict):
     presets: Mapping[Word, Mapping[str, Any]] = Field(default_factory=dict)
     rules: tuple[Rule, ...]
 
+    @field_validator("presets")
+    @classmethod
+    def _check_presets(cls, presets: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        found = [fault for name, values in presets.items() for fault in problems_of_parameters(values, (name,))]
+        if found:
+            raise faults(found)
+        return presets
+
     @model_validator(mode="after")
     def _check_names(self, told: ValidationInfo) -> Policy:
         names = [rule.name for rule in self.rules]
@@ -295,8 +303,6 @@ class Policy(Strict):
             for i, name in enumerate(names)
             if name in names[:i]
         ]
-        for name, parameters in self.presets.items():
-            found.extend(problems_of_parameters(parameters, ("presets", name)))
         found.extend(self._unknown_presets((told.context or {}).get("presets", ())))
         if found:
             raise faults(found)

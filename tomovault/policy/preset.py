@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from tomovault.policy.yaml_text import Fault, Size, Strict, Whole, Word, faults, faults_of, nearest, parse
+from tomovault.policy.yaml_text import Document, Fault, Size, Strict, Whole, Word, faults, faults_of, parse
 
 #: The engine whose parameters are checked here, key by key; another program checks its own.
 EMBEDDED = "fourier"
@@ -87,11 +96,22 @@ class Kind(Strict):
         return self.half_acquisition in (None, half_acquisition)
 
 
+def _check_parameters(values: Mapping[str, Any], told: ValidationInfo) -> Mapping[str, Any]:
+    """They are checked each by itself, so that every problem of a file is told at once."""
+    found = list(problems_of_parameters(values, (), (told.context or {}).get("engine", EMBEDDED)))
+    if found:
+        raise faults(found)
+    return values
+
+
+Checked = Annotated[Mapping[str, Any], AfterValidator(_check_parameters)]
+
+
 class Variant(Strict):
     """Other parameters for scans of a kind; what is not named stays as it is."""
 
     kind: Kind = Field(alias="for")
-    parameters: Mapping[str, Any]
+    parameters: Checked
 
 
 class Preset(Strict):
@@ -103,18 +123,8 @@ class Preset(Strict):
     version: Whole = Field(ge=1)
     description: str = ""
     engine: Word = EMBEDDED
-    parameters: Mapping[str, Any] = Field(default_factory=dict)
+    parameters: Checked = Field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
-
-    @model_validator(mode="after")
-    def _check_parameters(self) -> Preset:
-        found = list(problems_of_parameters(self.parameters, ("parameters",), self.engine))
-        for place, variant in enumerate(self.variants):
-            where = ("variants", place, "parameters")
-            found.extend(problems_of_parameters(variant.parameters, where, self.engine))
-        if found:
-            raise faults(found)
-        return self
 
     def parameters_for(self, beamline: str | None, format_name: str, half_acquisition: bool | None) -> dict[str, Any]:
         """The parameters for a scan, checked and as the engine takes them."""
@@ -150,7 +160,9 @@ def plain_parameters(values: Mapping[str, Any], engine: str = EMBEDDED) -> dict[
 
 def parse_preset(text: str, file_name: str) -> Preset:
     """The preset that a text holds. Raises UserError with every problem and its place."""
-    return parse(text, file_name, Preset)
+    plain = Document(text, file_name).plain
+    engine = plain.get("engine", EMBEDDED) if isinstance(plain, dict) else EMBEDDED
+    return parse(text, file_name, Preset, known={"engine": engine})
 
 
-__all__ = ["EMBEDDED", "Kind", "Parameters", "Preset", "nearest", "parse_preset", "plain_parameters"]
+__all__ = ["EMBEDDED", "Kind", "Parameters", "Preset", "parse_preset", "plain_parameters"]
