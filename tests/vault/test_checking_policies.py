@@ -201,3 +201,27 @@ def test_a_shipped_policy_that_an_area_uses_is_checked_against_the_site(town, as
     assert "the site has no area 'inhouse'" in error
     assert "area disk uses this policy as it was shipped" in error.splitlines()[0]
     assert f"write one of your own in {town.folder}/policies/mover.yaml" in error.splitlines()[0]
+
+
+def test_presets_are_checked_with_the_site_and_by_themselves(town, say):
+    folder = town.folder / "presets"
+    folder.mkdir()
+    (folder / "fine.yaml").write_text("name: fine\nversion: 1\nparameters: {filtre: hann, eps: 9}\n", "utf-8")
+    (folder / "good.yaml").write_text("name: good\nversion: 1\n", "utf-8")
+    rows = {os.path.basename(r["file"]): r for r in check_policies(town.folder, [], town.now)["files"]}
+    assert rows["good.yaml"]["ok"]
+    first, second = rows["fine.yaml"]["errors"]
+    assert "fine.yaml:3:14: unknown key 'filtre'; did you mean 'filter'?" in first
+    assert "fine.yaml:3:33: 9" in second
+    said = say("policy", "check", str(folder / "fine.yaml"))
+    assert (said.code, "fine.yaml:3:14" in said.out) == (2, True)
+    assert say("policy", "check", str(folder / "good.yaml")).code == 0
+
+
+def test_a_rule_may_name_a_preset_of_a_file_and_no_other(town, check):
+    (town.folder / "presets").mkdir()
+    (town.folder / "presets" / "fine.yaml").write_text("name: fine\nversion: 1\n", "utf-8")
+    assert check("{name: a, do: reconstruct, with: {preset: fine}}")["ok"]
+    assert check("{name: a, do: reconstruct, with: {preset: clean}}")["ok"]
+    (error,) = check("{name: a, do: reconstruct, with: {preset: fien}}")["errors"]
+    assert "there is no preset 'fien', here or in presets/; did you mean 'fine'?" in error

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -219,3 +220,12 @@ def test_a_volume_made_again_is_the_newest_once_more(town):
     made(town, scan, digest=first)
     assert town.known(scan).product(ProductKind.VOLUME).digest == first
     assert len([p for p in town.known(scan).products if p.kind is ProductKind.VOLUME]) == 2
+
+
+def test_while_a_volume_is_being_made_another_is_not_asked_for(town, ask, say):
+    scan = town.scan("one")
+    job = ask("reconstruct", "one")["job"]
+    with town.vault.catalogue.writing() as tx:
+        town.vault.catalogue.claim_job(tx, "somebody", now=town.now + timedelta(days=9), actions=["reconstruct"])
+    said = say("reconstruct", scan)
+    assert (said.code, job in said.err) == (75, True), said

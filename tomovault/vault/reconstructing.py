@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tomovault.catalog.runs import find_run
-from tomovault.core.errors import UserError
-from tomovault.core.known import KnownScan, run_of
+from tomovault.core.errors import Transient, UserError
+from tomovault.core.known import JobStatus, KnownScan, run_of
 from tomovault.core.replica import ProductKind, ReplicaState
 from tomovault.policy.yaml_text import nearest
 from tomovault.vault.reconstruct_orders import anew_for
@@ -23,7 +23,12 @@ class Wish:
 
 
 def wish_for(tx: Any, scan: KnownScan, preset: str | None, like: str | None) -> Wish:
-    """The wish of a person. Raises UserError for a run that is not known, with the nearest one of the scan."""
+    """The wish of a person. Raises UserError for a run that is not known, with the nearest one of the scan, and
+    Transient while a volume of the scan is being made: both would be written to one place.
+    """
+    doing = [j for j in scan.jobs if j.action == "reconstruct" and j.status is JobStatus.DOING]
+    if doing:
+        raise Transient(f"a volume of {scan.name} is being made, by {doing[0].id}", hint="ask again when it is there")
     if like is None:
         return Wish({"preset": preset} if preset is not None else {})
     run = find_run(tx, like)

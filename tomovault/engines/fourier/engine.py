@@ -31,9 +31,9 @@ _AT_REST_BYTES = 190_000_000
 _POINT_S = 80e-9
 _PIXEL_S = 15e-9
 
-#: To compare a value of a sinogram with one in the window of the median, and for phase a pixel of a frame.
-_RANK_S = 12e-9
-_PHASE_S = 300e-9
+#: To sort a value of a sinogram and compare it with its neighbours, and for phase a pixel of a frame.
+_RANK_S = 280e-9
+_PHASE_S = 350e-9
 
 
 class FourierEngine:
@@ -73,7 +73,7 @@ class FourierEngine:
         grid = 1.0 + int(resolved["size"]) / max(angles, 1) * 0.3
         cpu_s = (len(pairs) + 2) * points * _POINT_S * grid + 2 * len(pairs) * angles * columns * _PIXEL_S
         if resolved.get("rings"):
-            cpu_s += 2 * len(pairs) * angles * columns * int(resolved["rings_width"]) * _RANK_S
+            cpu_s += 2 * len(pairs) * angles * columns * _RANK_S
         if resolved.get("phase"):
             runs = len(_chunks(sorted(pairs), _chunk_pairs(resolved)))
             cpu_s += runs * angles * int(resolved["frame"][0]) * columns * _PHASE_S
