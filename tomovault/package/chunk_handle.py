@@ -6,7 +6,7 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from tomovault.package.straight import BLOCK, aligned, open_straight
 #: Chunks of at least so many bytes are to begin at a multiple of BLOCK in the file.
 ALIGNED = 1 << 20
 
-#: Chunks that wait to be written, besides the one that is.
-_WAITING = 2
+#: Chunks that wait to be written, besides the one that is: one is enough that the thread never waits for another.
+_WAITING = 1
 
 
 class ChunkHandle(Handle):
@@ -46,9 +46,8 @@ class ChunkHandle(Handle):
         try:
             by_library()
         finally:
-            self._chunk = None
+            self._chunk, place = None, self._place_told()
         # Not within the call: there the library is locked, and the collector of another thread may wait for it.
-        place = self._place_told()
         if place is not None:
             self._under_way.append(self._writer.submit(self._put, chunk, place, after or _nothing))
         elif after is not None:
@@ -67,22 +66,27 @@ class ChunkHandle(Handle):
         return place
 
     def settle(self) -> None:
-        """Every chunk is handed to the system."""
+        """Every chunk is handed to the system. An OSError of that is kept as `problem`; any other is raised."""
         while self._under_way:
             self._under_way.popleft().result()
 
     def give_up(self) -> None:
-        """Nothing more is written, and nothing is any more."""
+        """Nothing more is written, and nothing is being written."""
         super().give_up()
-        self.settle()
+        self._await()
 
     def close(self) -> None:
         """Let go of the file, once every chunk is handed to the system."""
         if not self.closed:
-            self.settle()
+            self._await()
             self._writer.shutdown()
             self._go_round()
         super().close()
+
+    def _await(self) -> None:
+        """As `settle`, where nobody asks any more how it went."""
+        wait(self._under_way)
+        self._under_way.clear()
 
     def _put(self, chunk: Any, at: int, after: Callable[[], None]) -> None:
         view = memoryview(chunk).cast("B")

@@ -41,10 +41,10 @@ class PartFile:
         check_space(path, floor_bytes, expected)
         with write_problems(path):
             self._out = ChunkHandle(path)
-            self._reserved = reserve(self._out.fileno(), expected)
             self._file: Any = h5py.File(
                 self._out, "w", libver="v110", alignment_threshold=ALIGNED, alignment_interval=BLOCK
             )
+            self._reserved = reserve(self._out.fileno(), expected)
 
     @property
     def file(self) -> Any:

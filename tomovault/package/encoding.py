@@ -188,7 +188,8 @@ class Encoder:
         data, digest = result.data, result.sha256
         if group.codec == RAW and data is not item.buffer:
             data, digest = item.buffer, sha256_hex(item.buffer)
-        row = part.add_frame(group, data, lambda: self._buffers.give(item.buffer))
+        kept = data is item.buffer
+        row = part.add_frame(group, data, (lambda: self._buffers.give(item.buffer)) if kept else None)
         number = self._groups[(group.dtype, group.shape)]
         self._unplaced.setdefault(number, []).append(_Unplaced(row, digest))
         if result.derived:
@@ -197,6 +198,8 @@ class Encoder:
             derived.orders.append(item.order)
             derived.exact = derived.exact and result.exact
             self._unplaced.setdefault(-1, []).append(_Unplaced(row, result.derived_sha256))
+        if not kept:
+            self._buffers.give(item.buffer)
         self._on_frame()
 
     def _derived(self) -> DerivedFrames:
