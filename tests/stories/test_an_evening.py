@@ -63,7 +63,11 @@ def test_an_evening(site):
     assert page["preset"] == {"name": "evening", "version": 1, "of": "presets"}
     cleaner, _ = content_of(site.show("bone_"))
     assert cleaner != plain
-    site.ask("accept", "bone_", "--reason", "no rings")
+    said = site.say("accept", "bone_", "--reason", "no rings").out
+    before_it = said[: said.index("is accepted by")]
+    assert str(path) in before_it
+    assert "centre" in before_it
+    assert "preset   evening, version 1" in before_it
     assert site.show("bone_")["accepted_by"]
 
     # On second thoughts the first was sharper: it is made again as it was, and has to be accepted by itself.

@@ -62,3 +62,21 @@ def last_run(scan: KnownScan) -> dict[str, Any]:
         "warnings": list(told.get("warnings") or ()),
         "accepted_by": scan.accepted_by,
     }
+
+
+def what_to_look_at(scan: KnownScan) -> dict[str, Any]:
+    """Where the preview and the newest volume of a scan stand, '' for neither, and what the volume's run found.
+
+    Of the preview it is the picture, which is beside its numbers and made by a run of its own.
+    """
+    if scan.product(ProductKind.VOLUME) is None:
+        return {"preview": "", "volume": "", "found": {}, "preset": None, "warnings": []}
+    run = last_run(scan)
+    previews = [r for r in scan.replicas_of(ProductKind.PREVIEW) if r.state is ReplicaState.VERIFIED]
+    return {
+        "preview": previews[0].location.removesuffix(".h5") + ".png" if previews else "",
+        "volume": run["location"],
+        "found": run["found"],
+        "preset": run["preset"],
+        "warnings": run["warnings"],
+    }
