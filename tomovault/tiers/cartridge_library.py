@@ -249,9 +249,13 @@ class CartridgeLibrary:
     def _append_to(
         self, barcode: str, plan: Bundle, parcels: Sequence[Parcel], throttle: Throttle, checkpoint: Checkpoint
     ) -> int | None:
-        """The bundle's tape file on this cartridge; None where the medium ended before it, which is then full."""
+        """The bundle's tape file on this cartridge; None where another is to be taken: the medium ended before it, and
+        it is full now, or less is on it than was written, and it is suspect.
+        """
         with self._mount(barcode, write=True) as drive:
             checkpoint("archive.mounted")
+            if self._has_less_than_written(drive):
+                return None
             try:
                 if not drive.cartridge.files:
                     self._label(drive, plan)
@@ -268,6 +272,16 @@ class CartridgeLibrary:
             state, held = state_of(drive), held_bundle(drive, plan, number)
             self._shelf.edit(barcode, lambda c: replace(c, files=number + 1, bundles=(*c.bundles, held), state=state))
             return number
+
+    def _has_less_than_written(self, drive: MountedDrive) -> bool:
+        """Whether fewer tape files are found than are known, which would be written over: then it is suspect."""
+        barcode, found = drive.cartridge.header.barcode, drive.cartridge.files
+        entry = (self._shelf.read() or Stock()).cartridge(barcode)
+        if entry is None or found >= entry.files:
+            return False
+        reason = f"{entry.files} tape files were written, {found} are there"
+        self._shelf.edit(barcode, functools.partial(mark_suspect, reason=reason))
+        return True
 
     def _label(self, drive: MountedDrive, plan: Bundle) -> None:
         header = drive.cartridge.header

@@ -8,6 +8,7 @@ import pytest
 from tomovault.core.errors import IntegrityError, InUse, NoRoomYet, Transient, UserError
 from tomovault.tiers import st
 from tomovault.tiers.st import TapeDevice
+from tomovault.tiers.tape_cartridge import TapeCartridge
 
 
 class PowerCut(BaseException):
@@ -117,6 +118,24 @@ def test_a_cartridge_under_the_barcode_of_another_is_not_written(library, put, p
     assert "blank, and 2 tape files were written" in answers[0]
     moved = tier.read_cartridge("TA0002L9", [], throttle=bucket, progress=lambda *_: None)
     assert "says that it is TA0001L9" in moved.problem
+
+
+def test_where_less_is_found_than_was_written_nothing_is_written_over_it(library, put, parcel, bucket, monkeypatch):
+    """Such as by a drive that takes a bad place for the end of what was written."""
+    (first,) = put(library(), parcel("a", b"a"))
+    counted, looks = TapeCartridge._counted, []
+
+    def short(cartridge):
+        looks.append(cartridge.header.barcode)
+        right = counted(cartridge)
+        return (1, 0) if looks.count("TA0001L9") == 2 else right  # right when looked at, wrong when written to
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TapeCartridge, "_counted", short)
+        (second,) = put(library(), parcel("b", b"b"))
+    assert second.location == "TA0002L9#1"
+    assert states(library())["TA0001L9"] == "suspect"
+    assert list(library().verify([first, second], throttle=bucket)) == ["", ""]
 
 
 def test_a_cartridge_with_something_else_on_it_is_left_alone(library, put, parcel, stand):
