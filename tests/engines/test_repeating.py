@@ -87,3 +87,11 @@ def test_a_preview_is_repeated_for_every_row(kit):
     again = engine.repeat(source, earlier)
     assert again.resolved["rows"] == [0, 1, 2, 3]
     assert again.anew.keys() == {"rows"}
+
+
+def test_a_run_of_bytes_that_were_not_recorded_is_not_called_another_scans(kit):
+    engine, source = PLUGIN(), make(kit, "one")
+    of_before = {**engine.resolve(source, {}), "source_digest": None}
+    again = engine.repeat(source, of_before)
+    assert set(again.anew) >= {"centre", "flats", "angles_deg"}
+    assert all("not recorded" in why for why in again.anew.values())

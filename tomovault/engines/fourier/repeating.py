@@ -25,6 +25,9 @@ _OF_THE_SCAN: Mapping[str, str] = {
     "taper": "whether the object leaves the field is looked at anew",
 }
 
+#: Such as the preview of a scan that was not packed yet.
+_UNKNOWN = "it is found anew: of which bytes that run was is not recorded"
+
 
 def repeat(source: FrameSource, earlier: Mapping[str, Any], algorithm: int) -> Repeated:
     """See `Engine.repeat`. `algorithm`: the number of the one that runs now."""
@@ -43,7 +46,7 @@ def repeat(source: FrameSource, earlier: Mapping[str, Any], algorithm: int) -> R
         return Repeated({**earlier, "rows": every if rows is None else rows, **now}, anew)
     wishes = {key: earlier[key] for key in _KEPT if key in earlier and earlier[key] is not None}
     phase = earlier.get("phase")
-    anew = dict(_OF_THE_SCAN)
+    anew = dict(_OF_THE_SCAN if earlier.get("source_digest") else dict.fromkeys(_OF_THE_SCAN, _UNKNOWN))
     if same_scan:
         anew = {"algorithm": f"then {earlier.get('algorithm')}, now {algorithm}: the same numbers cannot be made"}
         wishes |= {"centre": earlier["centre"], "rows": earlier.get("rows"), "taper": earlier["taper"]}
