@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import os
@@ -69,8 +70,8 @@ from tomovault.tiers.tickets import Tickets
 _FOLDERS = ("cartridges", "stage", "drives", "locks")
 
 
-class CartridgeLibrary:
-    """All that a library is but its machinery, which a plug-in gives by the methods that raise NotImplementedError."""
+class CartridgeLibrary(abc.ABC):
+    """All that a library is but its machinery, which a plug-in gives by the abstract methods."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class CartridgeLibrary:
 
     # --- what a plug-in gives -----------------------------------------------------------------------
 
+    @abc.abstractmethod
     def _mount(
         self, barcode: str, *, write: bool = False, fresh: bool = False
     ) -> contextlib.AbstractContextManager[MountedDrive]:
@@ -106,35 +108,34 @@ class CartridgeLibrary:
         Raises Transient where drive or cartridge cannot be had, WriteProtected, and IntegrityError for a cartridge that
         is not what it should be.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _check_room(self, plan: Bundle) -> None:
         """Raises UserError for a bundle that no cartridge can hold, NoRoomYet where there is no room for it now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _writable(self, pool: str) -> str:
         """The barcode of a cartridge of the pool with room, a new one where there is none. Raises NoRoomYet."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _needs_look(self, shelved: Shelved) -> bool:
         """Whether a cartridge that is to be written has to be looked at first."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _ended_early(self, drive: MountedDrive) -> bool:
         """Whether a cartridge on which the medium ended should have had room."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _newcomer(self, barcode: str) -> Shelved:
         """The entry of a cartridge of which nothing is known but its barcode."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _stand(self, barcode: str) -> str:
         """Where a person finds a cartridge."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _sizes(self) -> Mapping[str, int]:
         """Every cartridge here and how much there is to read on it, as far as that is known."""
-        raise NotImplementedError
 
     def domains(self) -> Sequence[str]:
         """One domain a pool."""
