@@ -29,6 +29,7 @@ _POINTS = (
 def site(new_site):
     site = new_site("edf")
     if not (site.folder / "catalogue.db").exists():
+        # How a lost catalogue of a server is replaced is the server's; tests/vault makes and reads dumps of one.
         pytest.skip("a catalogue in a file is taken away here")
     site.write("edf", "bone_")
     site.live()
@@ -118,6 +119,7 @@ def test_whenever_it_is_cut_short_the_next_go_ends_it(new_site, tmp_path_factory
     site = new_site("edf", base=tmp_path_factory.mktemp("cut"))
     command = [sys.executable, "-m", "tomovault", "--site", str(site.folder), "catalogue", "backup", "--nightly"]
     if not (site.folder / "catalogue.db").exists():
+        # The points are those of one code; only the copy itself is pg_dump's, which may not be here.
         pytest.skip("what a server needs for it may not be here")
     done = subprocess.run(
         command, env={**site.environment, "TOMOVAULT_KILL_AT": point}, check=False, capture_output=True

@@ -153,6 +153,7 @@ def test_a_tier_that_cannot_take_it_is_told_and_tried_no_more_that_night(town, o
 
 def test_no_room_for_it_is_told(town, monkeypatch):
     if town.vault.shared:
+        # The room is asked by the size of SQLite's file; a full disk under pg_dump ends that program, and is told so.
         pytest.skip("what a server holds is not known before")
     monkeypatch.setattr(backing_up.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(NoSpace):
@@ -190,6 +191,7 @@ def test_a_site_may_keep_them_from_the_archive_or_make_none(town):
 )
 def test_what_is_wrong_in_the_section_is_pointed_at(town, section, told):
     if town.vault.shared:
+        # The file is read before any database is asked, and this town's has the section, with its pg_dump, once.
         pytest.skip("the section is in the file already")
     _write_sections(town, {"catalogue_backup": section})
     with pytest.raises(UserError) as problem:
