@@ -239,3 +239,30 @@ def test_the_disk_of_a_place_that_is_absent_is_not_known(town):
         assert domain_now(town.vault, tx, replica).startswith("disk:")
         kept.unmount()
         assert domain_now(town.vault, tx, replica) == ""
+
+
+def test_a_tape_librarys_folder_holds_no_copies_and_may_be_a_new_one(town):
+    folder = town.base / "library"
+    town.change(
+        tiers={
+            "library": {
+                **{"kind": "tape_library", "path": str(folder), "changer": "/dev/sg0", "devices": ["/dev/nst0"]},
+                "pools": {"A": "A*", "B": "B*"},
+            }
+        }
+    )
+    scan = town.scan("one", copies=0)
+    package = town.replica(scan, Form.PACKAGE)
+    with town.vault.catalogue.writing() as tx:
+        town.vault.record_tiers(tx)
+        copy = Stored(
+            *(ProductKind.ORIGINAL, package.digest, Form.PACKAGE, "library", "library:A", "A00001L9#1"),
+            *((StoredFile("A00001L9#1", 7, "0" * 64),), 7, "0" * 64, town.now, town.now),
+        )
+        town.vault.catalogue.apply_records(tx, [copy], town.now, scan_id=scan)
+    with town.vault.catalogue.reading() as tx:
+        with pytest.raises(PlaceAbsent, match="no folder"):
+            require_place(town.vault, tx, "library")
+        folder.mkdir()
+        require_place(town.vault, tx, "library")
+    assert (folder / MARKER).exists()

@@ -148,8 +148,9 @@ class Tier(Protocol):
 
     A plug-in's class also has `OPTIONS`, the keys that it understands in the site's file, and `TIER_CLASS`, its
     class unless the file says another. Where it has `MARKED = True` it keeps its copies in the folder `path`; it is
-    given `record`, and does nothing in a folder without the marker that is recorded there. One with
-    `MARKS_ITSELF = True` keeps them elsewhere: `own_record` is where it may keep what that place is recognised by.
+    given `record`, and does nothing in a folder without the marker that is recorded there; with
+    `COPIES_IN_FOLDER = False` that folder has only what it knows of them. One with `MARKS_ITSELF = True` keeps them
+    elsewhere: `own_record` is where it may keep what that place is recognised by.
     """
 
     name: str

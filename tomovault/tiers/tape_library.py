@@ -68,6 +68,7 @@ class TapeLibrary(CartridgeLibrary):
     }
     TIER_CLASS: ClassVar[TierClass] = TierClass.ARCHIVE
     MARKED: ClassVar[bool] = True
+    COPIES_IN_FOLDER: ClassVar[bool] = False
 
     def __init__(self, name: str, options: Mapping[str, Any], *, now: Callable[[], datetime]) -> None:
         path = folder_option(name, options)

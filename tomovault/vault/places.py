@@ -17,6 +17,7 @@ from tomovault.catalog.places import list_locations
 from tomovault.core.errors import PlaceAbsent, Transient
 from tomovault.core.replica import Form
 from tomovault.tiers.place import Place, check_place, is_marked, is_recorded, mark_place
+from tomovault.vault.plugins import load_plugin
 from tomovault.vault.vault import Vault
 
 #: So many copies are looked for in a place that has no marker yet.
@@ -47,10 +48,18 @@ def require_place(vault: Vault, tx: Any, tier: str, *, make: bool = True) -> Non
         raise PlaceAbsent(f"{place.name}: the file server of area {tier} does not answer", hint="look at the server")
     if place is None or is_marked(place):
         return
-    known = list_locations(tx, tier, Form.PACKAGE, limit=_LOOKED_FOR)
+    known = _known_copies(vault, tx, tier)
     if (problem := _problem_of(place, known)) is not None:
         raise problem
     _mark(place, known, make=make and tier in vault.site.areas)
+
+
+def _known_copies(vault: Vault, tx: Any, tier: str) -> list[str]:
+    """Where copies should be found in the place of a tier; none for one whose folder holds no copies."""
+    settings = vault.site.tiers.get(tier)
+    if settings is not None and not getattr(load_plugin("tiers", settings.kind), "COPIES_IN_FOLDER", True):
+        return []
+    return list_locations(tx, tier, Form.PACKAGE, limit=_LOOKED_FOR)
 
 
 def _problem_of(place: Place, known: list[str]) -> PlaceAbsent | None:
@@ -126,7 +135,7 @@ def absent_places(vault: Vault, tx: Any) -> Iterator[PlaceAbsent]:
         place = place_of(vault, name)
         if place is None or is_marked(place):
             continue
-        if (problem := _problem_of(place, list_locations(tx, name, Form.PACKAGE, limit=_LOOKED_FOR))) is not None:
+        if (problem := _problem_of(place, _known_copies(vault, tx, name))) is not None:
             yield problem
 
 
